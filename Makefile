@@ -1,0 +1,36 @@
+# Every target sets up what it needs first; .ci/setup says in a line each what it does, and is
+# silent when there is nothing to do. Pass arguments on with ARGS="…".
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint bench clean
+
+help:
+	@echo 'make run     start gpuledger here, Docker and all    ARGS="--addr 0.0.0.0:2378"'
+	@echo 'make test    lint, type check, every test            ARGS="-k volumes"'
+	@echo 'make lint    lint and type check only'
+	@echo 'make bench   measure                                 ARGS="--help"'
+	@echo 'make setup   only make .venv, with what run and test need'
+	@echo 'make clean   remove .venv, caches and builds (no data)'
+
+setup:
+	@.ci/setup test
+
+# exec: Ctrl-C and signals reach the service itself, and its exit status is the recipe's.
+run:
+	@.ci/setup run && exec .venv/bin/gpuledger serve $(ARGS)
+
+# loadfile: the tests of one file share a worker, and with it that worker's Docker engine.
+test: lint
+	@exec .venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+lint: setup
+	@.venv/bin/ruff check
+	@.venv/bin/mypy
+
+bench: setup
+	@exec .venv/bin/python -m tests.bench $(ARGS)
+
+clean:
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

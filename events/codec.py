@@ -1,0 +1,117 @@
+"""Bytes to Record and back: CloudEvents 1.0, structured JSON.
+
+The attributes that CloudEvents knows are `specversion`, `id`, `source`, `type`, `subject`,
+`time` and `datacontenttype`; ours are the lower-case extensions (`timeus`, `verb`, ...). The
+`type` of a record is the type of its first event.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+from msgspec import Struct
+
+from events.record import Event, Record
+
+RECORD_BYTES_MAX = 512 * 1024
+"""A record above this is refused before it is stored; the ledger takes a little more."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class UnreadableRecord(Exception):
+    """A stored record that this version cannot read. It names what it could not read."""
+
+
+class RecordTooLarge(Exception):
+    """A record is above RECORD_BYTES_MAX; nothing was stored."""
+
+
+class _Data(Struct, frozen=True):
+    events: tuple[Event, ...]
+
+
+class _CloudEvent(Struct, frozen=True, omit_defaults=True):
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+    timeus: int
+    verb: str
+    data: _Data
+    actor: str = ""
+    tenant: str = ""
+    operationid: str = ""
+    traceparent: str = ""
+    specversion: str = ""
+    datacontenttype: str = ""
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(_CloudEvent)
+
+
+def show_time(at_us: int) -> str:
+    """An instant as RFC 3339 in UTC, to the microsecond."""
+    instant = _EPOCH + timedelta(microseconds=at_us)
+    return instant.isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def encode(record: Record) -> bytes:
+    """A record as it is stored. Raises RecordTooLarge."""
+    first = record.events[0]
+    body = _encoder.encode(
+        _CloudEvent(
+            specversion="1.0",
+            id=record.command_id,
+            source=f"/gpuledger/{record.node}",
+            type=str(first.__struct_config__.tag),
+            subject=f"{record.kind}/{record.name}",
+            time=show_time(record.at_us),
+            timeus=record.at_us,
+            verb=record.verb,
+            datacontenttype="application/json",
+            data=_Data(record.events),
+            actor=record.actor,
+            tenant=record.tenant,
+            operationid=record.operation_id,
+            traceparent=record.traceparent,
+        )
+    )
+    if len(body) > RECORD_BYTES_MAX:
+        raise RecordTooLarge(f"the record has {len(body)} bytes, {RECORD_BYTES_MAX} are allowed")
+    return body
+
+
+def decode(body: bytes) -> Record:
+    """A stored record. Raises UnreadableRecord, naming the field or the unknown type."""
+    try:
+        event = _decoder.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise UnreadableRecord(f"{_claimed_type(body)}: {error}") from error
+    kind, _, name = event.subject.partition("/")
+    return Record(
+        command_id=event.id,
+        node=event.source.rpartition("/")[2],
+        kind=kind,
+        name=name,
+        verb=event.verb,
+        at_us=event.timeus,
+        events=event.data.events,
+        actor=event.actor,
+        tenant=event.tenant,
+        operation_id=event.operationid,
+        traceparent=event.traceparent,
+    )
+
+
+def _claimed_type(body: bytes) -> str:
+    """What the record says of itself, for a message to people."""
+
+    class Claim(Struct):
+        type: str = "no type"
+
+    try:
+        return msgspec.json.decode(body, type=Claim).type
+    except (msgspec.DecodeError, RecursionError):
+        return "not a record"

@@ -1,0 +1,133 @@
+"""Facts reported back: what the engine did when an effect was carried out."""
+
+from msgspec import Struct
+
+
+class ImageResolved(
+    Struct, frozen=True, tag_field="type", tag="image.resolved.v1", omit_defaults=True
+):
+    """The image of a revision is on the engine; `image_id` pins its content."""
+
+    name: str
+    revision: int
+    image: str
+    image_id: str
+
+
+class ContainerCreated(
+    Struct, frozen=True, tag_field="type", tag="container.created.v1", omit_defaults=True
+):
+    """A revision has a container. It has not run yet."""
+
+    name: str
+    revision: int
+    container_id: str
+    effect_id: str
+
+
+class ContainerStarted(
+    Struct, frozen=True, tag_field="type", tag="container.started.v1", omit_defaults=True
+):
+    """The container of a revision runs, since `started_at` (RFC 3339, Docker's clock)."""
+
+    name: str
+    revision: int
+    started_at: str
+
+
+class ContainerStopped(
+    Struct, frozen=True, tag_field="type", tag="container.stopped.v1", omit_defaults=True
+):
+    """The container of a revision was seen not running."""
+
+    name: str
+    revision: int
+    exit_code: int
+    finished_at: str = ""
+
+
+class ContainerRemoved(
+    Struct, frozen=True, tag_field="type", tag="container.removed.v1", omit_defaults=True
+):
+    """The container of a revision was seen gone."""
+
+    name: str
+    revision: int
+
+
+class SnapshotTaken(
+    Struct, frozen=True, tag_field="type", tag="snapshot.taken.v1", omit_defaults=True
+):
+    """The system disk of a stopped revision is kept, as an image of the engine."""
+
+    name: str
+    revision: int
+    image: str
+    size_bytes: int
+
+
+class SnapshotRemoved(
+    Struct, frozen=True, tag_field="type", tag="snapshot.removed.v1", omit_defaults=True
+):
+    """The system disk of a revision is no longer kept."""
+
+    name: str
+    revision: int
+    image: str
+
+
+class ImageCommitted(
+    Struct, frozen=True, tag_field="type", tag="image.committed.v1", omit_defaults=True
+):
+    """The system disk of a revision was saved as an image for the caller."""
+
+    name: str
+    revision: int
+    image: str
+    image_id: str
+    size_bytes: int
+
+
+class CommandExecuted(
+    Struct, frozen=True, tag_field="type", tag="command.executed.v1", omit_defaults=True
+):
+    """A command in a container ended. Its output is not recorded, only how much it was."""
+
+    operation_id: str
+    name: str
+    revision: int
+    exit_code: int
+    duration_us: int
+    stdout_bytes: int
+    stderr_bytes: int
+
+
+class VolumeMade(Struct, frozen=True, tag_field="type", tag="volume.made.v1", omit_defaults=True):
+    """A version of a volume can be mounted."""
+
+    name: str
+    number: int
+
+
+class VolumeRemoved(
+    Struct, frozen=True, tag_field="type", tag="volume.removed.v1", omit_defaults=True
+):
+    """All versions of a volume were seen gone, and their data with them."""
+
+    name: str
+
+
+class EffectFailed(
+    Struct, frozen=True, tag_field="type", tag="effect.failed.v1", omit_defaults=True
+):
+    """The engine refused an effect, in its own words."""
+
+    operation_id: str
+    effect_id: str
+    effect: str
+    """The effect's name, such as `StartContainer`."""
+    kind: str
+    name: str
+    number: int
+    reason: str
+    message: str

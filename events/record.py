@@ -1,0 +1,65 @@
+"""The closed union of events, and the record: one decision, one ledger entry, all or nothing."""
+
+from msgspec import Struct
+
+from events import operations, outcomes, replica_sets, resources, volumes
+from events.values import Kind
+
+Event = (
+    operations.OperationAccepted
+    | operations.OperationProgressed
+    | operations.OperationSucceeded
+    | operations.OperationFailed
+    | replica_sets.RevisionDeclared
+    | replica_sets.PhaseRequested
+    | replica_sets.ImageCommitRequested
+    | replica_sets.ExecutionRequested
+    | replica_sets.RevisionRetired
+    | replica_sets.RevisionAbandoned
+    | replica_sets.ReplicaSetDeleted
+    | volumes.VolumeVersionDeclared
+    | volumes.VolumeVersionAbandoned
+    | volumes.VolumeDeletionRequested
+    | volumes.VolumeDeleted
+    | resources.NodeRegistered
+    | resources.GpuAppeared
+    | resources.GpuDisappeared
+    | resources.GpusLeased
+    | resources.GpusReleased
+    | resources.PortsLeased
+    | resources.PortsReleased
+    | outcomes.ImageResolved
+    | outcomes.ContainerCreated
+    | outcomes.ContainerStarted
+    | outcomes.ContainerStopped
+    | outcomes.ContainerRemoved
+    | outcomes.SnapshotTaken
+    | outcomes.SnapshotRemoved
+    | outcomes.ImageCommitted
+    | outcomes.CommandExecuted
+    | outcomes.VolumeMade
+    | outcomes.VolumeRemoved
+    | outcomes.EffectFailed
+)
+
+
+class Record(Struct, frozen=True):
+    """One ledger entry: what was decided on one command, and who sent the command.
+
+    `kind`, `name` and `verb` are the tokens of its subject. The command's id is the record's.
+    """
+
+    command_id: str
+    node: str
+    kind: Kind | str
+    name: str
+    verb: str
+    at_us: int
+    """When the command was issued, microseconds since the epoch, UTC."""
+    events: tuple[Event, ...]
+    actor: str = ""
+    tenant: str = ""
+    operation_id: str = ""
+    """The caller's operation that this record is a part of, if any."""
+    traceparent: str = ""
+    """W3C trace context of the request that led here."""

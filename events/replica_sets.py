@@ -1,0 +1,103 @@
+"""Facts about replica sets and their revisions, as decided."""
+
+from msgspec import Struct
+
+from events.values import ContainerSpec, GpuRuntime, Phase, PortBinding, Verb
+
+
+class RevisionDeclared(
+    Struct,
+    frozen=True,
+    tag_field="type",
+    tag="replica_set.revision_declared.v1",
+    omit_defaults=True,
+):
+    """A replica set is to have this revision; it takes the place of `supersedes`."""
+
+    name: str
+    number: int
+    cause: Verb
+    spec: ContainerSpec
+    gpus: tuple[str, ...]
+    """UUIDs, chosen and leased."""
+    ports: tuple[PortBinding, ...]
+    gpu_runtime: GpuRuntime
+    supersedes: int | None = None
+    """The revision whose container it takes the place of, None for the first."""
+    disk_from: int | None = None
+    """The revision whose system disk it starts with; None starts with the bare image."""
+    rolled_back_to: int | None = None
+    data_volume: str | None = None
+    """The volume that was declared along with it, as its data disk."""
+
+
+class PhaseRequested(
+    Struct, frozen=True, tag_field="type", tag="replica_set.phase_requested.v1", omit_defaults=True
+):
+    """A replica set is to be running, paused (leases kept), stopped or deleted."""
+
+    name: str
+    phase: Phase
+
+
+class ImageCommitRequested(
+    Struct,
+    frozen=True,
+    tag_field="type",
+    tag="replica_set.image_commit_requested.v1",
+    omit_defaults=True,
+):
+    """The system disk of a revision is to be saved as an image."""
+
+    name: str
+    number: int
+    image: str
+
+
+class ExecutionRequested(
+    Struct,
+    frozen=True,
+    tag_field="type",
+    tag="replica_set.execution_requested.v1",
+    omit_defaults=True,
+):
+    """A command is to be run, once, in the container of a revision."""
+
+    operation_id: str
+    name: str
+    number: int
+    cmd: tuple[str, ...]
+    work_dir: str = ""
+
+
+class RevisionRetired(
+    Struct, frozen=True, tag_field="type", tag="replica_set.revision_retired.v1", omit_defaults=True
+):
+    """A superseded revision's container is gone; its spec and snapshot stay."""
+
+    name: str
+    number: int
+
+
+class RevisionAbandoned(
+    Struct,
+    frozen=True,
+    tag_field="type",
+    tag="replica_set.revision_abandoned.v1",
+    omit_defaults=True,
+):
+    """A revision that never came to run is undone; `back_to` is current again (0: none is)."""
+
+    name: str
+    number: int
+    back_to: int
+    phase: Phase
+    """What the replica set is meant to be from now on."""
+
+
+class ReplicaSetDeleted(
+    Struct, frozen=True, tag_field="type", tag="replica_set.deleted.v1", omit_defaults=True
+):
+    """Nothing of the replica set is left but its history."""
+
+    name: str

@@ -1,0 +1,243 @@
+"""The state: what the ledger says, folded. Pure; the one projection that decisions are made from.
+
+The aggregates are frozen and replaced as a whole, so that a row can be taken from the state at
+one record while the fold goes on. `State.touched` collects the keys of what the fold replaced;
+the rows of the read store are made from exactly these.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from events.record import Record
+from events.values import ContainerSpec, GpuRuntime, Kind, Phase, PortBinding, Verb
+
+FINISHED_OPERATIONS_MAX = 4096
+"""So many ended operations stay in memory; older ones are in the read store.
+
+It is far more than the writer's queue holds, so an idempotency key that was looked up in the
+read store just before its operation ended is still found here.
+"""
+
+ContainerPhase = Literal["absent", "created", "running", "exited", "removed"]
+"""What was last observed of a revision's container."""
+
+OperationState = Literal["running", "succeeded", "failed"]
+
+Key = tuple[str, str | int, int]
+"""Table, name (or id), version number (0 where there is none)."""
+
+
+class Node(Struct, frozen=True):
+    """This installation. `port_cursor` is the host port leased last."""
+
+    node: str
+    owner: str
+    port_cursor: int = 0
+
+
+class GpuUnit(Struct, frozen=True):
+    """A GPU that was seen, and its lease: one holder, through one or two of its revisions."""
+
+    uuid: str
+    index: int
+    name: str
+    memory_bytes: int
+    pci_bus_id: str
+    parent_uuid: str | None
+    present: bool
+    holder: str | None = None
+    revisions: tuple[int, ...] = ()
+
+
+class PortLease(Struct, frozen=True):
+    """A host port in use. Ports that nobody leases have no row."""
+
+    host_port: int
+    holder: str
+    revisions: tuple[int, ...]
+    container_port: str
+
+
+class Failure(Struct, frozen=True):
+    """Why an operation cannot be completed, in words for people."""
+
+    reason: str
+    message: str
+
+
+class Revision(Struct, frozen=True, omit_defaults=True):
+    """One version of a replica set: as decided, and what was observed of it."""
+
+    name: str
+    number: int
+    cause: Verb
+    spec: ContainerSpec
+    gpus: tuple[str, ...]
+    ports: tuple[PortBinding, ...]
+    gpu_runtime: GpuRuntime
+    created_us: int
+    supersedes: int | None = None
+    disk_from: int | None = None
+    rolled_back_to: int | None = None
+    data_volume: str | None = None
+    image_id: str | None = None
+    container: ContainerPhase = "absent"
+    container_id: str = ""
+    started_at: str = ""
+    exit_code: int | None = None
+    snapshot: str | None = None
+    """The image that holds its system disk, once it was stopped for a newer revision."""
+
+
+class Execution(Struct, frozen=True):
+    """A command to be run once in a container; its outcome is awaited."""
+
+    operation_id: str
+    number: int
+    cmd: tuple[str, ...]
+    work_dir: str
+
+
+class ReplicaSet(Struct, frozen=True, omit_defaults=True):
+    """A name, and which of its revisions counts.
+
+    `current` is the revision that is to be; `previous` the one it is taking the place of, while
+    that goes on. Version numbers are never used twice, also after a deletion.
+    """
+
+    name: str
+    phase: Phase = "running"
+    current: int = 0
+    previous: int | None = None
+    newest: int = 0
+    operation: str | None = None
+    """The operation in progress; one at a time."""
+    failure: Failure | None = None
+    """Why that operation is being undone."""
+    phase_before: Phase = "running"
+    """What the set was before the operation in progress, for when it fails."""
+    image_commit: str | None = None
+    committed: str | None = None
+    executions: tuple[Execution, ...] = ()
+    snapshots: tuple[int, ...] = ()
+    """Revisions whose system disk is kept, oldest first."""
+    updated_us: int = 0
+
+
+class VolumeVersion(Struct, frozen=True, omit_defaults=True):
+    """A size that a volume had, and since when."""
+
+    number: int
+    size_bytes: int
+    cause: Verb
+    created_us: int
+    made: bool = False
+
+
+class Volume(Struct, frozen=True, omit_defaults=True):
+    """A sized disk. All versions are the same disk; `current` says its size."""
+
+    name: str
+    current: int = 0
+    previous: int | None = None
+    newest: int = 0
+    deleting: bool = False
+    removed: bool = False
+    """While it is being deleted: the disk was seen gone."""
+    deleted: bool = False
+    halts_users: bool = False
+    operation: str | None = None
+    failure: Failure | None = None
+    versions: tuple[VolumeVersion, ...] = ()
+    """Every version ever, oldest first."""
+
+
+class Step(Struct, frozen=True):
+    """One thing that was done in an operation."""
+
+    at_us: int
+    text: str
+
+
+class Operation(Struct, frozen=True, omit_defaults=True):
+    """A caller's command from acceptance to end."""
+
+    id: str
+    seq: int
+    verb: Verb
+    kind: Kind
+    name: str
+    accepted_us: int
+    request: dict[str, Any]
+    fingerprint: str = ""
+    actor: str = ""
+    tenant: str = ""
+    state: OperationState = "running"
+    steps: tuple[Step, ...] = ()
+    progress_step: str = ""
+    progress_done_bytes: int = 0
+    progress_total_bytes: int = 0
+    result: dict[str, Any] = {}
+    reason: str = ""
+    message: str = ""
+    finished_us: int | None = None
+    finished_seq: int | None = None
+
+
+class State:
+    """The fold of all records up to `seq`."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.node: Node | None = None
+        self.replica_sets: dict[str, ReplicaSet] = {}
+        self.revisions: dict[tuple[str, int], Revision] = {}
+        self.volumes: dict[str, Volume] = {}
+        self.gpus: dict[str, GpuUnit] = {}
+        self.ports: dict[int, PortLease] = {}
+        self.operations: dict[str, Operation] = {}
+        self.finished: deque[str] = deque()
+        self.volume_users: dict[str, set[str]] = {}
+        """By volume: the replica sets that use it; a volume that nobody uses has no entry."""
+        self.volumes_used: dict[str, frozenset[str]] = {}
+        """The same by replica set, so that a change costs only what it touches."""
+        self.touched: set[Key] = set()
+        self.evicted: dict[str, Operation] = {}
+        """Touched operations that left memory before their rows were taken."""
+
+    def copy(self) -> "State":
+        """An independent state; the aggregates are shared, being frozen."""
+        other = State()
+        other.seq, other.node = self.seq, self.node
+        other.replica_sets = self.replica_sets.copy()
+        other.revisions = self.revisions.copy()
+        other.volumes = self.volumes.copy()
+        other.gpus = self.gpus.copy()
+        other.ports = self.ports.copy()
+        other.operations = self.operations.copy()
+        other.finished = self.finished.copy()
+        other.volume_users = {name: set(users) for name, users in self.volume_users.items()}
+        other.volumes_used = self.volumes_used.copy()
+        return other
+
+    def forget_touched(self) -> None:
+        """The rows of what was touched were taken, or nobody wants any."""
+        self.touched.clear()
+        self.evicted.clear()
+
+    def live(self, name: str) -> ReplicaSet | None:
+        """The replica set of this name, unless there is none or it was deleted."""
+        replica_set = self.replica_sets.get(name)
+        return replica_set if replica_set is not None and replica_set.current else None
+
+    def live_volume(self, name: str) -> Volume | None:
+        """The volume of this name, unless there is none or it was deleted."""
+        volume = self.volumes.get(name)
+        return volume if volume is not None and not volume.deleted and volume.current else None
+
+
+Folds = dict[type[Any], Callable[[State, Record, Any], None]]
+"""What an event of each type does to the state."""

@@ -1,0 +1,375 @@
+"""The read store: the projections as SQLite rows, and the queries on them.
+
+One thread writes, with one connection and one call per batch: a hop between threads for every
+statement would cost more than the statements. Readers have connections of their own, which
+cannot write; WAL lets them go on while a batch is written.
+
+    ReadStoreError
+    ├── StoreFenced     another projector moved the position; nothing was written
+    └── StoreDamaged    the file cannot be read; the next `open` begins a new one
+"""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing, contextmanager
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import aiosqlite
+import msgspec
+from msgspec import Struct
+
+from projections import schema, tables
+from projections.state import (
+    FINISHED_OPERATIONS_MAX,
+    GpuUnit,
+    Operation,
+    PortLease,
+    ReplicaSet,
+    Revision,
+    State,
+    Volume,
+)
+from projections.tables import Batch, Row, Stored, Value
+
+READERS = 2
+ROWS_PER_STATEMENT_MAX = 250
+"""A statement with many rows gives up the interpreter lock once, not once a row: while records
+are folded, getting the lock back takes up to 5 ms. SQLite allows 32,766 parameters."""
+
+DUMP_ROWS = 1_000
+SEQ_MAX = (1 << 63) - 1
+
+_BUSY_TIMEOUT_MS = 5_000
+_REBUILD_CACHE_KIB = 256 * 1024
+_REBUILD_CHECKPOINT_PAGES = 16_000
+_DAMAGES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class ReadStoreError(Exception):
+    """Base of what can go wrong with the read store. The text is for people."""
+
+
+class StoreFenced(ReadStoreError):
+    """The position is not where this projector left it: another one writes to this file."""
+
+
+class StoreDamaged(ReadStoreError):
+    """The file cannot be read. It is marked, and the next `open` begins a new one."""
+
+
+class HistoryLine(Struct, frozen=True):
+    """One record in the history of a name."""
+
+    seq: int
+    at_us: int
+    verb: str
+    type: str
+    """The type of the record's first event."""
+    actor: str
+    operation_id: str
+
+
+class ReadStore:
+    """The read store in a file. A query sees every batch whose `apply` has returned.
+
+    Every method raises StoreDamaged when the file cannot be read, and sqlite3.Error when the
+    disk is full, or the file is locked or out of reach.
+    """
+
+    def __init__(self, path: Path, readers: int = READERS) -> None:
+        self._path = path.absolute()
+        self._mark = self._path.with_name(self._path.name + ".damaged")
+        self._reader_count = readers
+        self._idle: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
+        self._readers: list[aiosqlite.Connection] = []
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="read-store")
+        self._writer: sqlite3.Connection | None = None
+
+    async def open(self) -> None:
+        """Open the file. One that is absent, damaged or of another version begins empty."""
+        try:
+            await self._in_thread(self._open_writer)
+            for _ in range(self._reader_count):
+                reader = await aiosqlite.connect(
+                    f"{self._path.as_uri()}?mode=ro", uri=True, isolation_level=None
+                )
+                self._readers.append(reader)
+                await reader.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+                self._idle.put_nowait(reader)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Finish the batch being written, then close all connections. `open` opens again."""
+        while self._readers:
+            await self._readers.pop().close()
+        self._idle = asyncio.Queue()
+        await self._in_thread(self._close_writer)
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def apply(self, batch: Batch) -> None:
+        """Write a batch and move the position, all or nothing. Raises StoreFenced."""
+        await self._in_thread(partial(self._apply, batch))
+
+    async def load_state(self) -> State:
+        """The state at `position`, from the rows; from rows that cannot be read, an empty one."""
+        try:
+            return await self._in_thread(self._load)
+        except StoreDamaged:
+            await self.close()
+            await self.open()
+            return State()
+
+    @asynccontextmanager
+    async def fast_rebuild(self) -> AsyncIterator[None]:
+        """Begin from empty, and write without waiting for the disk until the end.
+
+        When it is left by an exception or a crash, the next `open` throws the file away.
+        """
+        await self.close()
+        self._discard("it is rebuilt")
+        await self.open()
+        await self._in_thread(self._begin_rebuild)
+        yield
+        await self._in_thread(self._end_rebuild)
+
+    # -- queries ------------------------------------------------------------------------------
+
+    async def position(self) -> int:
+        """The sequence of the last record in the rows."""
+        return int((await self._rows("SELECT seq FROM position"))[0][0])
+
+    async def replica_set(self, name: str) -> ReplicaSet | None:
+        """The replica set of this name, also when it was deleted."""
+        sql = "SELECT body FROM replica_sets WHERE name = ?"
+        return await self._one(tables.read_replica_set, sql, name)
+
+    async def replica_sets(self) -> list[ReplicaSet]:
+        """The replica sets that there are, by name."""
+        sql = "SELECT body FROM replica_sets WHERE revision > 0 ORDER BY name"
+        return await self._all(tables.read_replica_set, sql)
+
+    async def revision(self, name: str, number: int) -> Revision | None:
+        """One version of a replica set."""
+        sql = "SELECT body FROM revisions WHERE name = ? AND number = ?"
+        return await self._one(tables.read_revision, sql, name, number)
+
+    async def revisions(self, name: str) -> list[Revision]:
+        """All versions of a replica set, newest first."""
+        sql = "SELECT body FROM revisions WHERE name = ? ORDER BY number DESC"
+        return await self._all(tables.read_revision, sql, name)
+
+    async def volume(self, name: str) -> Volume | None:
+        """The volume of this name, also when it was deleted."""
+        sql = "SELECT body FROM volumes WHERE name = ?"
+        return await self._one(tables.read_volume, sql, name)
+
+    async def volumes(self) -> list[Volume]:
+        """The volumes that there are, by name."""
+        sql = "SELECT body FROM volumes WHERE version > 0 AND NOT deleted ORDER BY name"
+        return await self._all(tables.read_volume, sql)
+
+    async def gpus(self) -> list[GpuUnit]:
+        """The GPUs that were ever seen, by index."""
+        return await self._all(tables.read_gpu, "SELECT body FROM gpus ORDER BY idx, uuid")
+
+    async def ports(self) -> list[PortLease]:
+        """The host ports that are leased, by number."""
+        return await self._all(tables.read_port, "SELECT body FROM ports ORDER BY host_port")
+
+    async def operation(self, operation_id: str) -> Operation | None:
+        """An operation, however long ago it ended."""
+        sql = "SELECT body FROM operations WHERE id = ?"
+        return await self._one(tables.read_operation, sql, operation_id)
+
+    async def operations(
+        self, limit: int, before_seq: int | None = None, name: str | None = None
+    ) -> list[Operation]:
+        """The newest operations (of one name), those accepted before a sequence, newest first."""
+        before = SEQ_MAX if before_seq is None else before_seq
+        rest = "seq < ? ORDER BY seq DESC LIMIT ?"
+        if name is None:
+            sql = f"SELECT body FROM operations WHERE {rest}"
+            return await self._all(tables.read_operation, sql, before, limit)
+        sql = f"SELECT body FROM operations WHERE name = ? AND {rest}"
+        return await self._all(tables.read_operation, sql, name, before, limit)
+
+    async def history(
+        self, kind: str, name: str, limit: int, before_seq: int | None = None
+    ) -> list[HistoryLine]:
+        """The newest records about a name, those before a sequence, newest first."""
+        sql = (
+            "SELECT seq, at_us, verb, type, actor, operation_id FROM history"
+            " WHERE kind = ? AND name = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
+        )
+        before = SEQ_MAX if before_seq is None else before_seq
+        return [HistoryLine(*row) for row in await self._rows(sql, kind, name, before, limit)]
+
+    async def rows(self) -> AsyncIterator[tuple[str, list[Row]]]:
+        """Every row of every table, some at a time, in the order of the keys; one snapshot."""
+        async with self._reader() as reader:
+            await reader.execute("BEGIN")
+            try:
+                for table in schema.TABLES:
+                    async with reader.execute(schema.select_all(table)) as cursor:
+                        while some := await cursor.fetchmany(DUMP_ROWS):
+                            yield table, [tuple(row) for row in some]
+            finally:
+                await reader.execute("ROLLBACK")
+
+    async def dump(self) -> dict[str, list[Row]]:
+        """All rows by table, to compare two stores; `rows` does it without holding them all."""
+        dump: dict[str, list[Row]] = {table: [] for table in schema.TABLES}
+        async for table, some in self.rows():
+            dump[table] += some
+        return dump
+
+    async def _one(self, read: Callable[[Any], _T], sql: str, *values: Value) -> _T | None:
+        return next(iter(await self._all(read, sql, *values)), None)
+
+    async def _all(self, read: Callable[[Any], _T], sql: str, *values: Value) -> list[_T]:
+        return [read(row[0]) for row in await self._rows(sql, *values)]
+
+    async def _rows(self, sql: str, *values: Value) -> list[Any]:
+        async with self._reader() as reader:
+            return list(await reader.execute_fetchall(sql, values))
+
+    @asynccontextmanager
+    async def _reader(self) -> AsyncIterator[aiosqlite.Connection]:
+        reader = await self._idle.get()
+        try:
+            with self._damage_noted():
+                yield reader
+        finally:
+            self._idle.put_nowait(reader)
+
+    # -- in the writing thread ----------------------------------------------------------------
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        with self._damage_noted():
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    @contextmanager
+    def _damage_noted(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.DatabaseError, msgspec.DecodeError) as error:
+            if not _is_damage(error):
+                raise
+            self._mark.touch()
+            raise StoreDamaged(f"{self._path} cannot be read: {error}") from error
+
+    def _open_writer(self) -> None:
+        if reason := self._fault():
+            self._discard(reason)
+        self._writer = self._connect()
+        with _transaction(self._writer):
+            if self._writer.execute("PRAGMA user_version").fetchone()[0] == 0:
+                for statement in schema.DDL:
+                    self._writer.execute(statement)
+                self._writer.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
+
+    def _connect(self) -> sqlite3.Connection:
+        writer = sqlite3.connect(self._path, isolation_level=None)
+        try:
+            writer.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+            writer.execute("PRAGMA journal_mode = WAL")
+            writer.execute("PRAGMA synchronous = NORMAL")
+        except sqlite3.Error:
+            writer.close()
+            raise
+        return writer
+
+    def _close_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _fault(self) -> str | None:
+        """Why the file cannot be used; None when it can be, or there is none."""
+        if self._mark.exists():
+            return "it was found damaged"
+        try:
+            with closing(self._connect()) as probe:
+                (version,) = probe.execute("PRAGMA user_version").fetchone()
+                (objects,) = probe.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+            return str(error)
+        if version == schema.SCHEMA_VERSION or not objects:
+            return None
+        return f"its schema has version {version}, not {schema.SCHEMA_VERSION}"
+
+    def _discard(self, reason: str) -> None:
+        _log.warning("the read store %s begins anew: %s", self._path, reason)
+        for suffix in ("", "-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        self._mark.unlink(missing_ok=True)  # last, so that a crash before it repeats all this
+
+    def _begin_rebuild(self) -> None:
+        writer = self._open_connection()
+        writer.execute("PRAGMA user_version = 0")
+        writer.execute("PRAGMA synchronous = OFF")
+        writer.execute(f"PRAGMA cache_size = -{_REBUILD_CACHE_KIB}")
+        writer.execute(f"PRAGMA wal_autocheckpoint = {_REBUILD_CHECKPOINT_PAGES}")
+
+    def _end_rebuild(self) -> None:
+        """Sync everything, and only then say that the file is whole."""
+        writer = self._open_connection()
+        writer.execute("PRAGMA synchronous = NORMAL")
+        writer.execute("UPDATE position SET seq = seq")  # a checkpoint of nothing syncs nothing
+        writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        writer.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
+
+    def _open_connection(self) -> sqlite3.Connection:
+        if self._writer is None:
+            raise ReadStoreError("the read store is not open")
+        return self._writer
+
+    def _apply(self, batch: Batch) -> None:
+        writer = self._open_connection()
+        with _transaction(writer):
+            moved = writer.execute(schema.MOVE_POSITION, (batch.seq, batch.after_seq))
+            if moved.rowcount != 1:
+                raise StoreFenced(
+                    f"{self._path} is no longer at record {batch.after_seq}:"
+                    " another projector writes to it"
+                )
+            for table, keys in batch.gone.items():
+                writer.executemany(schema.delete(table), keys)
+            for table, aggregates in batch.changed.items():
+                _upsert(writer, table, list(map(tables.ROW_OF[table], aggregates)))
+            _upsert(writer, "history", batch.history)
+
+    def _load(self) -> State:
+        writer = self._open_connection()
+
+        def bodies(sql: str, *values: Value) -> list[bytes]:
+            return [row[0] for row in writer.execute(sql, values)]
+
+        with _transaction(writer):
+            every = {t: bodies(f"SELECT body FROM {t}") for t in schema.LOADED}
+            ...

@@ -1,0 +1,188 @@
+"""Rows from aggregates, and the state back from rows. Pure: no database is touched here."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from events.record import Record
+from projections.evolve_replica_sets import index_users
+from projections.state import (
+    GpuUnit,
+    Node,
+    Operation,
+    PortLease,
+    ReplicaSet,
+    Revision,
+    State,
+    Volume,
+)
+
+Value = str | int | bytes | None
+Row = tuple[Value, ...]
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Batch(Struct, frozen=True):
+    """What a run of records changed in the read store."""
+
+    after_seq: int
+    """The position it was made from; it can only be applied there."""
+    seq: int
+    """The position afterwards."""
+    changed: dict[str, list[Any]]
+    """By table: the aggregates as they are now."""
+    gone: dict[str, list[Row]]
+    """By table: the keys of rows that are no more."""
+    history: list[Row]
+
+
+def take_batch(state: State, after_seq: int, history: list[Row]) -> Batch:
+    """What was touched since the last call, as it is now; nothing is touched afterwards."""
+    changed: dict[str, list[Any]] = {}
+    gone: dict[str, list[Row]] = {}
+    for table, name, number in state.touched:
+        aggregate = _find(state, table, name, number)
+        if aggregate is not None:
+            changed.setdefault(table, []).append(aggregate)
+        else:
+            gone.setdefault(table, []).append((name, number) if number else (name,))
+    state.forget_touched()
+    return Batch(after_seq, state.seq, changed, gone, history)
+
+
+def _find(state: State, table: str, name: Any, number: int) -> Any:
+    """The aggregate with a key; None when there is none any more."""
+    if table == "operations":
+        return state.operations.get(name) or state.evicted.get(name)
+    if table == "revisions":
+        return state.revisions.get((name, number))
+    if table == "node":
+        return state.node
+    return getattr(state, table).get(name)
+
+
+def _node_row(node: Node) -> Row:
+    return 1, node.node, node.owner, node.port_cursor, _encode(node)
+
+
+def _replica_set_row(one: ReplicaSet) -> Row:
+    return one.name, one.phase, one.current, one.operation, one.updated_us, _encode(one)
+
+
+def _revision_row(one: Revision) -> Row:
+    return (
+        one.name,
+        one.number,
+        one.created_us,
+        one.cause,
+        one.spec.image,
+        one.container,
+        _encode(one),
+    )
+
+
+def _volume_row(one: Volume) -> Row:
+    sizes = (v.size_bytes for v in reversed(one.versions) if v.number == one.current)
+    return one.name, one.current, next(sizes, 0), int(one.deleted), _encode(one)
+
+
+def _gpu_row(one: GpuUnit) -> Row:
+    return (
+        one.uuid,
+        one.index,
+        one.name,
+        one.memory_bytes,
+        one.pci_bus_id,
+        int(one.present),
+        one.holder,
+        _encode(one),
+    )
+
+
+def _port_row(one: PortLease) -> Row:
+    return one.host_port, one.holder, one.container_port, _encode(one)
+
+
+def _operation_row(one: Operation) -> Row:
+    return (
+        one.seq,
+        one.id,
+        one.verb,
+        one.kind,
+        one.name,
+        one.state,
+        one.accepted_us,
+        one.finished_seq,
+        _encode(one),
+    )
+
+
+ROW_OF: dict[str, Callable[[Any], Row]] = {
+    "node": _node_row,
+    "replica_sets": _replica_set_row,
+    "revisions": _revision_row,
+    "volumes": _volume_row,
+    "gpus": _gpu_row,
+    "ports": _port_row,
+    "operations": _operation_row,
+}
+"""By table of aggregates: the row of one, columns as in `schema.COLUMNS`."""
+
+def history_row(seq: int, record: Record) -> Row:
+    """The line of a record in the history of what it is about."""
+    return (
+        record.kind,
+        record.name,
+        seq,
+        record.at_us,
+        record.verb,
+        str(record.events[0].__struct_config__.tag),
+        record.actor,
+        record.operation_id,
+    )
+
+
+read_node = msgspec.json.Decoder(Node).decode
+read_replica_set = msgspec.json.Decoder(ReplicaSet).decode
+read_revision = msgspec.json.Decoder(Revision).decode
+read_volume = msgspec.json.Decoder(Volume).decode
+read_gpu = msgspec.json.Decoder(GpuUnit).decode
+read_port = msgspec.json.Decoder(PortLease).decode
+read_operation = msgspec.json.Decoder(Operation).decode
+
+
+class Stored(Struct, frozen=True):
+    """The bodies of all rows that a state is made of."""
+
+    seq: int
+    node: bytes | None
+    replica_sets: list[bytes]
+    revisions: list[bytes]
+    volumes: list[bytes]
+    gpus: list[bytes]
+    ports: list[bytes]
+    unfinished: list[bytes]
+    finished: list[bytes]
+    """Of the ended operations only the last FINISHED_OPERATIONS_MAX, in order of their end."""
+
+
+def load_state(stored: Stored) -> State:
+    """The state that the rows were made from. Raises msgspec.DecodeError."""
+    state = State()
+    state.seq = stored.seq
+    state.node = read_node(stored.node) if stored.node is not None else None
+    state.replica_sets = {one.name: one for one in map(read_replica_set, stored.replica_sets)}
+    state.revisions = {(one.name, one.number): one for one in map(read_revision, stored.revisions)}
+    state.volumes = {one.name: one for one in map(read_volume, stored.volumes)}
+    state.gpus = {one.uuid: one for one in map(read_gpu, stored.gpus)}
+    state.ports = {one.host_port: one for one in map(read_port, stored.ports)}
+    state.operations = {one.id: one for one in map(read_operation, stored.unfinished)}
+    for one in map(read_operation, stored.finished):
+        state.operations[one.id] = one
+        state.finished.append(one.id)
+    for name in state.replica_sets:
+        index_users(state, name)
+    return state

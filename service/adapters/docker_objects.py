@@ -1,0 +1,106 @@
+"""Docker's objects: how they are asked for and what their bodies mean to us. Everything blocks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import docker
+import requests
+from docker.errors import NotFound, create_api_error_from_http_exception
+
+from events.labels import LABEL_EFFECT, LABEL_OWNER
+from service.ports import ImageInfo, ObservedContainer
+
+REMOVAL_TIMEOUT_S = 60.0
+"""How long a removal that somebody else has begun may take."""
+
+NEVER = "0001-01-01T00:00:00Z"
+"""Docker's way of writing that something has not happened."""
+
+
+def post(
+    client: docker.APIClient,
+    path: str,
+    body: Mapping[str, Any],
+    params: Mapping[str, Any],
+    timeout_s: float,
+) -> dict[str, Any]:
+    """POST to the negotiated version of the API where docker-py's own method falls short."""
+    url = f"{client.base_url}/v{client.api_version}{path}"
+    response = client.post(url, json=dict(body), params=params, timeout=timeout_s)
+    try:
+        response.raise_for_status()
+    except requests.HTTPError as error:
+        create_api_error_from_http_exception(error)
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def inspect(client: docker.APIClient, name: str) -> dict[str, Any] | None:
+    """The body of a container by name or id; None when there is none."""
+    try:
+        seen: dict[str, Any] = client.inspect_container(name)
+    except NotFound:
+        return None
+    return seen
+
+
+def await_removal(client: docker.APIClient, container_id: str) -> None:
+    """Return when the container is gone; docker-py's timeout error when that takes too long."""
+    try:
+        client.wait(container_id, timeout=REMOVAL_TIMEOUT_S, condition="removed")
+    except NotFound:
+        return
+
+
+def image_or_none(client: docker.APIClient, image: str) -> ImageInfo | None:
+    """An image by reference or id, as it is in the engine; nothing is fetched."""
+    try:
+        return image_info(client.inspect_image(image))
+    except NotFound:
+        return None
+
+
+def image_info(seen: Mapping[str, Any]) -> ImageInfo:
+    """From the body of GET /images/{name}/json."""
+    config = seen.get("Config") or {}
+    return ImageInfo(
+        id=seen["Id"],
+        tags=tuple(seen.get("RepoTags") or ()),
+        size_bytes=seen.get("Size", 0),
+        env=tuple(config.get("Env") or ()),
+        labels=config.get("Labels") or {},
+    )
+
+
+def observed(seen: Mapping[str, Any]) -> ObservedContainer:
+    """From the body of GET /containers/{id}/json."""
+    state = seen["State"]
+    return ObservedContainer(
+        id=seen["Id"],
+        name=seen["Name"].lstrip("/"),
+        status=state["Status"],
+        labels=seen["Config"].get("Labels") or {},
+        exit_code=state["ExitCode"],
+        error=state.get("Error") or "",
+        started_at=instant(state["StartedAt"]),
+        finished_at=instant(state["FinishedAt"]),
+        image_id=seen["Image"],
+    )
+
+
+def instant(text: str) -> str:
+    """Docker's RFC 3339 text, empty for what never happened."""
+    return "" if text == NEVER else text
+
+
+def label_filter(labels: Mapping[str, str]) -> dict[str, list[str]]:
+    """The list filter for objects that carry all these labels."""
+    return {"label": [f"{key}={value}" for key, value in labels.items()]}
+
+
+def same_origin(there: Mapping[str, str] | None, wanted: Mapping[str, str]) -> bool:
+    """Was it made by the same effect of the same owner? Then it is what a crash left of ours."""
+    there = there or {}
+    return LABEL_OWNER in wanted and all(
+        there.get(key) == wanted.get(key) for key in (LABEL_OWNER, LABEL_EFFECT)
+    )

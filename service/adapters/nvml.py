@@ -1,0 +1,222 @@
+"""NvmlProbe: which NVIDIA GPUs there are, asked of the driver through NVML.
+
+NVML can hang for tens of seconds (a GPU falling off the bus, a driver that reloads), and a call
+that hangs cannot be ended. Hence three rules:
+
+- NVML is never called on the event loop. One reading is one daemon thread, and there is one
+  reading at a time. Not a ThreadPoolExecutor: the interpreter joins its threads at exit, so a
+  hung driver would keep a stopping service alive.
+- A reading has a time limit. Past it the thread is given up, not waited for, and the next
+  reading gets a new one. Given-up threads are counted, and past a few no more are started.
+- NVML is opened and closed by each reading: a GPU count is fixed at nvmlInit, and a process
+  that keeps NVML open stands in the way of a driver reload, a GPU reset or a new MIG layout.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import pynvml
+from msgspec import Struct
+
+from service.errors import DeviceProbeError
+from service.ports import Gpu
+
+T = TypeVar("T")
+
+TIMEOUT_S_DEFAULT = 10.0
+HUNG_READINGS_MAX = 3
+
+_NO_LIBRARY = "no NVIDIA driver on this machine (libnvidia-ml.so.1 is not installed)"
+_NOT_LOADED = "the NVIDIA driver is installed but not loaded (try nvidia-smi, or modprobe nvidia)"
+
+
+class Reading(Struct, frozen=True):
+    """What one look at the driver gave."""
+
+    gpus: tuple[Gpu, ...] = ()
+    driver_version: str = ""
+    absent: str = ""
+    """Why there is no driver to ask; empty when there is one."""
+    left_out: tuple[str, ...] = ()
+    """The GPUs that are there but did not answer, each with NVML's reason."""
+
+
+class NvmlProbe:
+    """DeviceProbe over NVML. No driver is an empty inventory, not an error."""
+
+    def __init__(self, timeout_s: float = TIMEOUT_S_DEFAULT) -> None:
+        self._timeout_s = timeout_s
+        self._turn = asyncio.Lock()
+        self._given_up: list[Future[Reading]] = []
+
+    async def gpus(self) -> tuple[Gpu, ...]:
+        """The GPUs that can be lent, by index; a GPU in MIG mode shows as its instances.
+
+        A GPU that is lost is left out and the others are listed. An instance's `index` is that
+        of the GPU it is a part of.
+        """
+        return (await self._read()).gpus
+
+    async def describe(self) -> str:
+        """One line for people: driver and count, or why there is none. Never raises."""
+        try:
+            return _describe(await self._read())
+        except DeviceProbeError as error:
+            return str(error)
+
+    async def _read(self) -> Reading:
+        async with self._turn:
+            self._given_up = [reading for reading in self._given_up if not reading.done()]
+            if len(self._given_up) >= HUNG_READINGS_MAX:
+                raise DeviceProbeError(
+                    f"the NVIDIA driver hangs: {len(self._given_up)} readings never came back, "
+                    "so it is not asked again until one does (see dmesg; a reboot may be needed)"
+                )
+            reading = _in_daemon_thread(read_driver)
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    return await asyncio.wrap_future(reading)
+            except TimeoutError:
+                raise DeviceProbeError(
+                    f"the NVIDIA driver did not answer within {self._timeout_s:g} s "
+                    "(does nvidia-smi hang too? without nvidia-persistenced it may just be slow)"
+                ) from None
+            finally:
+                # Also when the caller was cancelled: the thread is busy all the same.
+                if not reading.done():
+                    self._given_up.append(reading)
+
+
+def _in_daemon_thread(read: Callable[[], T]) -> Future[T]:
+    future: Future[T] = Future()
+    # Running from the start: nobody can cancel it, so it is done only when the thread is.
+    future.set_running_or_notify_cancel()
+
+    def body() -> None:
+        try:
+            future.set_result(read())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=body, name="nvml", daemon=True).start()
+    return future
+
+
+def read_driver() -> Reading:
+    """Ask NVML for everything in one go. Blocks; raises DeviceProbeError.
+
+    NVML's own errors are mapped here and nowhere else, by class (that is, by code).
+    """
+    try:
+        with _nvml():
+            return _read_all()
+    except pynvml.NVMLError_LibraryNotFound:
+        return Reading(absent=_NO_LIBRARY)
+    except pynvml.NVMLError_DriverNotLoaded:
+        return Reading(absent=_NOT_LOADED)
+    except pynvml.NVMLError_LibRmVersionMismatch as error:
+        raise DeviceProbeError(
+            "the NVIDIA driver was updated while it was loaded: reboot, or unload and load it"
+        ) from error
+    except pynvml.NVMLError_NoPermission as error:
+        raise DeviceProbeError(
+            "no permission to ask the NVIDIA driver: check the rights on /dev/nvidiactl"
+        ) from error
+    except pynvml.NVMLError as error:
+        raise DeviceProbeError(f"the NVIDIA driver answered: {error}") from error
+
+
+@contextmanager
+def _nvml() -> Iterator[None]:
+    pynvml.nvmlInit()
+    try:
+        yield
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _read_all() -> Reading:
+    gpus: list[Gpu] = []
+    left_out: list[str] = []
+    failure: pynvml.NVMLError | None = None
+    for index in range(pynvml.nvmlDeviceGetCount()):
+        try:
+            gpus.extend(_read_gpu(index))
+        except pynvml.NVMLError as error:
+            # One GPU in trouble must not hide the others.
+            left_out.append(f"GPU {index}: {error}")
+            if not isinstance(error, pynvml.NVMLError_GpuIsLost):
+                failure = error
+    if failure is not None and not gpus:
+        # Not one GPU answered, and not because they are gone: that is the driver's trouble,
+        # and an empty answer would say that all GPUs have disappeared.
+        raise failure
+    version = str(pynvml.nvmlSystemGetDriverVersion())
+    return Reading(tuple(gpus), driver_version=version, left_out=tuple(left_out))
+
+
+def _read_gpu(index: int) -> list[Gpu]:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    uuid = str(pynvml.nvmlDeviceGetUUID(handle))
+    bus_id = str(pynvml.nvmlDeviceGetPciInfo(handle).busId)
+    if _mig_enabled(handle):
+        return [
+            Gpu(
+                uuid=str(pynvml.nvmlDeviceGetUUID(instance)),
+                index=index,
+                name=str(pynvml.nvmlDeviceGetName(instance)),
+                memory_bytes=_memory_bytes(instance),
+                pci_bus_id=bus_id,
+                parent_uuid=uuid,
+            )
+            for instance in _mig_instances(handle)
+        ]
+    return [
+        Gpu(
+            uuid=uuid,
+            index=index,
+            name=str(pynvml.nvmlDeviceGetName(handle)),
+            memory_bytes=_memory_bytes(handle),
+            pci_bus_id=bus_id,
+        )
+    ]
+
+
+def _mig_enabled(handle: Any) -> bool:
+    try:
+        current, _pending = pynvml.nvmlDeviceGetMigMode(handle)
+    except (pynvml.NVMLError_NotSupported, pynvml.NVMLError_FunctionNotFound):
+        return False
+    return bool(current == pynvml.NVML_DEVICE_MIG_ENABLE)
+
+
+def _mig_instances(handle: Any) -> Iterator[Any]:
+    for number in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        try:
+            yield pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number)
+        except pynvml.NVMLError_NotFound:
+            continue  # the numbers in use may have gaps
+
+
+def _memory_bytes(handle: Any) -> int:
+    try:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+    except pynvml.NVMLError_NotSupported:
+        return 0  # a GPU that shares the host's memory has none of its own to name
+
+
+def _describe(reading: Reading) -> str:
+    if reading.absent:
+        return reading.absent
+    names = ", ".join(dict.fromkeys(gpu.name for gpu in reading.gpus))
+    count = len(reading.gpus)
+    line = f"NVIDIA driver {reading.driver_version}: {count} GPU{'' if count == 1 else 's'}"
+    if names:
+        line += f" ({names})"
+    if reading.left_out:
+        line += "; left out: " + ", ".join(reading.left_out)
+    return line

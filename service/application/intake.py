@@ -1,0 +1,50 @@
+"""Intake: the door through which a caller's command enters, and where its end is awaited."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from projections.state import Operation
+from service.domain.commands import Request
+from service.domain.rejections import Rejected
+from service.ports import ExecOutcome
+
+
+class Caller(Struct, frozen=True):
+    """Who sends a command, and how."""
+
+    actor: str = "anonymous"
+    tenant: str = ""
+    idempotency_key: str = ""
+    traceparent: str = ""
+
+
+class Accepted(Struct, frozen=True):
+    """The command is stored in the ledger at `seq`; its operation has begun."""
+
+    operation_id: str
+    seq: int
+
+
+class Intake(Protocol):
+    """What the web layer asks of the application."""
+
+    async def submit(
+        self, command: Request, request: Mapping[str, Any], caller: Caller
+    ) -> Accepted | Rejected:
+        """Decide on a command and store the decision.
+
+        The same idempotency key with the same request gives the same operation again. Raises
+        EngineUnavailable (nothing was stored), LedgerUnavailable (what is stored is not known;
+        the same key may be sent again), ServiceBusy (too many commands are waiting).
+        """
+        ...
+
+    async def wait(self, operation_id: str, timeout_s: float) -> Operation | None:
+        """The operation once it has ended and the read store shows it; None when time is up."""
+        ...
+
+    def output(self, operation_id: str) -> ExecOutcome | None:
+        """What an executed command wrote, while that is still kept in memory."""
+        ...

@@ -1,0 +1,144 @@
+"""The REST API over httpx: envelopes opened, foreign errors mapped, lost replies asked for again.
+
+A command carries an Idempotency-Key, so sending it again after a lost reply is the same command
+once, whatever had become of the first sending.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
+
+import httpx
+import msgspec
+import typer
+from msgspec import Struct
+
+from service.cli.failures import CliFailure, NotFound, Unreachable
+
+SERVER_DEFAULT = "http://127.0.0.1:2378"
+
+RETRY_DELAYS_S = (0.1, 0.5, 1.0)
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 60.0
+
+_SUCCESS = 200
+_ACCEPTED = 202
+
+
+class Answer(Struct, frozen=True):
+    """What the service answered: the envelope's `data`, and whether it is only a receipt."""
+
+    data: dict[str, Any] | None
+    accepted: bool
+    """True for 202: the command is stored, its outcome is still to come."""
+
+
+class _Envelope(Struct, frozen=True):
+    code: int
+    msg: str = ""
+    data: dict[str, Any] | None = None
+
+
+class Api:
+    """One service, at one address. Raises CliFailure, Unreachable and NotFound."""
+
+    def __init__(self, server: str, new_key: Callable[[], str]) -> None:
+        self.server = _url_of(server)
+        self._new_key = new_key
+        self._http = httpx.Client(
+            base_url=self.server,
+            timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            # Loading the certificates costs tens of milliseconds; http has no use for them.
+            verify=self.server.startswith("https:"),
+            # A proxy for the internet is no way to a service on this or a neighbouring host.
+            trust_env=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._http.close()
+
+    def get(self, path: str) -> dict[str, Any]:
+        """The `data` of a read."""
+        return self._answer(self._http.build_request("GET", path)).data or {}
+
+    def command(
+        self, method: str, path: str, body: dict[str, Any] | None, *, wait: bool = False
+    ) -> Answer:
+        """Send a command. With `wait` the service answers when it has ended, however long."""
+        headers = {"Idempotency-Key": self._new_key()}
+        if not wait:
+            headers["Prefer"] = "respond-async"
+        request = self._http.build_request(
+            method,
+            path,
+            json=body,
+            headers=headers,
+            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S) if wait else httpx.USE_CLIENT_DEFAULT,
+        )
+        return self._answer(request)
+
+    def _answer(self, request: httpx.Request) -> Answer:
+        response = self._send(request)
+        try:
+            envelope = msgspec.json.decode(response.content, type=_Envelope)
+        except msgspec.DecodeError:
+            raise Unreachable(
+                f"what answers at {self.server} is no gpuledger (HTTP {response.status_code})"
+            ) from None
+        if response.is_error or envelope.code != _SUCCESS:
+            raise _refusal(response.status_code, envelope)
+        return Answer(envelope.data, response.status_code == _ACCEPTED)
+
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        for delay_s in RETRY_DELAYS_S:
+            try:
+                return self._http.send(request)
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                # The very first one: nobody there. After a lost reply it may be restarting.
+                if delay_s == RETRY_DELAYS_S[0]:
+                    raise self._absent() from None
+            except httpx.TransportError:
+                pass
+            time.sleep(delay_s)
+        try:
+            return self._http.send(request)
+        except httpx.TransportError as error:
+            raise Unreachable(
+                f"gpuledger at {self.server} does not answer ({type(error).__name__})"
+            ) from None
+
+    def _absent(self) -> Unreachable:
+        return Unreachable(f"no gpuledger at {self.server}; start it with: gpuledger serve")
+
+
+def path_of(*parts: str) -> str:
+    """A path under /api/v1; names are quoted, so that none can lead elsewhere."""
+    return "/api/v1/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def _url_of(server: str) -> str:
+    url = server if "://" in server else f"http://{server}"
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise typer.BadParameter(
+            f"{server!r} is no address; allowed: http(s)://HOST:PORT",
+            param_hint="--server (or GPULEDGER_SERVER)",
+        )
+    return url.rstrip("/")
+
+
+def _refusal(status: int, envelope: _Envelope) -> CliFailure:
+    text = f"{envelope.msg} (code {envelope.code})"
+    if status == httpx.codes.NOT_FOUND:
+        return NotFound(text)
+    if status in (httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE):
+        return Unreachable(text)
+    return CliFailure(text)

@@ -1,0 +1,159 @@
+"""Following an operation to its end, with a line that says how far it is.
+
+The line is for people: it comes only when a thing takes longer than a second, only on a
+terminal, only on stderr, and it is gone when the thing is done.
+"""
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
+
+import msgspec
+from msgspec import Struct
+
+from service.cli.client import Api, path_of
+from service.cli.failures import CliFailure, Unreachable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+INTERVAL_S_MIN = 0.02
+INTERVAL_S_MAX = 0.25
+INTERVAL_GROWTH = 1.5
+QUIET_S = 1.0
+OUTAGE_S_MAX = 10.0
+"""For so long the service may be away (a restart, say) before we stop following."""
+
+
+class Step(Struct, frozen=True):
+    """One thing that was done."""
+
+    text: str
+    at: str = ""
+
+
+class StepProgress(Struct, frozen=True, rename="camel"):
+    """How far a long step is."""
+
+    step: str
+    done_bytes: int = 0
+    total_bytes: int = 0
+
+
+class Operation(Struct, frozen=True, rename="camel"):
+    """A command from acceptance to end, as the service tells it."""
+
+    id: str
+    verb: str
+    kind: str
+    name: str
+    state: Literal["running", "succeeded", "failed"]
+    steps: tuple[Step, ...] = ()
+    progress: StepProgress | None = None
+    result: dict[str, Any] | None = None
+    reason: str | None = None
+    message: str | None = None
+    code: int | None = None
+
+
+def follow(api: Api, operation_id: str, line: "ProgressLine") -> Operation:
+    """Ask until the operation has ended. Raises Unreachable when the service stays away."""
+    interval_s = INTERVAL_S_MIN
+    away_since: float | None = None
+    while True:
+        try:
+            operation = fetch(api, operation_id)
+        except Unreachable as outage:
+            away_since = away_since or time.monotonic()
+            if time.monotonic() - away_since > OUTAGE_S_MAX:
+                raise Unreachable(
+                    f"{outage}; the operation goes on: gpuledger op {operation_id}"
+                ) from None
+        else:
+            away_since = None
+            if operation.state != "running":
+                return operation
+            line.show(operation)
+        time.sleep(interval_s)
+        interval_s = min(interval_s * INTERVAL_GROWTH, INTERVAL_S_MAX)
+
+
+def fetch(api: Api, operation_id: str) -> Operation:
+    """The operation as it is now."""
+    return msgspec.convert(api.get(path_of("operations", operation_id)), Operation)
+
+
+def result_of(operation: Operation) -> dict[str, Any] | None:
+    """What an ended operation gave. Raises CliFailure when it failed."""
+    if operation.state == "failed":
+        code = f" (code {operation.code})" if operation.code else ""
+        raise CliFailure(f"{operation.message or operation.reason}{code}")
+    return operation.result
+
+
+class ProgressLine:
+    """The line on stderr. It costs nothing until it is needed."""
+
+    def __init__(self, stream: TextIO, quiet_s: float = QUIET_S) -> None:
+        self._stream = stream
+        self._shown_after = time.monotonic() + quiet_s
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, operation: Operation) -> None:
+        """Say how far the operation is."""
+        if not self._stream.isatty() or time.monotonic() < self._shown_after:
+            return
+        if self._bar is None:
+            self._bar = _bar_on(self._stream)
+            self._bar.add_task("", total=None)
+            self._bar.start()
+        text, done, total = _position_of(operation)
+        self._bar.update(
+            self._bar.task_ids[0],
+            description=f"{operation.verb} {operation.name}: {text}",
+            completed=done,
+            total=total,
+        )
+
+
+def _position_of(operation: Operation) -> tuple[str, int, int | None]:
+    """What is being done, bytes done, and bytes in all where they are known."""
+    if operation.progress is not None:
+        return (
+            operation.progress.step,
+            operation.progress.done_bytes,
+            operation.progress.total_bytes or None,
+        )
+    return operation.steps[-1].text if operation.steps else "accepted", 0, None
+
+
+def _bar_on(stream: TextIO) -> "Progress":
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        TimeElapsedColumn(),
+        console=Console(file=stream),
+        transient=True,
+    )

@@ -1,0 +1,157 @@
+"""What every command that talks to the service has in common.
+
+`command` registers a function on a typer app. The function takes a Session first; the decorator
+gives it one, and adds --server and --json, which may stand before or after the subcommand.
+"""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, Concatenate, ParamSpec
+
+import typer
+
+from service.cli.client import SERVER_DEFAULT, Answer, Api, path_of
+from service.cli.failures import CliFailure, reported
+from service.cli.progress import ProgressLine, follow, result_of
+from service.cli.surroundings import Surroundings
+
+P = ParamSpec("P")
+
+INTERRUPTED_EXIT_CODE = 130
+
+Server = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        help=f"Address of the service (default: {SERVER_DEFAULT}; env GPULEDGER_SERVER)",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the answer's data as JSON")]
+
+
+class Session:
+    """One command's way to the service and to the person who typed it."""
+
+    def __init__(self, api: Api, surroundings: Surroundings, as_json: bool) -> None:
+        self.api = api
+        self.surroundings = surroundings
+        self.as_json = as_json
+
+    def change(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        done: Callable[[dict[str, Any]], str],
+        detach: bool = False,
+    ) -> None:
+        """Send a command, follow it to its end, and say what came of it.
+
+        `done` makes the line from the result. With `detach` only the operation's id is said.
+        """
+        answer = self.api.command(method, path, body)
+        if answer.accepted and detach:
+            data = answer.data or {}
+            self.print(data, f"{data['operationId']}\n")
+            return
+        result = self.outcome(answer)
+        self.print(result, f"{done(result or {})}\n")
+
+    def outcome(self, answer: Answer) -> dict[str, Any] | None:
+        """The result of a command, once it is there. Raises CliFailure when it failed."""
+        if not answer.accepted or answer.data is None:
+            return answer.data
+        return self.follow(answer.data["operationId"])
+
+    def follow(self, operation_id: str) -> dict[str, Any] | None:
+        """The result of an operation, once it is there. Raises CliFailure when it failed."""
+        try:
+            with ProgressLine(sys.stderr) as line:
+                return result_of(follow(self.api, operation_id, line))
+        except KeyboardInterrupt:
+            typer.echo(f"the operation goes on: gpuledger op {operation_id}", err=True)
+            raise typer.Exit(INTERRUPTED_EXIT_CODE) from None
+
+    def print(self, data: dict[str, Any] | None, text: str) -> None:
+        """Print the data for scripts, or the text for people."""
+        if self.as_json:
+            import json
+
+            text = json.dumps(data, ensure_ascii=False, indent=2) + "\n"
+        typer.echo(text, nl=False)
+
+
+def command(
+    app: typer.Typer, name: str, *, panel: str | None = None
+) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[Concatenate[Session, P], None]]:
+    """Register a function as a subcommand that has a Session."""
+
+    def register(
+        function: Callable[Concatenate[Session, P], None],
+    ) -> Callable[Concatenate[Session, P], None]:
+        @functools.wraps(function)
+        def run(
+            ctx: typer.Context, server: Server, as_json: AsJson, *args: P.args, **kwargs: P.kwargs
+        ) -> None:
+            with reported(), open_api(ctx, server) as api:
+                as_json = as_json or any(node.params.get("as_json") for node in _chain(ctx))
+                function(Session(api, ctx.obj, as_json), *args, **kwargs)
+
+        _declare(run, function)
+        app.command(name, rich_help_panel=panel)(run)
+        return function
+
+    return register
+
+
+def open_api(ctx: typer.Context, server: str | None = None) -> Api:
+    """The service that the options, else the environment, else the default names."""
+    given = [server, *(node.params.get("server") for node in _chain(ctx))]
+    surroundings: Surroundings = ctx.obj
+    fallback = surroundings.env.get("GPULEDGER_SERVER") or SERVER_DEFAULT
+    return Api(next(filter(None, given), fallback), surroundings.new_key)
+
+
+def replica_set_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The names that a shell offers to complete; none when there is nobody to ask."""
+    return _names(ctx, incomplete, "replicaSet", "replicaSets")
+
+
+def volume_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The same for volumes."""
+    return _names(ctx, incomplete, "volumes", "volumes")
+
+
+def _names(ctx: typer.Context, incomplete: str, path: str, key: str) -> list[str]:
+    try:
+        with open_api(ctx) as api:
+            names = [row["name"] for row in api.get(path_of(path))[key]]
+    except (CliFailure, typer.BadParameter):
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _chain(ctx: typer.Context) -> list[Any]:
+    """The context and those above it: `gpuledger volume ls` has three."""
+    nodes: list[Any] = [ctx]
+    while nodes[-1].parent is not None:
+        nodes.append(nodes[-1].parent)
+    return nodes
+
+
+def _declare(run: Callable[..., None], function: Callable[..., None]) -> None:
+    """Give `run` the signature that typer reads: ctx for the Session, and the two options."""
+    _session, *own = inspect.signature(function).parameters.values()
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter("ctx", keyword, annotation=typer.Context),
+        *(parameter.replace(kind=keyword) for parameter in own),
+        inspect.Parameter("server", keyword, default=None, annotation=Server),
+        inspect.Parameter("as_json", keyword, default=False, annotation=AsJson),
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}

@@ -1,0 +1,199 @@
+"""Commands, and the envelope with everything that may differ between two runs.
+
+Imperative, as a caller says it. The values are well formed (the web layer saw to that); whether
+they may be done is for `decide`.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+from events.values import Bind, ContainerSpec, Gpu, GpuRuntime
+from service.domain.effects import Effect
+
+
+class RunReplicaSet(Struct, frozen=True):
+    """Make a replica set and run its first revision."""
+
+    name: str
+    spec: ContainerSpec
+    data_disk_bytes: int | None = None
+
+
+class BindChange(Struct, frozen=True):
+    """Mount `new` where `old` was mounted."""
+
+    old: Bind
+    new: Bind
+
+
+class PatchReplicaSet(Struct, frozen=True):
+    """Put a revision in place that differs in what is given here, and in nothing else."""
+
+    name: str
+    gpu_count: int | None = None
+    bind: BindChange | None = None
+    nano_cpus: int | None = None
+    memory_bytes: int | None = None
+    shm_bytes: int | None = None
+
+
+class RollBackReplicaSet(Struct, frozen=True):
+    """Put a revision in place with the spec and the system disk that `version` had."""
+
+    name: str
+    version: int
+
+
+class RestartReplicaSet(Struct, frozen=True):
+    """Put a revision in place as it is, GPUs and ports applied for again."""
+
+    name: str
+
+
+class StopReplicaSet(Struct, frozen=True):
+    """Stop, and give GPUs and ports back."""
+
+    name: str
+
+
+class PauseReplicaSet(Struct, frozen=True):
+    """Stop the container, and keep GPUs and ports."""
+
+    name: str
+
+
+class ContinueReplicaSet(Struct, frozen=True):
+    """Start the paused container again."""
+
+    name: str
+
+
+class CommitReplicaSet(Struct, frozen=True):
+    """Save the system disk as an image."""
+
+    name: str
+    image: str
+
+
+class ExecuteInReplicaSet(Struct, frozen=True):
+    """Run a command in the running container."""
+
+    name: str
+    cmd: tuple[str, ...]
+    work_dir: str = ""
+
+
+class DeleteReplicaSet(Struct, frozen=True):
+    """Remove the container and the kept system disks; give everything back."""
+
+    name: str
+
+
+class CreateVolume(Struct, frozen=True):
+    """Make a sized volume."""
+
+    name: str
+    size_bytes: int
+
+
+class ResizeVolume(Struct, frozen=True):
+    """Give a volume another size; the data stays."""
+
+    name: str
+    size_bytes: int
+
+
+class DeleteVolume(Struct, frozen=True):
+    """Remove a volume and its data."""
+
+    name: str
+
+
+Request = (
+    RunReplicaSet
+    | PatchReplicaSet
+    | RollBackReplicaSet
+    | RestartReplicaSet
+    | StopReplicaSet
+    | PauseReplicaSet
+    | ContinueReplicaSet
+    | CommitReplicaSet
+    | ExecuteInReplicaSet
+    | DeleteReplicaSet
+    | CreateVolume
+    | ResizeVolume
+    | DeleteVolume
+)
+"""What a caller can send. An accepted one becomes an operation."""
+
+
+class Succeeded(Struct, frozen=True):
+    """The engine did it. `facts` are what the matching event wants to know."""
+
+    facts: dict[str, Any] = {}
+
+
+class Failed(Struct, frozen=True):
+    """The engine refused, in its own words."""
+
+    reason: str
+    message: str
+
+
+class RecordOutcome(Struct, frozen=True):
+    """The executor reports what became of an effect."""
+
+    effect: Effect
+    outcome: Succeeded | Failed
+
+
+class RecordProgress(Struct, frozen=True):
+    """The executor reports how far a long effect is."""
+
+    effect: Effect
+    done_bytes: int
+    total_bytes: int
+    message: str = ""
+
+
+class ObserveGpus(Struct, frozen=True):
+    """The watcher reports all GPUs that the driver shows now."""
+
+    gpus: tuple[Gpu, ...]
+
+
+class RegisterNode(Struct, frozen=True):
+    """The first command of an installation."""
+
+    node: str
+    owner: str
+
+
+Command = Request | RecordOutcome | RecordProgress | ObserveGpus | RegisterNode
+
+
+class Facts(Struct, frozen=True):
+    """What the host and the settings are now; decisions copy from it what has to last."""
+
+    node: str
+    gpu_runtime: GpuRuntime = "none"
+    port_first: int = 40000
+    port_last: int = 65535
+    volumes_grow_online: bool = False
+    data_disk_path: str = "/root/foo-tmp"
+
+
+class Envelope(Struct, frozen=True):
+    """A command on its way to `decide`, with who sent it and when."""
+
+    command_id: str
+    issued_at_us: int
+    command: Command
+    facts: Facts
+    actor: str = ""
+    tenant: str = ""
+    request: dict[str, Any] = {}
+    """The body as the caller sent it, for the record."""
+    fingerprint: str = ""
+    traceparent: str = ""

@@ -1,0 +1,91 @@
+"""A revision as the body of Docker's POST /containers/create. Pure: the plan leaves no choice."""
+
+from typing import Any
+
+from events.labels import LABEL_EFFECT, LABEL_NAME, LABEL_NODE, LABEL_OWNER, LABEL_REVISION
+from events.values import Bind, GpuRuntime
+from projections.state import Node, Revision
+
+NO_GPUS = "NVIDIA_VISIBLE_DEVICES=void"
+"""CUDA images carry NVIDIA_VISIBLE_DEVICES=all, which an nvidia default runtime would obey."""
+
+
+def container_config(
+    revision: Revision, image: str, node: Node | None, effect_id: str
+) -> dict[str, Any]:
+    """The create body of a revision, started from `image`."""
+    exposed: dict[str, dict[str, str]] = {p.container_port: {} for p in revision.ports}
+    env = [*revision.spec.env, f"CONTAINER_VERSION={revision.number}"]
+    requests = _device_requests(revision.gpu_runtime, revision.gpus)
+    if not requests:
+        env.append(NO_GPUS)
+    config: dict[str, Any] = {
+        "Image": image,
+        "Env": env,
+        "Labels": {
+            **revision.spec.labels,
+            LABEL_OWNER: node.owner if node else "",
+            LABEL_NODE: node.node if node else "",
+            LABEL_NAME: revision.name,
+            LABEL_REVISION: str(revision.number),
+            LABEL_EFFECT: effect_id,
+        },
+        "ExposedPorts": exposed,
+        # A shell as command keeps running only with a terminal and an open input, and the
+        # images that people bring start shells.
+        "OpenStdin": True,
+        "Tty": True,
+        "HostConfig": _host_config(revision, requests),
+        "NetworkingConfig": {},
+    }
+    if revision.spec.cmd:
+        config["Cmd"] = list(revision.spec.cmd)
+    return config
+
+
+def _host_config(revision: Revision, requests: list[dict[str, Any]]) -> dict[str, Any]:
+    spec = revision.spec
+    host: dict[str, Any] = {
+        # PID 1 without a TERM handler would cost the whole stop timeout.
+        "Init": True,
+        # The service starts containers; Docker's own policy would do so behind the ledger's back.
+        "RestartPolicy": {"Name": "no"},
+        "PortBindings": {
+            p.container_port: [{"HostIp": "", "HostPort": str(p.host_port)}] for p in revision.ports
+        },
+        # Mounts, not Binds: a missing host path is an error, and a commit does not bake them.
+        "Mounts": [_mount(bind) for bind in spec.binds],
+        "DeviceRequests": requests,
+    }
+    if spec.nano_cpus is not None:
+        host["NanoCpus"] = spec.nano_cpus
+    if spec.memory_bytes is not None:
+        host["Memory"] = spec.memory_bytes
+    if spec.shm_bytes is not None:
+        host["ShmSize"] = spec.shm_bytes
+    return host
+
+
+def _mount(bind: Bind) -> dict[str, Any]:
+    if bind.nfs is not None:
+        options = f"addr={bind.nfs.server}" + (f",{bind.nfs.options}" if bind.nfs.options else "")
+        return {
+            "Type": "volume",
+            "Target": bind.target,
+            "VolumeOptions": {
+                "DriverConfig": {
+                    "Name": "local",
+                    "Options": {"type": "nfs", "o": options, "device": f":{bind.nfs.path}"},
+                }
+            },
+        }
+    kind = "bind" if bind.source.startswith("/") else "volume"
+    return {"Type": kind, "Source": bind.source, "Target": bind.target}
+
+
+def _device_requests(runtime: GpuRuntime, gpus: tuple[str, ...]) -> list[dict[str, Any]]:
+    if not gpus or runtime in ("simulated", "none"):
+        return []
+    if runtime == "cdi":
+        return [{"Driver": "cdi", "DeviceIDs": [f"nvidia.com/gpu={uuid}" for uuid in gpus]}]
+    return [{"Driver": "nvidia", "DeviceIDs": list(gpus), "Capabilities": [["gpu"]]}]

@@ -1,0 +1,138 @@
+"""decide: the one door into the rules. Pure: the same state and envelope, the same decision."""
+
+from typing import assert_never
+
+from events.resources import GpuAppeared, GpuDisappeared, NodeRegistered
+from events.values import Kind, Verb
+from projections.state import State
+from service.domain import outcomes, replica_sets, revisions, volumes
+from service.domain.commands import (
+    Command,
+    CommitReplicaSet,
+    ContinueReplicaSet,
+    CreateVolume,
+    DeleteReplicaSet,
+    DeleteVolume,
+    Envelope,
+    ExecuteInReplicaSet,
+    ObserveGpus,
+    PatchReplicaSet,
+    PauseReplicaSet,
+    RecordOutcome,
+    RecordProgress,
+    RegisterNode,
+    Request,
+    ResizeVolume,
+    RestartReplicaSet,
+    RollBackReplicaSet,
+    RunReplicaSet,
+    StopReplicaSet,
+)
+from service.domain.effects import kind_of
+from service.domain.guards import Decision
+from service.domain.rejections import Reason, Rejected
+
+VERBS: dict[type[Request], tuple[Kind, Verb]] = {
+    RunReplicaSet: ("replica_set", "run"),
+    PatchReplicaSet: ("replica_set", "patch"),
+    RollBackReplicaSet: ("replica_set", "rollback"),
+    RestartReplicaSet: ("replica_set", "restart"),
+    StopReplicaSet: ("replica_set", "stop"),
+    PauseReplicaSet: ("replica_set", "pause"),
+    ContinueReplicaSet: ("replica_set", "continue"),
+    CommitReplicaSet: ("replica_set", "commit"),
+    ExecuteInReplicaSet: ("replica_set", "execute"),
+    DeleteReplicaSet: ("replica_set", "delete"),
+    CreateVolume: ("volume", "create"),
+    ResizeVolume: ("volume", "resize"),
+    DeleteVolume: ("volume", "delete"),
+}
+"""Whose command it is, and the contract's word for it."""
+
+
+def address(command: Command) -> tuple[str, str, str]:
+    """Kind, name and verb of a command: the tokens of its record's subject."""
+    if isinstance(command, RecordOutcome):
+        return kind_of(command.effect), command.effect.name, "outcome"
+    if isinstance(command, RecordProgress):
+        return kind_of(command.effect), command.effect.name, "progress"
+    if isinstance(command, ObserveGpus):
+        return "node", "gpus", "observe"
+    if isinstance(command, RegisterNode):
+        return "node", command.node, "register"
+    kind, verb = VERBS[type(command)]
+    return kind, command.name, verb
+
+
+def decide(state: State, envelope: Envelope) -> Decision:
+    """The events that a command leads to, or why it may not be done."""
+    command = envelope.command
+    match command:
+        case RunReplicaSet():
+            return revisions.run(state, envelope, command)
+        case PatchReplicaSet():
+            return revisions.patch(state, envelope, command)
+        case RollBackReplicaSet():
+            return revisions.roll_back(state, envelope, command)
+        case RestartReplicaSet():
+            return revisions.restart(state, envelope, command)
+        case StopReplicaSet():
+            return replica_sets.stop(state, envelope, command)
+        case PauseReplicaSet():
+            return replica_sets.pause(state, envelope, command)
+        case ContinueReplicaSet():
+            return replica_sets.continue_(state, envelope, command)
+        case CommitReplicaSet():
+            return replica_sets.commit(state, envelope, command)
+        case ExecuteInReplicaSet():
+            return replica_sets.execute(state, envelope, command)
+        case DeleteReplicaSet():
+            return replica_sets.delete(state, envelope, command)
+        case CreateVolume():
+            return volumes.create(state, envelope, command)
+        case ResizeVolume():
+            return volumes.resize(state, envelope, command)
+        case DeleteVolume():
+            return volumes.delete(state, envelope, command)
+        case RecordOutcome():
+            return outcomes.record_outcome(state, command)
+        case RecordProgress():
+            return outcomes.record_progress(state, command)
+        case ObserveGpus():
+            return _observe_gpus(state, command)
+        case RegisterNode():
+            return _register(state, command)
+    assert_never(command)
+
+
+def _register(state: State, command: RegisterNode) -> Decision:
+    if state.node is not None:
+        return Rejected(Reason.NOTHING_NEW, f"this ledger is of node {state.node.node} already")
+    return (NodeRegistered(command.node, command.owner),)
+
+
+def _observe_gpus(state: State, command: ObserveGpus) -> Decision:
+    shown = {gpu.uuid: gpu for gpu in command.gpus}
+    appeared = tuple(
+        GpuAppeared(
+            uuid=gpu.uuid,
+            index=gpu.index,
+            name=gpu.name,
+            memory_bytes=gpu.memory_bytes,
+            pci_bus_id=gpu.pci_bus_id,
+            parent_uuid=gpu.parent_uuid,
+        )
+        for gpu in sorted(command.gpus, key=lambda gpu: (gpu.index, gpu.uuid))
+        if (known := state.gpus.get(gpu.uuid)) is None
+        or not known.present
+        or (known.index, known.name, known.memory_bytes, known.pci_bus_id)
+        != (gpu.index, gpu.name, gpu.memory_bytes, gpu.pci_bus_id)
+    )
+    gone = tuple(
+        GpuDisappeared(uuid)
+        for uuid, known in sorted(state.gpus.items())
+        if known.present and uuid not in shown
+    )
+    if not appeared and not gone:
+        return Rejected(Reason.NOTHING_NEW, "the GPUs are as they were")
+    return (*gone, *appeared)

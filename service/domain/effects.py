@@ -1,0 +1,179 @@
+"""Effects: the I/O that the state calls for.
+
+An effect says everything; it leaves its doer nothing to choose. `effect_id` names it for ever,
+so that an effect done twice is an effect done once. `name` is the replica set or volume.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+
+class EnsureImage(Struct, frozen=True, tag=True):
+    """See that an image is on the engine, and which content it has; pull it when it is not."""
+
+    effect_id: str
+    operation_id: str
+    name: str
+    number: int
+    image: str
+
+
+class CreateContainer(Struct, frozen=True, tag=True):
+    """Make a revision's container from a body as Docker's API takes it."""
+
+    effect_id: str
+    operation_id: str
+    name: str
+    number: int
+    container: str
+    config: dict[str, Any]
+
+
+class StartContainer(Struct, frozen=True, tag=True):
+    """Start a container that is there.
+
+    Once it was started at another instant than `last_started_at` (RFC 3339, empty for never),
+    this is done: a container that ended at once is not run a second time after a crash.
+    """
+
+    effect_id: str
+    operation_id: str
+    name: str
+    number: int
+    container: str
+    last_started_at: str
+
+
+class StopContainer(Struct, frozen=True, tag=True):
+    """Stop a container. One that is gone is stopped."""
+
+    effect_id: str
+    operation_id: str
+    name: str
+    number: int
+    container: str
+
+
+class RemoveContainer(Struct, frozen=True, tag=True):
+    """Remove a container. One that is gone is removed."""
+
+    effect_id: str
+    operation_id: str
+    name: str
+    number: int
+    container: str
+
+
+class TakeSnapshot(Struct, frozen=True, tag=True):
+    """Keep the system disk of a stopped container, as `image`."""
+
+    effect_id: str
+    operation_id: str
+    name: str
+    number: int
+    container: str
+    image: str
+
+
+class RemoveSnapshot(Struct, frozen=True, tag=True):
+    """Drop a kept system disk."""
+
+    effect_id: str
+    operation_id: str
+    name: str
+    number: int
+    image: str
+
+
+class CommitImage(Struct, frozen=True, tag=True):
+    """Save the system disk of a container as an image for the caller."""
+
+    effect_id: str
+    operation_id: str
+    name: str
+    number: int
+    container: str
+    image: str
+    pause: bool
+
+
+class Execute(Struct, frozen=True, tag=True):
+    """Run a command in a container, once."""
+
+    effect_id: str
+    operation_id: str
+    name: str
+    number: int
+    container: str
+    cmd: tuple[str, ...]
+    work_dir: str
+
+
+class MakeVolume(Struct, frozen=True, tag=True):
+    """Make a sized disk, and the engine's volume that mounts it."""
+
+    effect_id: str
+    operation_id: str
+    name: str
+    number: int
+    volume: str
+    size_bytes: int
+
+
+class SizeVolume(Struct, frozen=True, tag=True):
+    """Give the disk another size, and make the engine's volume of the new version."""
+
+    effect_id: str
+    operation_id: str
+    name: str
+    number: int
+    volume: str
+    size_bytes: int
+
+
+class RemoveVolume(Struct, frozen=True, tag=True):
+    """Remove the engine's volumes of all versions, then the disk."""
+
+    effect_id: str
+    operation_id: str
+    name: str
+    number: int
+    volumes: tuple[str, ...]
+
+
+class Settle(Struct, frozen=True, tag=True):
+    """No I/O: nothing is left to do, so the operation ends and what it held is given back."""
+
+    effect_id: str
+    operation_id: str
+    name: str
+    number: int
+    kind: str
+
+
+Effect = (
+    EnsureImage
+    | CreateContainer
+    | StartContainer
+    | StopContainer
+    | RemoveContainer
+    | TakeSnapshot
+    | RemoveSnapshot
+    | CommitImage
+    | Execute
+    | MakeVolume
+    | SizeVolume
+    | RemoveVolume
+    | Settle
+)
+
+VOLUME_EFFECTS = (MakeVolume, SizeVolume, RemoveVolume)
+"""Effects whose `name` is a volume's."""
+
+
+def kind_of(effect: Effect) -> str:
+    """Whose effect it is: "replica_set" or "volume"."""
+    if isinstance(effect, Settle):
+        return effect.kind
+    return "volume" if isinstance(effect, VOLUME_EFFECTS) else "replica_set"

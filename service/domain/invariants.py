@@ -1,0 +1,114 @@
+"""Invariants: what must hold in every reachable state. A breach is a fault of ours."""
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from projections.state import ReplicaSet, Revision, State
+from service.domain.placement import held_gpus, held_ports
+
+IN_USE = ("created", "running", "exited")
+"""A container that is there, as last observed."""
+
+
+class Breach(Struct, frozen=True):
+    """Something that must never be so."""
+
+    subject: str
+    message: str
+
+
+def check(state: State) -> tuple[Breach, ...]:
+    """All breaches. Its cost is that of the whole state: for tests and for `gpuledger check`."""
+    return (
+        *_gpu_leases(state),
+        *_port_leases(state),
+        *(breach for s in state.replica_sets.values() for breach in _replica_set(state, s)),
+        *_operations(state),
+        *_volumes(state),
+    )
+
+
+def _gpu_leases(state: State) -> Iterator[Breach]:
+    for gpu in state.gpus.values():
+        if (gpu.holder is None) != (not gpu.revisions):
+            yield Breach(gpu.uuid, "it has a holder without a revision, or the other way round")
+        if len(set(gpu.revisions)) != len(gpu.revisions):
+            yield Breach(gpu.uuid, "one revision leases it twice")
+        for number in gpu.revisions:
+            revision = state.revisions.get((gpu.holder or "", number))
+            if revision is None or gpu.uuid not in revision.gpus:
+                yield Breach(gpu.uuid, f"leased by {gpu.holder}-{number}, which does not have it")
+            elif not _counts(state, revision):
+                yield Breach(gpu.uuid, f"leased by {gpu.holder}-{number}, which is retired")
+
+
+def _port_leases(state: State) -> Iterator[Breach]:
+    for lease in state.ports.values():
+        if not lease.revisions or len(set(lease.revisions)) != len(lease.revisions):
+            yield Breach(str(lease.host_port), "leased by no revision, or by one of them twice")
+        for number in lease.revisions:
+            revision = state.revisions.get((lease.holder, number))
+            if revision is None or not _counts(state, revision):
+                yield Breach(str(lease.host_port), f"leased by {lease.holder}-{number}: retired")
+
+
+def _counts(state: State, revision: Revision) -> bool:
+    replica_set = state.replica_sets[revision.name]
+    return revision.number in (replica_set.current, replica_set.previous)
+
+
+def _replica_set(state: State, replica_set: ReplicaSet) -> Iterator[Breach]:
+    name = replica_set.name
+    for number in (replica_set.current, replica_set.previous):
+        revision = state.revisions.get((name, number)) if number else None
+        if revision is None:
+            continue
+        if revision.container == "running" and not _holds_all(state, revision):
+            yield Breach(f"{name}-{number}", "it runs without a lease on all its GPUs and ports")
+    if replica_set.operation is not None or not replica_set.current:
+        return
+    current = state.revisions[name, replica_set.current]
+    held = held_gpus(state, name, current.number), held_ports(state, name, current.number)
+    if replica_set.phase == "stopped" and any(held):
+        yield Breach(name, "it is stopped and holds leases")
+    if replica_set.phase in ("running", "paused") and not _holds_all(state, current):
+        yield Breach(name, f"it is {replica_set.phase} and does not hold its leases")
+    if replica_set.phase in ("paused", "stopped") and current.container == "running":
+        yield Breach(name, f"it is {replica_set.phase} and its container runs")
+    if replica_set.previous is not None:
+        yield Breach(name, "it has a previous revision and no operation that retires it")
+    if len(current.gpus) != current.spec.gpu_count:
+        yield Breach(name, "it has not the number of GPUs that was asked for")
+
+
+def _holds_all(state: State, revision: Revision) -> bool:
+    name, number = revision.name, revision.number
+    return len(held_gpus(state, name, number)) == len(revision.gpus) and len(
+        held_ports(state, name, number)
+    ) == len(revision.ports)
+
+
+def _operations(state: State) -> Iterator[Breach]:
+    for operation in state.operations.values():
+        if operation.state != "running":
+            continue
+        if operation.verb == "execute":
+            known = state.replica_sets[operation.name]
+            owned = any(e.operation_id == operation.id for e in known.executions)
+        elif operation.kind == "volume":
+            owned = state.volumes[operation.name].operation == operation.id
+        else:
+            owned = state.replica_sets[operation.name].operation == operation.id
+        if not owned:
+            yield Breach(operation.id, f"the {operation.verb} of {operation.name} has no end")
+
+
+def _volumes(state: State) -> Iterator[Breach]:
+    for volume in state.volumes.values():
+        if volume.operation is not None and volume.operation not in state.operations:
+            yield Breach(volume.name, "it waits for an operation that is not known")
+        if volume.operation is None and volume.current and not volume.deleted:
+            version = next(v for v in volume.versions if v.number == volume.current)
+            if not version.made:
+                yield Breach(volume.name, "its current version was never made")

@@ -1,0 +1,157 @@
+"""The rules for reports of what the engine did: late and repeated ones change nothing."""
+
+from typing import Any
+
+from events.operations import OperationFailed, OperationProgressed, OperationSucceeded
+from events.outcomes import (
+    CommandExecuted,
+    ContainerCreated,
+    ContainerRemoved,
+    ContainerStarted,
+    ContainerStopped,
+    EffectFailed,
+    ImageCommitted,
+    ImageResolved,
+    SnapshotRemoved,
+    SnapshotTaken,
+    VolumeMade,
+    VolumeRemoved,
+)
+from events.record import Event
+from events.replica_sets import PhaseRequested
+from events.volumes import VolumeDeletionRequested
+from projections.state import State
+from service.domain.commands import Failed, RecordOutcome, RecordProgress
+from service.domain.effects import (
+    CommitImage,
+    CreateContainer,
+    Effect,
+    EnsureImage,
+    Execute,
+    MakeVolume,
+    RemoveContainer,
+    RemoveSnapshot,
+    RemoveVolume,
+    Settle,
+    SizeVolume,
+    StartContainer,
+    StopContainer,
+    TakeSnapshot,
+    kind_of,
+)
+from service.domain.guards import Decision
+from service.domain.reconcile import DECLARING, reconcile
+from service.domain.rejections import Reason, Rejected
+from service.domain.settle import settle
+
+
+def record_outcome(state: State, command: RecordOutcome) -> Decision:
+    """An effect that is due becomes a fact; anything else is an old story."""
+    effect = command.effect
+    if not _is_due(state, effect):
+        return Rejected(Reason.STALE_OUTCOME, f"{effect.effect_id} is not due (any more)")
+    if isinstance(command.outcome, Failed):
+        return _failed(state, effect, command.outcome)
+    if isinstance(effect, Settle):
+        return settle(state, effect)
+    return _succeeded(effect, command.outcome.facts)
+
+
+def record_progress(state: State, command: RecordProgress) -> Decision:
+    """How far an effect is, if it is still due."""
+    effect = command.effect
+    if not _is_due(state, effect):
+        return Rejected(Reason.STALE_OUTCOME, f"{effect.effect_id} is not due (any more)")
+    return (
+        OperationProgressed(
+            effect.operation_id,
+            type(effect).__name__,
+            command.done_bytes,
+            command.total_bytes,
+            command.message,
+        ),
+    )
+
+
+def _is_due(state: State, effect: Effect) -> bool:
+    due = reconcile(state, kind_of(effect), effect.name)
+    return any(other.effect_id == effect.effect_id for other in due)
+
+
+def _succeeded(effect: Effect, facts: dict[str, Any]) -> Decision:
+    name, number = effect.name, effect.number
+    match effect:
+        case EnsureImage():
+            return (ImageResolved(name, number, effect.image, facts["image_id"]),)
+        case CreateContainer():
+            return (ContainerCreated(name, number, facts["container_id"], effect.effect_id),)
+        case StartContainer():
+            return (ContainerStarted(name, number, facts["started_at"]),)
+        case StopContainer():
+            return (ContainerStopped(name, number, facts["exit_code"], facts["finished_at"]),)
+        case RemoveContainer():
+            return (ContainerRemoved(name, number),)
+        case TakeSnapshot():
+            return (SnapshotTaken(name, number, effect.image, facts["size_bytes"]),)
+        case RemoveSnapshot():
+            return (SnapshotRemoved(name, number, effect.image),)
+        case CommitImage():
+            image_id, size = facts["image_id"], facts["size_bytes"]
+            return (ImageCommitted(name, number, effect.image, image_id, size),)
+        case Execute():
+            return _executed(effect, facts)
+        case MakeVolume() | SizeVolume():
+            return (VolumeMade(name, number),)
+        case RemoveVolume():
+            return (VolumeRemoved(name),)
+        case Settle():
+            return ()
+
+
+def _executed(effect: Execute, facts: dict[str, Any]) -> Decision:
+    executed = CommandExecuted(
+        operation_id=effect.operation_id,
+        name=effect.name,
+        revision=effect.number,
+        exit_code=facts["exit_code"],
+        duration_us=facts["duration_us"],
+        stdout_bytes=facts["stdout_bytes"],
+        stderr_bytes=facts["stderr_bytes"],
+    )
+    result = {
+        "exitCode": executed.exit_code,
+        "durationMs": executed.duration_us // 1000,
+        "stdoutBytes": executed.stdout_bytes,
+        "stderrBytes": executed.stderr_bytes,
+    }
+    return executed, OperationSucceeded(effect.operation_id, result)
+
+
+def _failed(state: State, effect: Effect, failed: Failed) -> Decision:
+    events: list[Event] = [
+        EffectFailed(
+            operation_id=effect.operation_id,
+            effect_id=effect.effect_id,
+            effect=type(effect).__name__,
+            kind=kind_of(effect),
+            name=effect.name,
+            number=effect.number,
+            reason=failed.reason,
+            message=failed.message,
+        )
+    ]
+    if isinstance(effect, Execute):
+        events.append(OperationFailed(effect.operation_id, failed.reason, failed.message))
+        return tuple(events)
+    replica_set = state.replica_sets.get(effect.name)
+    if replica_set is None or kind_of(effect) == "volume":
+        return tuple(events)
+    operation = state.operations.get(replica_set.operation or "")
+    undoes = operation is not None and operation.verb in DECLARING
+    if isinstance(effect, StartContainer) and (not undoes or effect.number == replica_set.previous):
+        # It was to go on running and does not: its disk, GPUs and ports are kept for it.
+        events.append(PhaseRequested(effect.name, "paused"))
+    revision = state.revisions[effect.name, effect.number]
+    if undoes and revision.data_volume is not None and replica_set.failure is None:
+        events.append(VolumeDeletionRequested(revision.data_volume))
+    return tuple(events)

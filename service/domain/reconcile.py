@@ -1,0 +1,304 @@
+"""reconcile: what is to be (the ledger says) less what was observed (the ledger says) = effects.
+
+For each name at most one effect on its container or disk is due at a time; commands executed in
+a container go beside it. When nothing else is due the operation settles. Nothing here depends
+on what the executor is doing: after a crash the same effects are due again, with the same ids.
+"""
+
+from events.values import split_versioned, versioned
+from projections.state import ReplicaSet, Revision, State, Volume
+from service.domain.container_config import container_config
+from service.domain.effects import (
+    CommitImage,
+    CreateContainer,
+    Effect,
+    EnsureImage,
+    Execute,
+    MakeVolume,
+    RemoveContainer,
+    RemoveSnapshot,
+    RemoveVolume,
+    Settle,
+    SizeVolume,
+    StartContainer,
+    StopContainer,
+    TakeSnapshot,
+)
+
+DECLARING = ("run", "patch", "rollback", "restart")
+"""The verbs that put a new revision in place."""
+
+SNAPSHOT_REPOSITORY = "gpuledger/snapshot"
+
+
+def reconcile(state: State, kind: str, name: str) -> tuple[Effect, ...]:
+    """The effects that are due for a name, in a fixed order."""
+    if kind == "volume":
+        effect = _volume(state, name)
+        return () if effect is None else (effect,)
+    replica_set = state.replica_sets.get(name)
+    if replica_set is None:
+        return ()
+    executions: tuple[Effect, ...] = tuple(
+        Execute(
+            effect_id=f"{e.operation_id}/execute",
+            operation_id=e.operation_id,
+            name=name,
+            number=e.number,
+            container=versioned(name, e.number),
+            cmd=e.cmd,
+            work_dir=e.work_dir,
+        )
+        for e in replica_set.executions
+    )
+    due = _replica_set(state, replica_set)
+    return executions if due is None else (*executions, due)
+
+
+def _replica_set(state: State, replica_set: ReplicaSet) -> Effect | None:
+    if replica_set.operation is None:
+        return _halt(state, replica_set) if replica_set.current else None
+    current = state.revisions.get((replica_set.name, replica_set.current))
+    if current is None:
+        return None
+    if replica_set.phase == "deleted":
+        return _take_down(state, replica_set, current)
+    if replica_set.failure is not None:
+        return _undo(state, replica_set, current)
+    if replica_set.phase == "running":
+        due = _bring_up(state, replica_set, current)
+        if due is not None or current.container != "running":
+            return due
+    elif current.container == "running":
+        return _stop(replica_set, current)
+    if replica_set.image_commit is not None and replica_set.committed is None:
+        return CommitImage(
+            *_ids(replica_set, "commit", current),
+            container=_container(current),
+            image=replica_set.image_commit,
+            pause=current.container == "running",
+        )
+    return _settle(replica_set)
+
+
+def _bring_up(state: State, replica_set: ReplicaSet, current: Revision) -> Effect | None:
+    """Towards a running current revision, and none beside it. None also while it must wait."""
+    previous = _previous(state, replica_set)
+    if current.container == "absent":
+        if not _volumes_made(state, current):
+            return None
+        if current.disk_from is None and current.image_id is None:
+            return EnsureImage(*_ids(replica_set, "image", current), image=current.spec.image)
+        if previous is not None and previous.container == "running":
+            return _stop(replica_set, previous)
+        if previous is not None and previous.snapshot is None:
+            operation = (replica_set.operation or "")[-12:]
+            return TakeSnapshot(
+                *_ids(replica_set, "snapshot", previous),
+                container=_container(previous),
+                image=f"{SNAPSHOT_REPOSITORY}:{_container(previous)}-{operation}",
+            )
+        ids = _ids(replica_set, "create", current)
+        return CreateContainer(
+            *ids,
+            container=_container(current),
+            config=container_config(current, base_image(state, current), state.node, ids[0]),
+        )
+    if current.container in ("created", "exited"):
+        return _start(replica_set, current)
+    if previous is not None and previous.container != "removed":
+        return _remove(replica_set, previous)
+    return None
+
+
+def base_image(state: State, revision: Revision) -> str:
+    """What a revision's system disk starts as: the image asked for, or a kept system disk."""
+    if revision.disk_from is None:
+        return revision.spec.image
+    return state.revisions[revision.name, revision.disk_from].snapshot or revision.spec.image
+
+
+def _undo(state: State, replica_set: ReplicaSet, current: Revision) -> Effect | None:
+    """Back to where the failed operation began: the old revision as it was, the new one gone."""
+    operation = state.operations.get(replica_set.operation or "")
+    if operation is None or operation.verb not in DECLARING:
+        return _settle(replica_set)
+    if current.container in ("created", "running", "exited"):
+        return _remove(replica_set, current)
+    if current.data_volume is not None and not state.volumes[current.data_volume].removed:
+        return None
+    previous = _previous(state, replica_set)
+    if previous is not None:
+        if previous.snapshot is not None:
+            return RemoveSnapshot(
+                *_ids(replica_set, "drop-snapshot", previous), image=previous.snapshot
+            )
+        was_running = replica_set.phase_before == "running" and replica_set.phase == "running"
+        if was_running and previous.container == "exited":
+            return _start(replica_set, previous)
+    return _settle(replica_set)
+
+
+def _take_down(state: State, replica_set: ReplicaSet, current: Revision) -> Effect:
+    if current.container == "running":
+        return _stop(replica_set, current)
+    if current.container in ("created", "exited"):
+        return _remove(replica_set, current)
+    for number in replica_set.snapshots:
+        kept = state.revisions[replica_set.name, number]
+        if kept.snapshot is not None:
+            return RemoveSnapshot(*_ids(replica_set, "drop-snapshot", kept), image=kept.snapshot)
+    return _settle(replica_set)
+
+
+def _halt(state: State, replica_set: ReplicaSet) -> Effect | None:
+    """Stand still while a volume in use changes size, and go on afterwards."""
+    current = state.revisions[replica_set.name, replica_set.current]
+    for volume in _volumes(state, current):
+        if volume.operation is None or replica_set.phase != "running":
+            continue
+        ids = (volume.operation, replica_set.name, current.number)
+        if volume.halts_users and current.container == "running":
+            return StopContainer(
+                f"{volume.operation}/stop-{_container(current)}", *ids, _container(current)
+            )
+        if not volume.halts_users and current.container == "exited":
+            return StartContainer(
+                f"{volume.operation}/start-{_container(current)}",
+                *ids,
+                _container(current),
+                current.started_at,
+            )
+    return None
+
+
+def _volume(state: State, name: str) -> Effect | None:
+    volume = state.volumes.get(name)
+    if volume is None or volume.operation is None or not volume.current:
+        return None
+    version = next(v for v in volume.versions if v.number == volume.current)
+    failed_to_make = volume.failure is not None and volume.previous is None and not version.made
+    if volume.deleting or failed_to_make:
+        if not volume.removed:
+            return None if _mounted(state, name) else _remove_volume(volume)
+    elif not version.made and volume.failure is None:
+        if volume.previous is None:
+            return MakeVolume(
+                f"{volume.operation}/make-{versioned(name, version.number)}",
+                volume.operation,
+                name,
+                version.number,
+                volume=versioned(name, version.number),
+                size_bytes=version.size_bytes,
+            )
+        if volume.halts_users and _running_users(state, name):
+            return None
+        return SizeVolume(
+            f"{volume.operation}/size-{versioned(name, version.number)}",
+            volume.operation,
+            name,
+            version.number,
+            volume=versioned(name, version.number),
+            size_bytes=version.size_bytes,
+        )
+    elif _halted_users(state, name):
+        return None
+    operation = state.operations.get(volume.operation)
+    if operation is None or operation.kind != "volume":
+        return None
+    return Settle(
+        f"{volume.operation}/settle", volume.operation, name, volume.current, kind="volume"
+    )
+
+
+def _remove_volume(volume: Volume) -> Effect:
+    return RemoveVolume(
+        f"{volume.operation}/remove-{volume.name}",
+        volume.operation or "",
+        volume.name,
+        volume.current,
+        volumes=tuple(
+            versioned(volume.name, v.number)
+            for v in volume.versions
+            if v.made or v.number == volume.current
+        ),
+    )
+
+
+def _users(state: State, volume: str) -> list[tuple[ReplicaSet, Revision]]:
+    sets = [state.replica_sets[name] for name in sorted(state.volume_users.get(volume, ()))]
+    return [(s, state.revisions[s.name, s.current]) for s in sets if s.current]
+
+
+def _running_users(state: State, volume: str) -> bool:
+    return any(revision.container == "running" for _, revision in _users(state, volume))
+
+
+def _halted_users(state: State, volume: str) -> bool:
+    return any(
+        replica_set.phase == "running"
+        and replica_set.operation is None
+        and revision.container == "exited"
+        for replica_set, revision in _users(state, volume)
+    )
+
+
+def _mounted(state: State, volume: str) -> bool:
+    return any(
+        revision.container in ("created", "running", "exited")
+        for _, revision in _users(state, volume)
+    )
+
+
+def _volumes(state: State, revision: Revision) -> list[Volume]:
+    sources = (split_versioned(bind.source) for bind in revision.spec.binds)
+    names = sorted({source[0] for source in sources if source is not None})
+    return [state.volumes[name] for name in names if name in state.volumes]
+
+
+def _volumes_made(state: State, revision: Revision) -> bool:
+    sources = (split_versioned(bind.source) for bind in revision.spec.binds)
+    return all(version_made(state, *source) for source in sources if source is not None)
+
+
+def version_made(state: State, name: str, number: int) -> bool:
+    """Can this version of a volume be mounted?"""
+    volume = state.volumes.get(name)
+    return volume is not None and any(v.made for v in volume.versions if v.number == number)
+
+
+def _previous(state: State, replica_set: ReplicaSet) -> Revision | None:
+    if replica_set.previous is None:
+        return None
+    return state.revisions[replica_set.name, replica_set.previous]
+
+
+def _container(revision: Revision) -> str:
+    return versioned(revision.name, revision.number)
+
+
+def _ids(replica_set: ReplicaSet, step: str, revision: Revision) -> tuple[str, str, str, int]:
+    """The first four fields of every effect."""
+    operation = replica_set.operation or ""
+    effect_id = f"{operation}/{step}-{_container(revision)}"
+    return effect_id, operation, replica_set.name, revision.number
+
+
+def _start(replica_set: ReplicaSet, revision: Revision) -> Effect:
+    ids = _ids(replica_set, "start", revision)
+    return StartContainer(*ids, _container(revision), revision.started_at)
+
+
+def _stop(replica_set: ReplicaSet, revision: Revision) -> Effect:
+    return StopContainer(*_ids(replica_set, "stop", revision), _container(revision))
+
+
+def _remove(replica_set: ReplicaSet, revision: Revision) -> Effect:
+    return RemoveContainer(*_ids(replica_set, "remove", revision), _container(revision))
+
+
+def _settle(replica_set: ReplicaSet) -> Effect:
+    operation = replica_set.operation or ""
+    return Settle(
+        f"{operation}/settle", operation, replica_set.name, replica_set.current, "replica_set"
+    )

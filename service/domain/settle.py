@@ -1,0 +1,95 @@
+"""The end of an operation: nothing is left to do, so what is held no more is given back."""
+
+from typing import Any
+
+from events.operations import OperationFailed, OperationSucceeded
+from events.record import Event
+from events.replica_sets import ReplicaSetDeleted, RevisionAbandoned, RevisionRetired
+from events.resources import GpusReleased, PortsReleased
+from events.values import show_size, versioned
+from events.volumes import VolumeDeleted, VolumeVersionAbandoned
+from projections.state import Failure, Operation, ReplicaSet, State
+from service.domain.effects import Settle
+from service.domain.placement import held_gpus, held_ports
+from service.domain.reconcile import DECLARING
+
+
+def settle(state: State, effect: Settle) -> tuple[Event, ...]:
+    """The events that end the operation. The effect is due, so all containers are as they should.
+
+    A lease ends here and nowhere else, after its container was observed gone or stopped.
+    """
+    operation = state.operations[effect.operation_id]
+    if effect.kind == "volume":
+        return _volume(state, operation)
+    replica_set = state.replica_sets[effect.name]
+    if replica_set.failure is not None:
+        undone = _undone(state, replica_set, operation) if operation.verb in DECLARING else ()
+        return (*undone, _failed(operation, replica_set.failure))
+    name, current = replica_set.name, replica_set.current
+    done: tuple[Event, ...] = ()
+    if replica_set.phase in ("stopped", "deleted"):
+        done = _release(state, name, current)
+    if replica_set.phase == "deleted":
+        done = (*done, ReplicaSetDeleted(name))
+    if replica_set.previous is not None:
+        previous = replica_set.previous
+        done = (RevisionRetired(name, previous), *_release(state, name, previous))
+    return (*done, OperationSucceeded(operation.id, _result(state, operation)))
+
+
+def _result(state: State, operation: Operation) -> dict[str, Any]:
+    """What the caller gets, in the contract's words."""
+    current = versioned(operation.name, state.replica_sets[operation.name].current)
+    if operation.verb == "run":
+        return {"name": current}
+    if operation.verb in DECLARING:
+        return {"containerName": current}
+    if operation.verb == "commit":
+        return {"imageName": state.replica_sets[operation.name].committed}
+    return {}
+
+
+def _undone(state: State, replica_set: ReplicaSet, operation: Operation) -> tuple[Event, ...]:
+    name, number = replica_set.name, replica_set.current
+    back_to = replica_set.previous or 0
+    events: list[Event] = list(_release(state, name, number))
+    phase = replica_set.phase_before
+    if not back_to:
+        phase = "deleted"
+    elif replica_set.phase == "paused":
+        phase = "paused"
+    events.append(RevisionAbandoned(name, number, back_to, phase))
+    data_volume = state.revisions[name, number].data_volume
+    if data_volume is not None:
+        volume = state.volumes[data_volume]
+        events.append(VolumeVersionAbandoned(data_volume, volume.current, back_to=0))
+    return tuple(events)
+
+
+def _volume(state: State, operation: Operation) -> tuple[Event, ...]:
+    volume = state.volumes[operation.name]
+    if volume.deleting:
+        return VolumeDeleted(volume.name), OperationSucceeded(operation.id)
+    if volume.failure is not None:
+        back_to = next((v.number for v in reversed(volume.versions) if v.made), 0)
+        return (
+            VolumeVersionAbandoned(volume.name, volume.current, back_to),
+            _failed(operation, volume.failure),
+        )
+    size = next(v.size_bytes for v in volume.versions if v.number == volume.current)
+    result = {"name": versioned(volume.name, volume.current), "size": show_size(size)}
+    return (OperationSucceeded(operation.id, result),)
+
+
+def _failed(operation: Operation, failure: Failure) -> OperationFailed:
+    return OperationFailed(operation.id, failure.reason, failure.message)
+
+
+def _release(state: State, name: str, number: int) -> tuple[Event, ...]:
+    events: list[Event] = []
+    if gpus := held_gpus(state, name, number):
+        events.append(GpusReleased(name, number, gpus))
+    if ports := held_ports(state, name, number):
+        events.append(PortsReleased(name, number, ports))
+    return tuple(events)

@@ -1,0 +1,261 @@
+"""The ports: what the service needs from the world, as plain nouns.
+
+Every port has a real adapter (`service/adapters/`) and a full in-memory implementation
+(`tests/kit/`); one contract suite (`tests/contract/`) runs on both.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from events.values import Gpu as Gpu
+
+
+class Entry(Struct, frozen=True):
+    """A record on its way into the ledger."""
+
+    subject: str
+    message_id: str
+    body: bytes
+
+
+class StoredEntry(Struct, frozen=True):
+    """A record as the ledger holds it. `seq` is its position, 1-based and without gaps."""
+
+    seq: int
+    subject: str
+    message_id: str
+    body: bytes
+
+
+class Ledger(Protocol):
+    """The append-only log. Raises LedgerUnavailable, LedgerConflict, LedgerDamaged."""
+
+    async def append(self, entries: Sequence[Entry], expected_last_seq: int) -> int:
+        """Append all entries or none that follows a failed one; return the last one's seq.
+
+        Durable (fsynced) when it returns. Raises LedgerConflict when the ledger's last
+        sequence is not `expected_last_seq`, LedgerUnavailable when no confirmation came: then
+        any prefix of the entries may be stored, and only reading tells.
+        """
+        ...
+
+    def read(
+        self, after_seq: int, until_seq: int | None = None
+    ) -> AsyncIterator[Sequence[StoredEntry]]:
+        """Yield batches (never empty) in order, starting with seq `after_seq + 1`.
+
+        With `until_seq` it ends after that record; without, it follows the log for ever and
+        rides out interruptions of the connection. Raises LedgerDamaged when a sequence is
+        missing.
+        """
+        ...
+
+    async def last_seq(self) -> int:
+        """The last stored sequence; 0 when the ledger is empty."""
+        ...
+
+    async def find(self, message_id: str, after_seq: int) -> int | None:
+        """The seq of the entry with this id among those after `after_seq`, if it is stored."""
+        ...
+
+
+class DeviceProbe(Protocol):
+    """Which GPUs there are. Raises DeviceProbeError; no driver is an empty answer."""
+
+    async def gpus(self) -> tuple[Gpu, ...]:
+        """The GPUs that can be lent, by index; a GPU in MIG mode shows as its instances."""
+        ...
+
+    async def describe(self) -> str:
+        """One line for people: driver and count, or why there is none."""
+        ...
+
+
+class EngineInfo(Struct, frozen=True):
+    """What the engine says of itself."""
+
+    version: str
+    api_version: str
+    storage_driver: str
+    root_dir: str
+    cpus: int
+    memory_bytes: int
+    gpu_runtimes: tuple[str, ...]
+    """Which of "nvidia" (hook or runtime) and "cdi" the engine can do."""
+    cdi_devices: tuple[str, ...]
+    """Names such as "nvidia.com/gpu=GPU-…" that the engine says it can inject."""
+    local: bool
+    """True when the engine runs on this host (a unix socket)."""
+
+
+class ObservedContainer(Struct, frozen=True):
+    """A container as the engine shows it now."""
+
+    id: str
+    name: str
+    status: str
+    """Docker's word: created, running, paused, restarting, removing, exited, dead."""
+    labels: Mapping[str, str]
+    exit_code: int
+    error: str
+    started_at: str
+    """RFC 3339, empty when the container never started."""
+    finished_at: str
+    image_id: str
+
+
+class ImageInfo(Struct, frozen=True):
+    """An image that the engine holds. `id` is its content digest (`sha256:…`)."""
+
+    id: str
+    tags: tuple[str, ...]
+    size_bytes: int
+    env: tuple[str, ...]
+    labels: Mapping[str, str]
+
+
+class PullProgress(Struct, frozen=True):
+    """Bytes of an image fetched so far; `total_bytes` grows as layers become known."""
+
+    done_bytes: int
+    total_bytes: int
+
+
+class ExecOutcome(Struct, frozen=True):
+    """What a command in a container gave back."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+    stdout_bytes: int
+    """All that the command wrote, also what was cut off from `stdout`."""
+    stderr_bytes: int
+
+
+class ContainerEngine(Protocol):
+    """The container engine, in Docker's verbs.
+
+    Every method raises EngineUnavailable when no answer came and EngineRefused, with Docker's
+    own words, when the answer was no. Doing a thing that is already so is not an error:
+    starting a running, stopping a stopped and removing an absent container all succeed.
+    """
+
+    async def info(self) -> EngineInfo: ...
+
+    async def ping(self) -> None:
+        """Return when the engine answers, within about two seconds."""
+        ...
+
+    async def inspect_image(self, image: str) -> ImageInfo | None: ...
+
+    async def pull_image(
+        self, image: str, on_progress: Callable[[PullProgress], None]
+    ) -> ImageInfo:
+        """Fetch an image. Refused with `image_not_found`, the message naming the image."""
+        ...
+
+    async def create_container(self, name: str, config: Mapping[str, Any]) -> str:
+        """Create from a body as POST /containers/create takes it; return the container's id.
+
+        The name is the lock. When it is taken: a container with our same owner *and* effect
+        labels is the one we made before a crash, and is adopted; anything else is refused
+        with `name_taken`.
+        """
+        ...
+
+    async def start_container(self, name: str, effect_id: str | None = None) -> str:
+        """Start; return Docker's StartedAt (RFC 3339). Already running is success."""
+        ...
+
+    async def stop_container(self, name: str, timeout_s: int) -> ObservedContainer | None:
+        """Stop, with SIGKILL after `timeout_s`; None when there is no such container."""
+        ...
+
+    async def remove_container(self, name: str) -> None: ...
+
+    async def inspect_container(self, name: str) -> ObservedContainer | None: ...
+
+    async def list_containers(
+        self, labels: Mapping[str, str]
+    ) -> tuple[ObservedContainer, ...]:
+        """All containers, running or not, that carry all these labels."""
+        ...
+
+    async def update_container(self, name: str, resources: Mapping[str, Any]) -> None:
+        """Change limits in place, body as POST /containers/{id}/update takes it."""
+        ...
+
+    async def commit_container(
+        self, name: str, image: str, labels: Mapping[str, str], *, pause: bool
+    ) -> ImageInfo:
+        """Save the container's system disk as `image` (repository:tag).
+
+        `labels` are set on the image, also to overwrite what the container's own would bake.
+        """
+        ...
+
+    async def remove_image(self, image: str) -> None: ...
+
+    async def execute(
+        self, name: str, cmd: Sequence[str], work_dir: str, output_bytes_max: int
+    ) -> ExecOutcome:
+        """Run a command in a running container and wait for it."""
+        ...
+
+    async def create_volume(
+        self, name: str, options: Mapping[str, str], labels: Mapping[str, str]
+    ) -> None:
+        """A volume of the local driver; there already with our same labels is success."""
+        ...
+
+    async def remove_volume(self, name: str) -> None: ...
+
+    async def list_volumes(self, labels: Mapping[str, str]) -> tuple[str, ...]: ...
+
+
+class VolumeStore(Protocol):
+    """Sized disks on the engine's host, by name. Raises VolumeStoreError."""
+
+    async def probe(self) -> tuple[bool, str]:
+        """Can this host make sized volumes? And a line for people that says how or why not."""
+        ...
+
+    async def grows_online(self) -> bool:
+        """True when a mounted volume can be grown (ext4 needs CAP_SYS_RESOURCE)."""
+        ...
+
+    async def create(self, name: str, size_bytes: int) -> Mapping[str, str]:
+        """Make the disk, or find it made; return the local driver's options to mount it."""
+        ...
+
+    async def resize(self, name: str, size_bytes: int) -> None:
+        """Grow or shrink in place, no data copied. Raises VolumeBelowUsed, nothing changed."""
+        ...
+
+    async def remove(self, name: str) -> None:
+        """Remove the disk; one that is not there is success."""
+        ...
+
+    async def attach_all(self) -> None:
+        """After a reboot: give every disk its device again."""
+        ...
+
+
+class Clock(Protocol):
+    """Time, so that it can be virtual."""
+
+    def now_us(self) -> int:
+        """Microseconds since the epoch, UTC."""
+        ...
+
+    def monotonic_s(self) -> float: ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class Ids(Protocol):
+    """Source of ids that never come twice (UUIDv7-like: they sort by time)."""
+
+    def new(self) -> str: ...

@@ -1,0 +1,32 @@
+"""Set-up for all tests: the kit's fixtures, and in CI no test may be skipped.
+
+A skipped test in CI is a test that nobody runs: there it counts as a failure (CI=true).
+"""
+
+import os
+
+import pytest
+
+pytest_plugins = ["tests.kit.fixtures"]
+
+
+def _skipped_in_ci(config: pytest.Config) -> int:
+    """How many tests were skipped; always 0 outside of CI and in a worker process."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") != "true" or reporter is None or hasattr(config, "workerinput"):
+        return 0
+    return len(reporter.stats.get("skipped", []))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _skipped_in_ci(session.config) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if count := _skipped_in_ci(config):
+        terminalreporter.write_line(
+            f"FAILED: {count} skipped with CI=true; give this machine what they need", red=True
+        )

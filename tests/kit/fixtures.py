@@ -1,0 +1,98 @@
+"""The fixtures that all tests share: a Docker engine, a stub driver, a watch over the loop."""
+
+import asyncio
+import inspect
+import itertools
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kit.dockerd import PrivateDockerd
+from tests.kit.nvml_stub import NvmlStub
+
+SLOW_CALLBACK_S = 1.0
+"""Long enough that a busy two-core machine does not fail an innocent test."""
+
+# Below the kernel's range for outgoing connections (32768 and up), so that nobody else's
+# connection takes a port between our look at it and its use. The start differs per process.
+_PORTS = range(20_000, 32_000)
+_next_port = itertools.count(os.getpid() * 61)
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on, not given out before by this process."""
+    for _ in _PORTS:
+        port = _PORTS[next(_next_port) % len(_PORTS)]
+        with socket.socket() as listener:
+            try:
+                listener.bind(("0.0.0.0", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError(f"no free port in {_PORTS.start}-{_PORTS.stop - 1}")
+
+
+@pytest.fixture(scope="session")
+def dockerd() -> Iterator[PrivateDockerd]:
+    """A Docker engine of this worker's own, started when first asked for, with busybox:test.
+
+    A test that kills it starts it again; one that needs a fresh engine makes its own.
+    """
+    if os.geteuid() != 0:
+        reason = "a private Docker engine needs root: run the tests as root"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    with PrivateDockerd() as engine:
+        engine.import_busybox_image()
+        yield engine
+
+
+@pytest.fixture
+def nvml_stub(tmp_path: Path) -> NvmlStub:
+    """A pretended NVIDIA driver with four GPUs, for processes that the test starts."""
+    return NvmlStub(tmp_path / "nvml")
+
+
+@pytest.fixture(autouse=True)
+def never_block_the_loop(request: pytest.FixtureRequest) -> None:
+    """Watch the loop of every test that is a coroutine; the others have no loop to block."""
+    function = getattr(request.node, "function", None)
+    if inspect.iscoroutinefunction(function):
+        request.getfixturevalue("_watched_loop")
+
+
+@pytest.fixture
+async def _watched_loop() -> AsyncIterator[None]:
+    """Fail the test when one callback held the loop for SLOW_CALLBACK_S.
+
+    By code: PYTHONASYNCIODEBUG has no effect on the loops that pytest-asyncio makes.
+    """
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = SLOW_CALLBACK_S
+    watch = _SlowCallbacks()
+    logger = logging.getLogger("asyncio")
+    logger.addHandler(watch)
+    try:
+        yield
+    finally:
+        logger.removeHandler(watch)
+    if watch.seen:
+        pytest.fail("the event loop was blocked: " + "; ".join(watch.seen), pytrace=False)
+
+
+class _SlowCallbacks(logging.Handler):
+    """Keeps what asyncio's debug mode says of callbacks that took too long."""
+
+    def __init__(self) -> None:
+        super().__init__(level=logging.WARNING)
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if str(record.msg).startswith("Executing "):
+            self.seen.append(record.getMessage())
