@@ -5,10 +5,13 @@ are what queries select and order by, and what a person at a SQL prompt wants to
 can be deleted at any time: the ledger brings it back.
 """
 
+from functools import cache
+
 SCHEMA_VERSION = 1
 """Raised with every change to a table or to an aggregate's shape: another version is rebuilt."""
 
 COLUMNS: dict[str, tuple[str, ...]] = {
+    "position": ("seq",),
     "node": ("id", "node", "owner", "port_cursor", "body"),
     "replica_sets": ("name", "phase", "revision", "operation", "updated_us", "body"),
     "revisions": ("name", "number", "created_us", "cause", "image", "container", "body"),
@@ -16,13 +19,22 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "gpus": ("uuid", "idx", "name", "memory_bytes", "pci_bus_id", "present", "holder", "body"),
     "ports": ("host_port", "holder", "container_port", "body"),
     "operations": (
-        *("seq", "id", "verb", "kind", "name", "state", "accepted_us", "finished_seq", "body"),
+        "seq",
+        "id",
+        "verb",
+        "kind",
+        "name",
+        "state",
+        "accepted_us",
+        "finished_seq",
+        "body",
     ),
-    "history": ("kind", "name", "seq", "at_us", "verb", "type", "actor", "operation_id"),
+    "history": ("seq", "kind", "name", "at_us", "verb", "type", "actor", "operation_id"),
 }
-"""The columns of every table but `position`, in the order of the row tuples."""
+"""The columns of every table, in the order of the row tuples."""
 
 KEYS: dict[str, tuple[str, ...]] = {
+    "position": ("seq",),
     "node": ("id",),
     "replica_sets": ("name",),
     "revisions": ("name", "number"),
@@ -30,12 +42,12 @@ KEYS: dict[str, tuple[str, ...]] = {
     "gpus": ("uuid",),
     "ports": ("host_port",),
     "operations": ("seq",),
-    "history": ("kind", "name", "seq"),
+    "history": ("seq",),
 }
 """The primary key of every table; rows are dumped in this order."""
 
-# An operation's key is the seq of the record that accepted it, which no other operation shares:
-# new rows then go to the end of the table, and "the newest 50" needs no index.
+# The long tables are keyed by seq (an operation's is that of the record that accepted it, which
+# no other shares): new rows go to the end of the table, and "the newest 50" needs no index.
 DDL: tuple[str, ...] = (
     "CREATE TABLE position (seq INTEGER NOT NULL)",
     "INSERT INTO position VALUES (0)",
@@ -89,7 +101,7 @@ DDL: tuple[str, ...] = (
     )""",
     """CREATE TABLE operations (
         seq INTEGER PRIMARY KEY,
-        id TEXT NOT NULL UNIQUE,
+        id TEXT NOT NULL,
         verb TEXT NOT NULL,
         kind TEXT NOT NULL,
         name TEXT NOT NULL,
@@ -98,25 +110,31 @@ DDL: tuple[str, ...] = (
         finished_seq INTEGER,
         body BLOB NOT NULL
     )""",
-    "CREATE INDEX operations_by_name ON operations (name)",
-    "CREATE INDEX operations_by_end ON operations (finished_seq)",
     """CREATE TABLE history (
+        seq INTEGER PRIMARY KEY,
         kind TEXT NOT NULL,
         name TEXT NOT NULL,
-        seq INTEGER NOT NULL,
         at_us INTEGER NOT NULL,
         verb TEXT NOT NULL,
         type TEXT NOT NULL,
         actor TEXT NOT NULL,
-        operation_id TEXT NOT NULL,
-        PRIMARY KEY (kind, name, seq)
-    ) WITHOUT ROWID""",
+        operation_id TEXT NOT NULL
+    )""",
 )
+
+INDEXES: tuple[str, ...] = (
+    "CREATE UNIQUE INDEX operations_by_id ON operations (id)",
+    "CREATE INDEX operations_by_name ON operations (name)",
+    "CREATE INDEX operations_by_end ON operations (finished_seq)",
+    "CREATE INDEX history_by_name ON history (kind, name)",
+)
+"""A rebuild makes them when all rows are there, which is much cheaper."""
 
 MOVE_POSITION = "UPDATE position SET seq = ? WHERE seq = ?"
 """To where, from where: changes no row when another projector moved it."""
 
 
+@cache
 def upsert(table: str, rows: int) -> str:
     """The statement that writes so many rows of a table at once."""
     columns = COLUMNS[table]
@@ -134,9 +152,26 @@ def delete(table: str) -> str:
     """The statement that deletes the row with a key."""
     return f"DELETE FROM {table} WHERE {' AND '.join(f'{column} = ?' for column in KEYS[table])}"
 
+STATE_BODIES: dict[str, str] = {
+    "node": "SELECT body FROM node",
+    "replica_sets": "SELECT body FROM replica_sets",
+    "revisions": "SELECT body FROM revisions",
+    "volumes": "SELECT body FROM volumes",
+    "gpus": "SELECT body FROM gpus",
+    "ports": "SELECT body FROM ports",
+    "operations": "SELECT body FROM operations WHERE finished_seq IS NULL",
+}
+"""What a state is loaded from; the operations that go on are in it, the ended ones are not."""
+
+FINISHED_BODIES = """
+    SELECT body FROM (
+        SELECT finished_seq, seq, body FROM operations WHERE finished_seq IS NOT NULL
+        ORDER BY finished_seq DESC, seq DESC LIMIT ?
+    ) ORDER BY finished_seq, seq
+"""
+"""The operations that ended last, in the order in which the state queues them."""
+
 
 def select_all(table: str) -> str:
     """The statement that reads a whole table in the order of its key."""
-    if table == "position":
-        return "SELECT seq FROM position"
     return f"SELECT {', '.join(COLUMNS[table])} FROM {table} ORDER BY {', '.join(KEYS[table])}"

@@ -30,7 +30,7 @@ Key = tuple[str, str | int, int]
 """Table, name (or id), version number (0 where there is none)."""
 
 
-class Node(Struct, frozen=True):
+class Node(Struct, frozen=True, gc=False):
     """This installation. `port_cursor` is the host port leased last."""
 
     node: str
@@ -38,7 +38,7 @@ class Node(Struct, frozen=True):
     port_cursor: int = 0
 
 
-class GpuUnit(Struct, frozen=True):
+class GpuUnit(Struct, frozen=True, gc=False):
     """A GPU that was seen, and its lease: one holder, through one or two of its revisions."""
 
     uuid: str
@@ -52,7 +52,7 @@ class GpuUnit(Struct, frozen=True):
     revisions: tuple[int, ...] = ()
 
 
-class PortLease(Struct, frozen=True):
+class PortLease(Struct, frozen=True, gc=False):
     """A host port in use. Ports that nobody leases have no row."""
 
     host_port: int
@@ -61,14 +61,14 @@ class PortLease(Struct, frozen=True):
     container_port: str
 
 
-class Failure(Struct, frozen=True):
+class Failure(Struct, frozen=True, gc=False):
     """Why an operation cannot be completed, in words for people."""
 
     reason: str
     message: str
 
 
-class Revision(Struct, frozen=True, omit_defaults=True):
+class Revision(Struct, frozen=True, gc=False, omit_defaults=True):
     """One version of a replica set: as decided, and what was observed of it."""
 
     name: str
@@ -92,7 +92,7 @@ class Revision(Struct, frozen=True, omit_defaults=True):
     """The image that holds its system disk, once it was stopped for a newer revision."""
 
 
-class Execution(Struct, frozen=True):
+class Execution(Struct, frozen=True, gc=False):
     """A command to be run once in a container; its outcome is awaited."""
 
     operation_id: str
@@ -101,7 +101,7 @@ class Execution(Struct, frozen=True):
     work_dir: str
 
 
-class ReplicaSet(Struct, frozen=True, omit_defaults=True):
+class ReplicaSet(Struct, frozen=True, gc=False, omit_defaults=True):
     """A name, and which of its revisions counts.
 
     `current` is the revision that is to be; `previous` the one it is taking the place of, while
@@ -127,7 +127,7 @@ class ReplicaSet(Struct, frozen=True, omit_defaults=True):
     updated_us: int = 0
 
 
-class VolumeVersion(Struct, frozen=True, omit_defaults=True):
+class VolumeVersion(Struct, frozen=True, gc=False, omit_defaults=True):
     """A size that a volume had, and since when."""
 
     number: int
@@ -137,7 +137,7 @@ class VolumeVersion(Struct, frozen=True, omit_defaults=True):
     made: bool = False
 
 
-class Volume(Struct, frozen=True, omit_defaults=True):
+class Volume(Struct, frozen=True, gc=False, omit_defaults=True):
     """A sized disk. All versions are the same disk; `current` says its size."""
 
     name: str
@@ -155,14 +155,14 @@ class Volume(Struct, frozen=True, omit_defaults=True):
     """Every version ever, oldest first."""
 
 
-class Step(Struct, frozen=True):
+class Step(Struct, frozen=True, gc=False):
     """One thing that was done in an operation."""
 
     at_us: int
     text: str
 
 
-class Operation(Struct, frozen=True, omit_defaults=True):
+class Operation(Struct, frozen=True, gc=False, omit_defaults=True):
     """A caller's command from acceptance to end."""
 
     id: str

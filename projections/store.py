@@ -23,20 +23,11 @@ from typing import Any, Self, TypeVar
 
 import aiosqlite
 import msgspec
-from msgspec import Struct
 
 from projections import schema, tables
-from projections.state import (
-    FINISHED_OPERATIONS_MAX,
-    GpuUnit,
-    Operation,
-    PortLease,
-    ReplicaSet,
-    Revision,
-    State,
-    Volume,
-)
-from projections.tables import Batch, Row, Stored, Value
+from projections.queries import Queries
+from projections.state import FINISHED_OPERATIONS_MAX, State
+from projections.tables import Batch, Row, Value
 
 READERS = 2
 ROWS_PER_STATEMENT_MAX = 250
@@ -44,11 +35,9 @@ ROWS_PER_STATEMENT_MAX = 250
 are folded, getting the lock back takes up to 5 ms. SQLite allows 32,766 parameters."""
 
 DUMP_ROWS = 1_000
-SEQ_MAX = (1 << 63) - 1
 
 _BUSY_TIMEOUT_MS = 5_000
 _REBUILD_CACHE_KIB = 256 * 1024
-_REBUILD_CHECKPOINT_PAGES = 16_000
 _DAMAGES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 _log = logging.getLogger(__name__)
@@ -67,20 +56,8 @@ class StoreDamaged(ReadStoreError):
     """The file cannot be read. It is marked, and the next `open` begins a new one."""
 
 
-class HistoryLine(Struct, frozen=True):
-    """One record in the history of a name."""
-
-    seq: int
-    at_us: int
-    verb: str
-    type: str
-    """The type of the record's first event."""
-    actor: str
-    operation_id: str
-
-
-class ReadStore:
-    """The read store in a file. A query sees every batch whose `apply` has returned.
+class ReadStore(Queries):
+    """The read store in a file.
 
     Every method raises StoreDamaged when the file cannot be read, and sqlite3.Error when the
     disk is full, or the file is locked or out of reach.
@@ -99,16 +76,19 @@ class ReadStore:
         """Open the file. One that is absent, damaged or of another version begins empty."""
         try:
             await self._in_thread(self._open_writer)
-            for _ in range(self._reader_count):
-                reader = await aiosqlite.connect(
-                    f"{self._path.as_uri()}?mode=ro", uri=True, isolation_level=None
-                )
-                self._readers.append(reader)
-                await reader.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-                self._idle.put_nowait(reader)
+            await self._open_readers()
         except BaseException:
             await self.close()
             raise
+
+    async def _open_readers(self) -> None:
+        for _ in range(self._reader_count):
+            reader = await aiosqlite.connect(
+                f"{self._path.as_uri()}?mode=ro", uri=True, isolation_level=None
+            )
+            self._readers.append(reader)
+            await reader.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+            self._idle.put_nowait(reader)
 
     async def close(self) -> None:
         """Finish the batch being written, then close all connections. `open` opens again."""
@@ -144,95 +124,22 @@ class ReadStore:
 
     @asynccontextmanager
     async def fast_rebuild(self) -> AsyncIterator[None]:
-        """Begin from empty, and write without waiting for the disk until the end.
+        """Begin from empty, and write all within in one go. Queries wait until it is done.
 
         When it is left by an exception or a crash, the next `open` throws the file away.
         """
         await self.close()
-        self._discard("it is rebuilt")
-        await self.open()
         await self._in_thread(self._begin_rebuild)
         yield
         await self._in_thread(self._end_rebuild)
-
-    # -- queries ------------------------------------------------------------------------------
-
-    async def position(self) -> int:
-        """The sequence of the last record in the rows."""
-        return int((await self._rows("SELECT seq FROM position"))[0][0])
-
-    async def replica_set(self, name: str) -> ReplicaSet | None:
-        """The replica set of this name, also when it was deleted."""
-        sql = "SELECT body FROM replica_sets WHERE name = ?"
-        return await self._one(tables.read_replica_set, sql, name)
-
-    async def replica_sets(self) -> list[ReplicaSet]:
-        """The replica sets that there are, by name."""
-        sql = "SELECT body FROM replica_sets WHERE revision > 0 ORDER BY name"
-        return await self._all(tables.read_replica_set, sql)
-
-    async def revision(self, name: str, number: int) -> Revision | None:
-        """One version of a replica set."""
-        sql = "SELECT body FROM revisions WHERE name = ? AND number = ?"
-        return await self._one(tables.read_revision, sql, name, number)
-
-    async def revisions(self, name: str) -> list[Revision]:
-        """All versions of a replica set, newest first."""
-        sql = "SELECT body FROM revisions WHERE name = ? ORDER BY number DESC"
-        return await self._all(tables.read_revision, sql, name)
-
-    async def volume(self, name: str) -> Volume | None:
-        """The volume of this name, also when it was deleted."""
-        sql = "SELECT body FROM volumes WHERE name = ?"
-        return await self._one(tables.read_volume, sql, name)
-
-    async def volumes(self) -> list[Volume]:
-        """The volumes that there are, by name."""
-        sql = "SELECT body FROM volumes WHERE version > 0 AND NOT deleted ORDER BY name"
-        return await self._all(tables.read_volume, sql)
-
-    async def gpus(self) -> list[GpuUnit]:
-        """The GPUs that were ever seen, by index."""
-        return await self._all(tables.read_gpu, "SELECT body FROM gpus ORDER BY idx, uuid")
-
-    async def ports(self) -> list[PortLease]:
-        """The host ports that are leased, by number."""
-        return await self._all(tables.read_port, "SELECT body FROM ports ORDER BY host_port")
-
-    async def operation(self, operation_id: str) -> Operation | None:
-        """An operation, however long ago it ended."""
-        sql = "SELECT body FROM operations WHERE id = ?"
-        return await self._one(tables.read_operation, sql, operation_id)
-
-    async def operations(
-        self, limit: int, before_seq: int | None = None, name: str | None = None
-    ) -> list[Operation]:
-        """The newest operations (of one name), those accepted before a sequence, newest first."""
-        before = SEQ_MAX if before_seq is None else before_seq
-        rest = "seq < ? ORDER BY seq DESC LIMIT ?"
-        if name is None:
-            sql = f"SELECT body FROM operations WHERE {rest}"
-            return await self._all(tables.read_operation, sql, before, limit)
-        sql = f"SELECT body FROM operations WHERE name = ? AND {rest}"
-        return await self._all(tables.read_operation, sql, name, before, limit)
-
-    async def history(
-        self, kind: str, name: str, limit: int, before_seq: int | None = None
-    ) -> list[HistoryLine]:
-        """The newest records about a name, those before a sequence, newest first."""
-        sql = (
-            "SELECT seq, at_us, verb, type, actor, operation_id FROM history"
-            " WHERE kind = ? AND name = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
-        )
-        before = SEQ_MAX if before_seq is None else before_seq
-        return [HistoryLine(*row) for row in await self._rows(sql, kind, name, before, limit)]
+        await self._open_readers()
 
     async def rows(self) -> AsyncIterator[tuple[str, list[Row]]]:
         """Every row of every table, some at a time, in the order of the keys; one snapshot."""
         async with self._reader() as reader:
             await reader.execute("BEGIN")
             try:
-                for table in schema.TABLES:
+                for table in schema.COLUMNS:
                     async with reader.execute(schema.select_all(table)) as cursor:
                         while some := await cursor.fetchmany(DUMP_ROWS):
                             yield table, [tuple(row) for row in some]
@@ -241,16 +148,10 @@ class ReadStore:
 
     async def dump(self) -> dict[str, list[Row]]:
         """All rows by table, to compare two stores; `rows` does it without holding them all."""
-        dump: dict[str, list[Row]] = {table: [] for table in schema.TABLES}
+        dump: dict[str, list[Row]] = {table: [] for table in schema.COLUMNS}
         async for table, some in self.rows():
             dump[table] += some
         return dump
-
-    async def _one(self, read: Callable[[Any], _T], sql: str, *values: Value) -> _T | None:
-        return next(iter(await self._all(read, sql, *values)), None)
-
-    async def _all(self, read: Callable[[Any], _T], sql: str, *values: Value) -> list[_T]:
-        return [read(row[0]) for row in await self._rows(sql, *values)]
 
     async def _rows(self, sql: str, *values: Value) -> list[Any]:
         async with self._reader() as reader:
@@ -283,11 +184,12 @@ class ReadStore:
 
     def _open_writer(self) -> None:
         if reason := self._fault():
-            self._discard(reason)
+            _log.warning("the read store %s begins anew: %s", self._path, reason)
+            self._remove_files()
         self._writer = self._connect()
         with _transaction(self._writer):
             if self._writer.execute("PRAGMA user_version").fetchone()[0] == 0:
-                for statement in schema.DDL:
+                for statement in (*schema.DDL, *schema.INDEXES):
                     self._writer.execute(statement)
                 self._writer.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
 
@@ -323,26 +225,30 @@ class ReadStore:
             return None
         return f"its schema has version {version}, not {schema.SCHEMA_VERSION}"
 
-    def _discard(self, reason: str) -> None:
-        _log.warning("the read store %s begins anew: %s", self._path, reason)
+    def _remove_files(self) -> None:
         for suffix in ("", "-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
         self._mark.unlink(missing_ok=True)  # last, so that a crash before it repeats all this
 
     def _begin_rebuild(self) -> None:
-        writer = self._open_connection()
-        writer.execute("PRAGMA user_version = 0")
-        writer.execute("PRAGMA synchronous = OFF")
+        """One transaction without a journal: what is not finished is thrown away anyway."""
+        self._remove_files()
+        self._writer = writer = self._connect()
+        writer.execute("PRAGMA journal_mode = OFF")
         writer.execute(f"PRAGMA cache_size = -{_REBUILD_CACHE_KIB}")
-        writer.execute(f"PRAGMA wal_autocheckpoint = {_REBUILD_CHECKPOINT_PAGES}")
+        for statement in schema.DDL:
+            writer.execute(statement)
+        writer.execute("BEGIN")
 
     def _end_rebuild(self) -> None:
         """Sync everything, and only then say that the file is whole."""
         writer = self._open_connection()
-        writer.execute("PRAGMA synchronous = NORMAL")
-        writer.execute("UPDATE position SET seq = seq")  # a checkpoint of nothing syncs nothing
-        writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for statement in schema.INDEXES:
+            writer.execute(statement)
+        writer.execute("COMMIT")
         writer.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
+        self._close_writer()
+        self._writer = self._connect()
 
     def _open_connection(self) -> sqlite3.Connection:
         if self._writer is None:
@@ -367,9 +273,42 @@ class ReadStore:
     def _load(self) -> State:
         writer = self._open_connection()
 
-        def bodies(sql: str, *values: Value) -> list[bytes]:
-            return [row[0] for row in writer.execute(sql, values)]
-
         with _transaction(writer):
-            every = {t: bodies(f"SELECT body FROM {t}") for t in schema.LOADED}
-            ...
+            (seq,) = writer.execute("SELECT seq FROM position").fetchone()
+            bodies = {table: _bodies(writer, sql) for table, sql in schema.STATE_BODIES.items()}
+            finished = _bodies(writer, schema.FINISHED_BODIES, FINISHED_OPERATIONS_MAX)
+        return tables.load_state(seq, bodies, finished)
+
+
+@contextmanager
+def _transaction(writer: sqlite3.Connection) -> Iterator[None]:
+    outermost = not writer.in_transaction  # a rebuild is one transaction as a whole
+    if outermost:
+        writer.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        if outermost:
+            writer.execute("COMMIT")
+    except BaseException:
+        if outermost and writer.in_transaction:
+            writer.execute("ROLLBACK")
+        raise
+
+
+def _upsert(writer: sqlite3.Connection, table: str, rows: list[Row]) -> None:
+    for begin in range(0, len(rows), ROWS_PER_STATEMENT_MAX):
+        some = rows[begin : begin + ROWS_PER_STATEMENT_MAX]
+        values = list(chain.from_iterable(some))
+        writer.execute(schema.upsert(table, len(some)), values)
+
+
+def _bodies(writer: sqlite3.Connection, sql: str, *values: Value) -> list[bytes]:
+    return [row[0] for row in writer.execute(sql, values)]
+
+
+def _is_damage(error: Exception) -> bool:
+    """Does the file hold something else than what was written? (Not: is it locked, or full.)"""
+    if isinstance(error, msgspec.DecodeError):
+        return True
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in _DAMAGES  # the bits above tell where it was noticed

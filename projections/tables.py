@@ -1,6 +1,7 @@
 """Rows from aggregates, and the state back from rows. Pure: no database is touched here."""
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -134,9 +135,9 @@ ROW_OF: dict[str, Callable[[Any], Row]] = {
 def history_row(seq: int, record: Record) -> Row:
     """The line of a record in the history of what it is about."""
     return (
+        seq,
         record.kind,
         record.name,
-        seq,
         record.at_us,
         record.verb,
         str(record.events[0].__struct_config__.tag),
@@ -154,35 +155,24 @@ read_port = msgspec.json.Decoder(PortLease).decode
 read_operation = msgspec.json.Decoder(Operation).decode
 
 
-class Stored(Struct, frozen=True):
-    """The bodies of all rows that a state is made of."""
+def load_state(seq: int, bodies: dict[str, list[bytes]], finished: list[bytes]) -> State:
+    """The state at `seq` from the bodies of its rows, by table. Raises msgspec.DecodeError.
 
-    seq: int
-    node: bytes | None
-    replica_sets: list[bytes]
-    revisions: list[bytes]
-    volumes: list[bytes]
-    gpus: list[bytes]
-    ports: list[bytes]
-    unfinished: list[bytes]
-    finished: list[bytes]
-    """Of the ended operations only the last FINISHED_OPERATIONS_MAX, in order of their end."""
-
-
-def load_state(stored: Stored) -> State:
-    """The state that the rows were made from. Raises msgspec.DecodeError."""
+    `finished` are the last FINISHED_OPERATIONS_MAX operations that ended, in that order.
+    """
     state = State()
-    state.seq = stored.seq
-    state.node = read_node(stored.node) if stored.node is not None else None
-    state.replica_sets = {one.name: one for one in map(read_replica_set, stored.replica_sets)}
-    state.revisions = {(one.name, one.number): one for one in map(read_revision, stored.revisions)}
-    state.volumes = {one.name: one for one in map(read_volume, stored.volumes)}
-    state.gpus = {one.uuid: one for one in map(read_gpu, stored.gpus)}
-    state.ports = {one.host_port: one for one in map(read_port, stored.ports)}
-    state.operations = {one.id: one for one in map(read_operation, stored.unfinished)}
-    for one in map(read_operation, stored.finished):
-        state.operations[one.id] = one
-        state.finished.append(one.id)
+    state.seq = seq
+    state.node = next(map(read_node, bodies["node"]), None)
+    replica_sets = map(read_replica_set, bodies["replica_sets"])
+    state.replica_sets = {one.name: one for one in replica_sets}
+    revisions = map(read_revision, bodies["revisions"])
+    state.revisions = {(one.name, one.number): one for one in revisions}
+    state.volumes = {one.name: one for one in map(read_volume, bodies["volumes"])}
+    state.gpus = {one.uuid: one for one in map(read_gpu, bodies["gpus"])}
+    state.ports = {one.host_port: one for one in map(read_port, bodies["ports"])}
+    operations = map(read_operation, chain(bodies["operations"], finished))
+    state.operations = {one.id: one for one in operations}
+    state.finished.extend(id for id, one in state.operations.items() if one.finished_seq)
     for name in state.replica_sets:
         index_users(state, name)
     return state

@@ -130,7 +130,7 @@ class Metrics:
         )
         self.commands = Counter(
             "gpuledger_commands",
-            "Commands of callers; outcome is accepted, or the reason of the refusal",
+            "Commands of callers; outcome is accepted or refused",
             ("verb", "outcome"),
             registry=registry,
         )
@@ -176,7 +176,6 @@ class Metrics:
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
         self._http: dict[tuple[str, str, int], Histogram] = {}
-        self._commands: dict[tuple[str, str], Counter] = {}
 
     def observe_http(self, method: str, route: str, status: int, seconds: float) -> None:
         """Note one answered request. `route` is the route's pattern, never the path."""
@@ -186,13 +185,6 @@ class Metrics:
         if child is None:
             child = self._http[key] = self.http_request_duration.labels(method, route, str(status))
         child.observe(seconds)
-
-    def count_command(self, verb: str, outcome: str) -> None:
-        """Note one command of a caller."""
-        child = self._commands.get((verb, outcome))
-        if child is None:
-            child = self._commands[verb, outcome] = self.commands.labels(verb, outcome)
-        child.inc()
 
     def expose(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics in the text form that the scraper accepts, and its content type."""

@@ -25,14 +25,30 @@ def post(
     timeout_s: float,
 ) -> dict[str, Any]:
     """POST to the negotiated version of the API where docker-py's own method falls short."""
-    url = f"{client.base_url}/v{client.api_version}{path}"
-    response = client.post(url, json=dict(body), params=params, timeout=timeout_s)
+    response = client.post(_url(client, path), json=dict(body), params=params, timeout=timeout_s)
+    _require_success(response)
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def post_stream(client: docker.APIClient, path: str, body: Mapping[str, Any]) -> requests.Response:
+    """POST whose answer is read as it comes, however slowly; the caller closes it."""
+    response: requests.Response = client.post(
+        _url(client, path), json=dict(body), stream=True, timeout=(client.timeout, None)
+    )
+    _require_success(response)
+    return response
+
+
+def _url(client: docker.APIClient, path: str) -> str:
+    return f"{client.base_url}/v{client.api_version}{path}"
+
+
+def _require_success(response: requests.Response) -> None:
     try:
         response.raise_for_status()
     except requests.HTTPError as error:
         create_api_error_from_http_exception(error)
-    answer: dict[str, Any] = response.json()
-    return answer
 
 
 def inspect(client: docker.APIClient, name: str) -> dict[str, Any] | None:

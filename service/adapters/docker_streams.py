@@ -4,24 +4,27 @@ Both run in a thread and block it until the stream ends; `Listening` is how the 
 makes such a thread stop waiting.
 """
 
+import struct
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 import docker
+import requests
 from docker.errors import APIError
 
+from service.adapters import docker_objects as objects
 from service.adapters.docker_errors import reason_of
 from service.errors import EngineRefused, EngineUnavailable
 from service.ports import ExecOutcome, PullProgress
 
+FRAME_HEADER = struct.Struct(">BxxxL")
+STDERR = 2
+PIECE_BYTES_MAX = 1 << 16
+
 # Layer states after which no more bytes of the layer will be fetched.
 _FETCHED = ("Download complete", "Pull complete", "Already exists", "Verifying Checksum")
-
-
-class _Closable(Protocol):
-    def close(self) -> None: ...
 
 
 class Listening:
@@ -29,30 +32,34 @@ class Listening:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._stream: _Closable | None = None
+        self._response: requests.Response | None = None
         self.closed = False
 
-    def attach(self, stream: _Closable) -> None:
-        """Take the stream over; it is closed at once when `close` came first."""
+    def attach(self, response: requests.Response) -> None:
+        """What `close` is to shut; it is shut at once when `close` came first."""
         with self._lock:
-            self._stream = stream
-            closed = self.closed
-        if closed:
-            self._shut(stream)
+            self._response = response
+            if self.closed:
+                self._shut(response)
+
+    def detach(self) -> None:
+        """The reader is done and closes the response itself."""
+        with self._lock:
+            self._response = None
 
     def close(self) -> None:
         """End the reading. What Docker does with the command or image goes on or not by itself."""
         with self._lock:
             self.closed = True
-            stream = self._stream
-        if stream is not None:
-            self._shut(stream)
+            if self._response is not None:
+                self._shut(self._response)
 
     @staticmethod
-    def _shut(stream: _Closable) -> None:
-        # The engine may have closed its end first, or two threads may close at once.
-        with suppress(OSError):
-            stream.close()
+    def _shut(response: requests.Response) -> None:
+        # Closing alone does not wake a thread that waits for bytes. Docker may have hung up
+        # (OSError), or the reader may just have come to the end (RuntimeError).
+        with suppress(OSError, RuntimeError):
+            response.raw.shutdown()
 
 
 class LayerProgress:
@@ -130,20 +137,29 @@ def execute(
     words on stdout.
     """
     exec_id = client.exec_create(container_id, list(cmd), workdir=work_dir or None)["Id"]
-    stream = client.exec_start(exec_id, stream=True, demux=True)
-    listening.attach(stream)
     out, err = _Capped(output_bytes_max), _Capped(output_bytes_max)
-    try:
-        for stdout, stderr in stream:
-            out.add(stdout)
-            err.add(stderr)
-    finally:
-        listening.close()
+    # Not docker-py's exec_start, which leaves its sockets to the garbage collector.
+    with objects.post_stream(client, f"/exec/{exec_id}/start", {"Tty": False}) as response:
+        listening.attach(response)
+        try:
+            for kind, piece in _frames(response):
+                (err if kind == STDERR else out).add(piece)
+        finally:
+            listening.detach()
     exit_code = client.exec_inspect(exec_id)["ExitCode"]
     if exit_code is None:
         # The stream ended before the command did: given up by us, or the engine is going down.
         raise EngineUnavailable("the connection to the command was lost; it may still be running")
     return ExecOutcome(exit_code, bytes(out.kept), bytes(err.kept), out.count, err.count)
+
+
+def _frames(response: requests.Response) -> Iterator[tuple[int, bytes]]:
+    """(stream, bytes) as Docker multiplexes them: a byte, three of padding, a length, a piece."""
+    while len(header := response.raw.read(FRAME_HEADER.size)) == FRAME_HEADER.size:
+        kind, left = FRAME_HEADER.unpack(header)
+        while left > 0 and (piece := response.raw.read(min(left, PIECE_BYTES_MAX))):
+            left -= len(piece)
+            yield kind, piece
 
 
 class _Capped:

@@ -155,7 +155,11 @@ class JetStreamLedger:
     async def read(
         self, after_seq: int, until_seq: int | None = None
     ) -> AsyncGenerator[Sequence[StoredEntry], None]:
-        """As the port says. Close it (`aclosing`) to free its consumer on the server."""
+        """As the port says. Close it (`aclosing`) to free its consumer on the server.
+
+        An `after_seq` beyond the end of the ledger is LedgerDamaged as well: whoever was there
+        before read records that are gone.
+        """
         async with aclosing(read_records(self._connection, after_seq, until_seq)) as batches:
             async for batch in batches:
                 yield batch

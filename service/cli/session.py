@@ -12,6 +12,7 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
+from service.cli.answers import Receipt, ReplicaSets, Volumes, read
 from service.cli.client import SERVER_DEFAULT, Answer, Api, path_of
 from service.cli.failures import CliFailure, reported
 from service.cli.progress import ProgressLine, follow, result_of
@@ -25,6 +26,7 @@ Server = Annotated[
     str | None,
     typer.Option(
         "--server",
+        metavar="URL",
         help=f"Address of the service (default: {SERVER_DEFAULT}; env GPULEDGER_SERVER)",
         show_default=False,
     ),
@@ -56,7 +58,7 @@ class Session:
         answer = self.api.command(method, path, body)
         if answer.accepted and detach:
             data = answer.data or {}
-            self.print(data, f"{data['operationId']}\n")
+            self.print(data, f"{read(data, Receipt).operation_id}\n")
             return
         result = self.outcome(answer)
         self.print(result, f"{done(result or {})}\n")
@@ -65,7 +67,7 @@ class Session:
         """The result of a command, once it is there. Raises CliFailure when it failed."""
         if not answer.accepted or answer.data is None:
             return answer.data
-        return self.follow(answer.data["operationId"])
+        return self.follow(read(answer.data, Receipt).operation_id)
 
     def follow(self, operation_id: str) -> dict[str, Any] | None:
         """The result of an operation, once it is there. Raises CliFailure when it failed."""
@@ -118,21 +120,24 @@ def open_api(ctx: typer.Context, server: str | None = None) -> Api:
 
 def replica_set_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """The names that a shell offers to complete; none when there is nobody to ask."""
-    return _names(ctx, incomplete, "replicaSet", "replicaSets")
+    data = _asked(ctx, "replicaSet")
+    names = [row.name for row in read(data, ReplicaSets).replica_sets] if data else []
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def volume_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """The same for volumes."""
-    return _names(ctx, incomplete, "volumes", "volumes")
+    data = _asked(ctx, "volumes")
+    names = [row.name for row in read(data, Volumes).volumes] if data else []
+    return [name for name in names if name.startswith(incomplete)]
 
 
-def _names(ctx: typer.Context, incomplete: str, path: str, key: str) -> list[str]:
+def _asked(ctx: typer.Context, path: str) -> dict[str, Any] | None:
     try:
         with open_api(ctx) as api:
-            names = [row["name"] for row in api.get(path_of(path))[key]]
+            return api.get(path_of(path))
     except (CliFailure, typer.BadParameter):
-        return []
-    return [name for name in names if name.startswith(incomplete)]
+        return None
 
 
 def _chain(ctx: typer.Context) -> list[Any]:

@@ -191,6 +191,8 @@ _FAILURES: Mapping[str, HTTPStatus] = {
     "port_taken": _CONFLICT,
 }
 
+_REASONS: Mapping[str, Reason] = {reason.value: reason for reason in Reason}
+
 _SHARED_FAILURES: Mapping[str, tuple[Code, HTTPStatus]] = {
     "volume_below_used": (Code.BELOW_USED, _RULE),
     "engine_unavailable": (Code.ENGINE_UNAVAILABLE, _AWAY),
@@ -207,8 +209,8 @@ def code_of_failure(action: Action, reason: str) -> tuple[Code, HTTPStatus]:
     """Code and HTTP status of an accepted operation that failed, for any word at all."""
     if (shared := _SHARED_FAILURES.get(reason)) is not None:
         return shared
-    if reason in Reason:
-        return code_of_reason(action, Reason(reason))
+    if (rule := _REASONS.get(reason)) is not None:
+        return code_of_reason(action, rule)
     return OWN_CODES[action], _FAILURES.get(reason, _UPSTREAM)
 
 
@@ -232,15 +234,11 @@ def of_error(error: GpuledgerError | RecordTooLarge) -> Problem:
         status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         return Problem(Code.BAD_REQUEST, status, f"too much for one record: {text}", "too_large")
     if isinstance(error, EngineUnavailable):
-        return Problem(
-            Code.ENGINE_UNAVAILABLE, _AWAY, text, "engine_unavailable", retry_after_s=5
-        )
+        return Problem(Code.ENGINE_UNAVAILABLE, _AWAY, text, "engine_unavailable", retry_after_s=5)
     if isinstance(error, EngineError):
         return Problem(Code.ENGINE_UNAVAILABLE, _UPSTREAM, text, "engine_refused")
     if isinstance(error, LedgerError):
-        return Problem(
-            Code.LEDGER_UNAVAILABLE, _AWAY, text, "ledger_unavailable", retry_after_s=5
-        )
+        return Problem(Code.LEDGER_UNAVAILABLE, _AWAY, text, "ledger_unavailable", retry_after_s=5)
     if isinstance(error, ServiceBusy):
         return Problem(Code.SERVER_BUSY, _AWAY, text, "service_busy", retry_after_s=1)
     return Problem(Code.SERVER_BUSY, HTTPStatus.INTERNAL_SERVER_ERROR, text, "internal_error")

@@ -82,6 +82,7 @@ class TestEngine:
         assert len({free_port() for _ in range(50)}) == 50
 
 
+@pytest.mark.usefixtures("root")
 class TestCdi:
     def test_devices_are_injected_by_name(self) -> None:
         """From Docker 25 on; an older engine is refused in words and leaves nothing."""
@@ -102,6 +103,7 @@ class TestCdi:
             assert "NVIDIA_VISIBLE_DEVICES=void" in lines
 
 
+@pytest.mark.usefixtures("root")
 class TestLifetime:
     def test_data_outlives_a_kill_and_a_restart_but_not_a_stop(self) -> None:
         engine = PrivateDockerd()

@@ -37,16 +37,21 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def dockerd() -> Iterator[PrivateDockerd]:
-    """A Docker engine of this worker's own, started when first asked for, with busybox:test.
-
-    A test that kills it starts it again; one that needs a fresh engine makes its own.
-    """
+def root() -> None:
+    """For a test that makes engines of its own: skip without root, and fail where CI=true."""
     if os.geteuid() != 0:
         reason = "a private Docker engine needs root: run the tests as root"
         if os.environ.get("CI") == "true":
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def dockerd(root: None) -> Iterator[PrivateDockerd]:
+    """A Docker engine of this worker's own, started when first asked for, with busybox:test.
+
+    A test that kills it starts it again; one that needs a fresh engine makes its own.
+    """
     with PrivateDockerd() as engine:
         engine.import_busybox_image()
         yield engine

@@ -11,129 +11,32 @@ NO_SUCH_COMMAND does not exist.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 from events.labels import LABEL_EFFECT, LABEL_OWNER
 from service.errors import EngineRefused, EngineUnavailable
-from service.ports import EngineInfo, ExecOutcome, ImageInfo, ObservedContainer, PullProgress
-from tests.kit.simulated_programs import NO_SUCH_COMMAND, missing_program, run_program
+from service.ports import (
+    EngineInfo,
+    ExecOutcome,
+    ImageInfo,
+    ObservedContainer,
+    PullProgress,
+)
+from tests.kit.simulated_programs import missing_program, run_program
+from tests.kit.simulated_world import SimulatedContainer, SimulatedImage, World, same_origin
+
+T = TypeVar("T")
 
 Faults = Callable[[str, str], str | None]
 """From (verb, name) to what goes wrong: "before" (no answer, nothing done), "after" (no answer,
 done all the same), "refuse" (Docker says no), or None."""
 
-EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 MEMORY_BYTES_MIN = 6 << 20
 IMAGE_SIZE_BYTES = 1 << 20
 
 
 def no_faults(_verb: str, _name: str) -> str | None:
     return None
-
-
-@dataclass
-class SimulatedImage:
-    id: str
-    labels: dict[str, str] = field(default_factory=dict)
-    env: tuple[str, ...] = ("PATH=/bin",)
-    cmd: tuple[str, ...] = ("sh",)
-    files: dict[str, bytes] = field(default_factory=dict)
-
-
-@dataclass
-class SimulatedContainer:
-    id: str
-    name: str
-    config: dict[str, Any]
-    image_id: str
-    cmd: tuple[str, ...]
-    env: tuple[str, ...]
-    files: dict[str, bytes]
-    """The system disk: all files, the image's included. Tests may write here."""
-    status: str = "created"
-    exit_code: int = 0
-    error: str = ""
-    started_at: str = ""
-    finished_at: str = ""
-
-    @property
-    def labels(self) -> dict[str, str]:
-        return self.config.get("Labels") or {}
-
-    @property
-    def host(self) -> dict[str, Any]:
-        return self.config.get("HostConfig") or {}
-
-    def host_ports(self) -> set[tuple[str, str]]:
-        """(protocol, host port) of each published port."""
-        bindings = self.host.get("PortBindings") or {}
-        return {
-            (port.partition("/")[2], binding["HostPort"])
-            for port, targets in bindings.items()
-            for binding in targets or ()
-        }
-
-    def gpus(self) -> tuple[str, ...]:
-        """UUIDs of the GPUs asked for."""
-        requests = self.host.get("DeviceRequests") or ()
-        return tuple(gpu for request in requests for gpu in request.get("DeviceIDs") or ())
-
-    def observed(self) -> ObservedContainer:
-        return ObservedContainer(
-            id=self.id,
-            name=self.name,
-            status=self.status,
-            labels=dict(self.labels),
-            exit_code=self.exit_code,
-            error=self.error,
-            started_at=self.started_at,
-            finished_at=self.finished_at,
-            image_id=self.image_id,
-        )
-
-
-class World:
-    """What engines with different owners share: one Docker's images, containers, volumes."""
-
-    def __init__(self, images: Sequence[str] = (), registry: Sequence[str] = ()) -> None:
-        self._count = 0
-        self.registry = set(registry)
-        """Images that can be pulled."""
-        self.containers: dict[str, SimulatedContainer] = {}
-        self.volumes: dict[str, dict[str, str]] = {}
-        """Labels by volume name."""
-        self.images: dict[str, SimulatedImage] = {}
-        for image in images:
-            self.add_image(image)
-
-    def add_image(self, image: str) -> SimulatedImage:
-        return self.images.setdefault(image, SimulatedImage(id=self.digest("sha256:")))
-
-    def digest(self, prefix: str = "") -> str:
-        self._count += 1
-        return prefix + sha256(str(self._count).encode()).hexdigest()
-
-    def instant(self) -> str:
-        """A later one with each call."""
-        self._count += 1
-        moment = EPOCH + timedelta(milliseconds=self._count)
-        return moment.isoformat(timespec="microseconds").replace("+00:00", "000Z")
-
-    def find_image(self, image: str) -> tuple[str, SimulatedImage] | None:
-        """By name or by id; the name and the image."""
-        for name, known in self.images.items():
-            if image in (name, known.id):
-                return name, known
-        return None
-
-    def end(self, name: str, exit_code: int) -> None:
-        """The container's process ends, by itself or by a signal."""
-        container = self.containers[name]
-        container.status, container.exit_code = "exited", exit_code
-        container.finished_at = self.instant()
 
 
 class SimulatedEngine:
@@ -282,7 +185,7 @@ class SimulatedEngine:
     ) -> None:
         def do() -> None:
             there = self.world.volumes.setdefault(name, dict(labels))
-            if not _same_origin(there, labels):
+            if not same_origin(there, labels):
                 raise EngineRefused(f"volume {name} exists already", "name_taken")
 
         await self._call("create_volume", name, do)
@@ -306,7 +209,7 @@ class SimulatedEngine:
 
         return await self._call("list_volumes", "", do)
 
-    async def _call[T](self, verb: str, name: str, do: Callable[[], T]) -> T:
+    async def _call(self, verb: str, name: str, do: Callable[[], T]) -> T:
         await asyncio.sleep(0)
         fault = self.faults(verb, name)
         if self.down or fault == "before":
@@ -317,3 +220,89 @@ class SimulatedEngine:
         if fault == "after":
             raise EngineUnavailable(f"no answer to {verb} {name}")
         return answer
+
+    def _create(self, name: str, config: Mapping[str, Any]) -> str:
+        labels = config.get("Labels") or {}
+        there = self.world.containers.get(name)
+        if there is not None:
+            if same_origin(there.labels, labels):
+                return there.id
+            raise EngineRefused(
+                f'Conflict. The container name "/{name}" is already in use by container'
+                f' "{there.id}".',
+                "name_taken",
+            )
+        found = self.world.find_image(config["Image"])
+        if found is None:
+            raise EngineRefused(f"No such image: {config['Image']}", "image_not_found")
+        image = found[1]
+        container = SimulatedContainer(
+            id=self.world.digest(),
+            name=name,
+            config=deepcopy({**config, "Labels": {**image.labels, **labels}}),
+            image_id=image.id,
+            cmd=tuple(config.get("Cmd") or image.cmd),
+            env=(*image.env, *(config.get("Env") or ())),
+            files=dict(image.files),
+        )
+        self.world.containers[name] = container
+        return container.id
+
+    def _start(self, name: str, effect_id: str | None) -> str:
+        container = self._ours(name)
+        done = effect_id is not None and container.labels.get(LABEL_EFFECT) == effect_id
+        if container.status == "running" or (done and container.started_at):
+            return container.started_at
+        words = missing_program(container.cmd)
+        if words is not None:
+            raise self._not_started(container, words, "bad_command")
+        for other in self.world.containers.values():
+            shared = container.host_ports() & other.host_ports()
+            if other.status == "running" and shared:
+                port = min(shared)[1]
+                text = f"Bind for 0.0.0.0:{port} failed: port is already allocated"
+                raise self._not_started(container, text, "port_taken")
+        if container.gpus() and not self.info_body.gpu_runtimes:
+            text = 'could not select device driver "" with capabilities: [[gpu]]'
+            raise self._not_started(container, text, "device_unavailable")
+        container.status, container.error, container.exit_code = "running", "", 0
+        container.started_at = self.world.instant()
+        exit_code, _ = run_program(container.cmd, container.files, self._environment(container))
+        if exit_code is not None:
+            self.world.end(name, exit_code)
+        return container.started_at
+
+    @staticmethod
+    def _not_started(container: SimulatedContainer, words: str, reason: str) -> EngineRefused:
+        container.error, container.exit_code = words, 128
+        return EngineRefused(words, reason)
+
+    @staticmethod
+    def _environment(container: SimulatedContainer) -> dict[str, str]:
+        environment = dict(entry.partition("=")[::2] for entry in container.env)
+        if container.gpus():
+            environment["NVIDIA_VISIBLE_DEVICES"] = ",".join(container.gpus())
+        return environment
+
+    def _image_info(self, image: str) -> ImageInfo | None:
+        found = self.world.find_image(image)
+        if found is None:
+            return None
+        name, seen = found
+        return ImageInfo(seen.id, (name,), IMAGE_SIZE_BYTES, seen.env, dict(seen.labels))
+
+    def _ours(self, name: str) -> SimulatedContainer:
+        container = self._ours_or_none(name)
+        if container is None:
+            raise EngineRefused(f"No such container: {name}", "no_such_container")
+        return container
+
+    def _ours_or_none(self, name: str) -> SimulatedContainer | None:
+        container = self.world.containers.get(name)
+        if container is not None:
+            self._require_ours(container.labels)
+        return container
+
+    def _require_ours(self, labels: Mapping[str, str]) -> None:
+        if labels.get(LABEL_OWNER) != self._owner:
+            raise EngineRefused("made by another installation; left alone", "not_ours")

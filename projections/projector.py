@@ -1,0 +1,251 @@
+"""The projector: follows the ledger, folds every record into the state, and writes the rows.
+
+Folding and writing go on side by side. While one batch is written, the records that arrive are
+folded into the next one, and what several of them changed is written once.
+
+    read ──▶ decode ──▶ evolve ──▶ state ─ touched ─▶ batch ──▶ read store
+                          └─▶ subscribers, wait_folded             └─▶ wait_stored
+"""
+
+import asyncio
+import heapq
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from itertools import count
+from typing import Protocol
+
+from msgspec import Struct
+
+from events.codec import UnreadableRecord, decode
+from events.record import Record
+from projections.evolve import evolve
+from projections.state import State
+from projections.store import ReadStore
+from projections.tables import Row, history_row, take_batch
+
+BATCH_RECORDS_MAX = 5_000
+"""Records folded ahead of the rows; above it, folding waits for the batch being written."""
+
+SLICE_RECORDS = 250
+"""Records folded at a stretch, some 5 ms, before the event loop has its turn."""
+
+
+class ProjectorStopped(Exception):
+    """The projector follows the ledger no more. The text says why, naming the record."""
+
+
+class StoredRecord(Protocol):
+    """A record as the ledger gives it out."""
+
+    @property
+    def seq(self) -> int: ...
+
+    @property
+    def body(self) -> bytes: ...
+
+
+Read = Callable[[int], AsyncIterator[Sequence[StoredRecord]]]
+"""Batches of records in order, beginning after a sequence."""
+
+Subscriber = Callable[[int, Record], None]
+
+
+class RebuildReport(Struct, frozen=True):
+    """What a rebuild went through."""
+
+    records: int
+    events: int
+    last_seq: int
+
+
+class Projector:
+    """Folds a ledger into `state` and into a read store.
+
+    `failure` says why it stopped, and is None before.
+    """
+
+    def __init__(self, read: Read, store: ReadStore) -> None:
+        self.state = State()
+        self.failure: str | None = None
+        self.stored_seq = 0
+        """The last record that is in the rows."""
+        self.folded_seq = 0
+        """The last record that is in the state."""
+        self._read = read
+        self._store = store
+        self._loaded = False
+        self._history: list[Row] = []
+        self._subscribers: list[Subscriber] = []
+        self._folded = _Waiters()
+        self._stored = _Waiters()
+        self._work = asyncio.Event()
+        self._room = asyncio.Event()
+        self._ended = False
+
+    def subscribe(self, callback: Subscriber) -> None:
+        """Call back after each record folded from now on, with its sequence.
+
+        It runs within the fold: it must be quick, and an exception in it stops the projector.
+        """
+        self._subscribers.append(callback)
+
+    async def load(self) -> None:
+        """Take the state from the rows, if that was not done. Raises ReadStoreError."""
+        if not self._loaded:
+            self.state = await self._store.load_state()
+            self.folded_seq = self.stored_seq = self.state.seq
+            self._loaded = True
+
+    async def run(self) -> None:
+        """Follow the ledger until cancelled; return when what is read comes to an end.
+
+        Raises ProjectorStopped on a record that cannot be read or folded, and on whatever the
+        ledger or the read store raises. Nothing that comes after such a record is folded.
+        """
+        try:
+            await self.load()
+            await self._run()
+            self._stop("what it reads has come to an end")
+        except asyncio.CancelledError:
+            self._stop("it was cancelled")
+            raise
+        except Exception as error:
+            reason = str(error) or repr(error)
+            self._stop(reason)
+            raise ProjectorStopped(reason) from error
+
+    async def wait_folded(self, seq: int) -> None:
+        """Return when the record is in the state. Raises ProjectorStopped."""
+        if self.folded_seq < seq:
+            await self._wait(self._folded, seq)
+
+    async def wait_stored(self, seq: int) -> None:
+        """Return when the record is in the rows. Raises ProjectorStopped."""
+        if self.stored_seq < seq:
+            await self._wait(self._stored, seq)
+
+    async def _wait(self, waiters: "_Waiters", seq: int) -> None:
+        if self.failure is not None:
+            raise ProjectorStopped(self.failure)
+        await waiters.wait(seq)
+
+    def _stop(self, reason: str) -> None:
+        self.failure = reason
+        self._folded.fail(reason)
+        self._stored.fail(reason)
+
+    async def _run(self) -> None:
+        folding = asyncio.create_task(self._fold_all())
+        writing = asyncio.create_task(self._write_all())
+        try:
+            await asyncio.wait((folding, writing), return_when=asyncio.FIRST_COMPLETED)
+            if folding.done():
+                self._ended = True
+                self._work.set()
+                await writing
+                await folding
+            else:
+                await writing
+        finally:
+            folding.cancel()
+            writing.cancel()
+            await asyncio.gather(folding, writing, return_exceptions=True)
+
+    async def _fold_all(self) -> None:
+        batches = self._read(self.state.seq)
+        try:
+            async for entries in batches:
+                for begin in range(0, len(entries), SLICE_RECORDS):
+                    await self._fold_slice(entries[begin : begin + SLICE_RECORDS])
+        finally:
+            if isinstance(batches, AsyncGenerator):
+                await batches.aclose()
+
+    async def _fold_slice(self, entries: Sequence[StoredRecord]) -> None:
+        while len(self._history) >= BATCH_RECORDS_MAX:
+            self._room.clear()
+            await self._room.wait()
+        self._fold(entries)
+        self._folded.reached(self.folded_seq)
+        self._work.set()
+        await asyncio.sleep(0)  # a turn for everybody else
+
+    def _fold(self, entries: Sequence[StoredRecord]) -> None:
+        state, history, subscribers = self.state, self._history, self._subscribers
+        for entry in entries:
+            seq = entry.seq
+            if seq != state.seq + 1 and state.seq:
+                raise ProjectorStopped(f"record {seq} came after record {state.seq}")
+            try:
+                record = decode(entry.body)
+            except UnreadableRecord as error:
+                raise ProjectorStopped(f"record {seq} cannot be read: {error}") from error
+            try:
+                evolve(state, seq, record)
+            except Exception as error:
+                # The state is in the middle of a record: no row may be made from it any more.
+                history.clear()
+                named = f"record {seq} ({record.events[0].__struct_config__.tag})"
+                raise ProjectorStopped(f"{named} cannot be folded: {error!r}") from error
+            history.append(history_row(seq, record))
+            self.folded_seq = seq
+            for callback in subscribers:
+                callback(seq, record)
+
+    async def _write_all(self) -> None:
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            if self._history:
+                batch = take_batch(self.state, self.stored_seq, self._history)
+                self._history = []
+                self._room.set()
+                await self._store.apply(batch)
+                self.stored_seq = batch.seq
+                self._stored.reached(batch.seq)
+                self._work.set()
+            elif self._ended:
+                return
+
+
+class _Waiters:
+    """Those who wait for a sequence, the lowest first."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._arrivals = count()
+
+    async def wait(self, seq: int) -> None:
+        future = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._heap, (seq, next(self._arrivals), future))
+        await future
+
+    def reached(self, seq: int) -> None:
+        while self._heap and self._heap[0][0] <= seq:
+            future = heapq.heappop(self._heap)[2]
+            if not future.done():  # cancelled ones stay in the heap until their turn
+                future.set_result(None)
+
+    def fail(self, reason: str) -> None:
+        for _, _, future in self._heap:
+            if not future.done():
+                future.set_exception(ProjectorStopped(reason))
+        self._heap.clear()
+
+
+async def rebuild(read: Read, store: ReadStore) -> RebuildReport:
+    """Write the read store anew from all records that `read(0)` gives before it ends.
+
+    Raises ProjectorStopped; the store is then empty when it is opened again.
+    """
+    records = events = 0
+
+    def count_record(_: int, record: Record) -> None:
+        nonlocal records, events
+        records += 1
+        events += len(record.events)
+
+    async with store.fast_rebuild():
+        projector = Projector(read, store)
+        projector.subscribe(count_record)
+        await projector.run()
+    return RebuildReport(records, events, projector.stored_seq)

@@ -1,0 +1,112 @@
+"""The queries on the read store that the API asks. Only SQL here: `store` has the connections."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from msgspec import Struct
+
+from projections import tables
+from projections.state import GpuUnit, Operation, PortLease, ReplicaSet, Revision, Volume
+from projections.tables import Value
+
+SEQ_MAX = (1 << 63) - 1
+"""Above every sequence."""
+
+_T = TypeVar("_T")
+
+
+class HistoryLine(Struct, frozen=True):
+    """One record in the history of a name."""
+
+    seq: int
+    at_us: int
+    verb: str
+    type: str
+    """The type of the record's first event."""
+    actor: str
+    operation_id: str
+
+
+class Queries(ABC):
+    """Questions to the rows. A query sees every batch whose `apply` has returned."""
+
+    @abstractmethod
+    async def _rows(self, sql: str, *values: Value) -> list[Any]:
+        """The rows that a statement gives."""
+
+    async def position(self) -> int:
+        """The sequence of the last record in the rows."""
+        return int((await self._rows("SELECT seq FROM position"))[0][0])
+
+    async def replica_set(self, name: str) -> ReplicaSet | None:
+        """The replica set of this name, also when it was deleted."""
+        sql = "SELECT body FROM replica_sets WHERE name = ?"
+        return await self._one(tables.read_replica_set, sql, name)
+
+    async def replica_sets(self) -> list[ReplicaSet]:
+        """The replica sets that there are, by name."""
+        sql = "SELECT body FROM replica_sets WHERE revision > 0 ORDER BY name"
+        return await self._all(tables.read_replica_set, sql)
+
+    async def revision(self, name: str, number: int) -> Revision | None:
+        """One version of a replica set."""
+        sql = "SELECT body FROM revisions WHERE name = ? AND number = ?"
+        return await self._one(tables.read_revision, sql, name, number)
+
+    async def revisions(self, name: str) -> list[Revision]:
+        """All versions of a replica set, newest first."""
+        sql = "SELECT body FROM revisions WHERE name = ? ORDER BY number DESC"
+        return await self._all(tables.read_revision, sql, name)
+
+    async def volume(self, name: str) -> Volume | None:
+        """The volume of this name, also when it was deleted."""
+        sql = "SELECT body FROM volumes WHERE name = ?"
+        return await self._one(tables.read_volume, sql, name)
+
+    async def volumes(self) -> list[Volume]:
+        """The volumes that there are, by name."""
+        sql = "SELECT body FROM volumes WHERE version > 0 AND NOT deleted ORDER BY name"
+        return await self._all(tables.read_volume, sql)
+
+    async def gpus(self) -> list[GpuUnit]:
+        """The GPUs that were ever seen, by index."""
+        return await self._all(tables.read_gpu, "SELECT body FROM gpus ORDER BY idx, uuid")
+
+    async def ports(self) -> list[PortLease]:
+        """The host ports that are leased, by number."""
+        return await self._all(tables.read_port, "SELECT body FROM ports ORDER BY host_port")
+
+    async def operation(self, operation_id: str) -> Operation | None:
+        """An operation, however long ago it ended."""
+        sql = "SELECT body FROM operations WHERE id = ?"
+        return await self._one(tables.read_operation, sql, operation_id)
+
+    async def operations(
+        self, limit: int, before_seq: int | None = None, name: str | None = None
+    ) -> list[Operation]:
+        """The newest operations (of one name), those accepted before a sequence, newest first."""
+        before = SEQ_MAX if before_seq is None else before_seq
+        rest = "seq < ? ORDER BY seq DESC LIMIT ?"
+        if name is None:
+            sql = f"SELECT body FROM operations WHERE {rest}"
+            return await self._all(tables.read_operation, sql, before, limit)
+        sql = f"SELECT body FROM operations WHERE name = ? AND {rest}"
+        return await self._all(tables.read_operation, sql, name, before, limit)
+
+    async def history(
+        self, kind: str, name: str, limit: int, before_seq: int | None = None
+    ) -> list[HistoryLine]:
+        """The newest records about a name, those before a sequence, newest first."""
+        sql = (
+            "SELECT seq, at_us, verb, type, actor, operation_id FROM history"
+            " WHERE kind = ? AND name = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
+        )
+        before = SEQ_MAX if before_seq is None else before_seq
+        return [HistoryLine(*row) for row in await self._rows(sql, kind, name, before, limit)]
+
+    async def _one(self, read: Callable[[Any], _T], sql: str, *values: Value) -> _T | None:
+        return next(iter(await self._all(read, sql, *values)), None)
+
+    async def _all(self, read: Callable[[Any], _T], sql: str, *values: Value) -> list[_T]:
+        return [read(row[0]) for row in await self._rows(sql, *values)]

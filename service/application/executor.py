@@ -1,0 +1,227 @@
+"""Executor: does what reconcile says is due, and reports each outcome as a command.
+
+Level-triggered: it asks the folded ledger what is due and remembers only what it is doing just
+now, so a start after a crash is the normal path. An effect that is refused is reported; one
+whose reply was lost is done again after a pause (it is idempotent), for as long as it is due.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from events.operations import OperationFailed, OperationSucceeded
+from events.record import Record
+from projections.evolve_replica_sets import volumes_of
+from projections.projector import Projector, ProjectorStopped
+from service.application.performer import Performer
+from service.application.writer import Writer
+from service.domain.commands import (
+    Command,
+    Envelope,
+    Facts,
+    Failed,
+    RecordOutcome,
+    RecordProgress,
+    Succeeded,
+)
+from service.domain.effects import (
+    Effect,
+    Execute,
+    RemoveContainer,
+    RemoveSnapshot,
+    RemoveVolume,
+    StopContainer,
+    kind_of,
+)
+from service.domain.reconcile import reconcile
+from service.domain.rejections import Rejected
+from service.errors import EngineUnavailable, LedgerUnavailable, ServiceBusy
+from service.ports import Clock, PullProgress
+from service.telemetry import Metrics, span_from
+
+log = logging.getLogger(__name__)
+
+AT_ONCE_MAX = 32
+"""So many effects are being done at a time; Docker's own work is mostly serial below that."""
+
+RETRY_S_MAX = 30.0
+PROGRESS_EVERY_S = 2.0
+"""Progress is recorded at most this often, so that a long pull does not fill the log."""
+
+MUST_SUCCEED = (StopContainer, RemoveContainer, RemoveSnapshot, RemoveVolume)
+"""Taking away is tried until it is done: a lease must not end before, and nothing is left over."""
+
+
+class Executor:
+    """`run` does effects until it is cancelled."""
+
+    def __init__(
+        self,
+        projector: Projector,
+        writer: Writer,
+        performer: Performer,
+        clock: Clock,
+        facts: Callable[[], Facts],
+        metrics: Metrics,
+    ) -> None:
+        self._projector = projector
+        self._writer = writer
+        self._performer = performer
+        self._clock = clock
+        self._facts = facts
+        self._metrics = metrics
+        self._wanted: dict[tuple[str, str], None] = {}
+        self._wake = asyncio.Event()
+        self._doing: dict[str, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(AT_ONCE_MAX)
+        self._traces: dict[str, str] = {}
+        self._interrupted: set[str] = set()
+        self._reports: set[asyncio.Future[None]] = set()
+        projector.subscribe(self._on_record)
+
+    def _on_record(self, seq: int, record: Record) -> None:
+        if record.kind == "node":
+            return
+        if record.traceparent and record.operation_id == record.command_id:
+            self._traces[record.operation_id] = record.traceparent
+        if isinstance(record.events[-1], OperationSucceeded | OperationFailed):
+            self._traces.pop(record.operation_id, None)
+        self._want(record.kind, record.name)
+        self._wake.set()
+
+    def _want(self, kind: str, name: str) -> None:
+        """Look at a name again, and at those that stand still or wait because of it."""
+        self._wanted[kind, name] = None
+        state = self._projector.state
+        if kind == "volume":
+            for user in sorted(state.volume_users.get(name, ())):
+                self._wanted["replica_set", user] = None
+            return
+        self._wanted["volume", name] = None  # its data disk, if it has one
+        replica_set = state.replica_sets.get(name)
+        revision = state.revisions.get((name, replica_set.current)) if replica_set else None
+        if revision is not None:
+            for volume in sorted(volumes_of(revision.spec)):
+                self._wanted["volume", volume] = None
+
+    async def run(self) -> None:
+        """Do what is due until cancelled; cancelling leaves effects to the next start."""
+        self._resume()
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                wanted, self._wanted = self._wanted, {}
+                for kind, name in wanted:
+                    for effect in reconcile(self._projector.state, kind, name):
+                        self._begin(effect)
+        finally:
+            doing = tuple(self._doing.values())
+            for task in doing:
+                task.cancel()
+            await asyncio.gather(*doing, return_exceptions=True)
+
+    def _resume(self) -> None:
+        """After a start: everything unfinished is looked at; executions are not repeated."""
+        state = self._projector.state
+        for operation in state.operations.values():
+            if operation.state == "running":
+                self._want(operation.kind, operation.name)
+                if operation.verb == "execute":
+                    self._interrupted.add(operation.id)
+        self._wake.set()
+
+    def _begin(self, effect: Effect) -> None:
+        if effect.effect_id in self._doing:
+            return
+        task = asyncio.create_task(self._do(effect), name=effect.effect_id)
+        self._doing[effect.effect_id] = task
+        task.add_done_callback(lambda done: self._done(effect, done))
+
+    def _done(self, effect: Effect, task: "asyncio.Task[None]") -> None:
+        del self._doing[effect.effect_id]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("effect %s broke off", effect.effect_id, exc_info=error)
+        # What became due meanwhile, or is due again, is seen on the next look.
+        self._want(kind_of(effect), effect.name)
+        self._wake.set()
+
+    async def _do(self, effect: Effect) -> None:
+        traceparent = self._traces.get(effect.operation_id, "")
+        async with self._slots:
+            with span_from(traceparent, type(effect).__name__):
+                outcome = await self._outcome(effect)
+        await self._report(effect, RecordOutcome(effect, outcome), "done")
+
+    async def _outcome(self, effect: Effect) -> Succeeded | Failed:
+        name = type(effect).__name__
+        if isinstance(effect, Execute) and effect.operation_id in self._interrupted:
+            return Failed("interrupted", "the service stopped while the command ran: whether it"
+                          " ran to its end is not known")
+        attempt = 0
+        while True:
+            begun = self._clock.monotonic_s()
+            try:
+                outcome = await self._performer.perform(effect, self._progress_of(effect))
+            except EngineUnavailable as error:
+                log.warning("%s: no answer, trying again: %s", effect.effect_id, error)
+                self._metrics.effects.labels(name, "unknown").inc()
+            else:
+                self._metrics.effect_duration.labels(name).observe(
+                    self._clock.monotonic_s() - begun
+                )
+                word = "succeeded" if isinstance(outcome, Succeeded) else "failed"
+                self._metrics.effects.labels(name, word).inc()
+                if isinstance(outcome, Succeeded) or not isinstance(effect, MUST_SUCCEED):
+                    return outcome
+                log.warning("%s refused, trying again: %s", effect.effect_id, outcome.message)
+            await self._clock.sleep(min(0.25 * 2**attempt, RETRY_S_MAX))
+            attempt += 1
+
+    async def _report(self, effect: Effect, command: Command, what: str) -> None:
+        """Record it, and wait until the fold shows it: until then the effect counts as doing."""
+        attempt = 0
+        while True:
+            try:
+                receipt = await self._writer.submit(self._envelope(effect, command, what))
+                if not isinstance(receipt, Rejected):
+                    await self._projector.wait_folded(receipt.seq)
+                return
+            except (LedgerUnavailable, ServiceBusy) as error:
+                log.warning("%s not recorded yet: %s", effect.effect_id, error)
+            except ProjectorStopped:
+                return  # health is red, and nothing more will be folded
+            await self._clock.sleep(min(0.25 * 2**attempt, RETRY_S_MAX))
+            attempt += 1
+
+    def _envelope(self, effect: Effect, command: Command, what: str) -> Envelope:
+        operation = self._projector.state.operations.get(effect.operation_id)
+        return Envelope(
+            command_id=f"{effect.effect_id}/{what}",
+            issued_at_us=self._clock.now_us(),
+            command=command,
+            facts=self._facts(),
+            actor="executor",
+            tenant=operation.tenant if operation else "",
+            traceparent=self._traces.get(effect.operation_id, ""),
+        )
+
+    def _progress_of(self, effect: Effect) -> Callable[[PullProgress], None]:
+        last = [self._clock.monotonic_s()]
+        count = [0]
+
+        def report(progress: PullProgress) -> None:
+            now = self._clock.monotonic_s()
+            if now - last[0] < PROGRESS_EVERY_S:
+                return
+            last[0] = now
+            count[0] += 1
+            command = RecordProgress(effect, progress.done_bytes, progress.total_bytes)
+            task = asyncio.ensure_future(
+                self._report(effect, command, f"progress-{now:.0f}-{count[0]}")
+            )
+            self._reports.add(task)
+            task.add_done_callback(self._reports.discard)
+
+        return report
+

@@ -1,0 +1,58 @@
+"""HostFacts: what decisions need to know of the host and the settings, as data."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from events.values import GpuRuntime
+from projections.state import State
+from service.application.engine_gate import EngineGate
+from service.domain.commands import Facts
+
+RuntimeChoice = Literal["auto", "nvidia", "cdi"]
+
+CDI_NAME = "nvidia.com/gpu="
+
+
+class HostFacts:
+    """Call it for the facts as they are now."""
+
+    def __init__(
+        self,
+        base: Facts,
+        gate: EngineGate,
+        state: Callable[[], State],
+        gpus: GpuRuntime | None,
+        choice: RuntimeChoice,
+    ) -> None:
+        """`gpus` is "simulated" or "none" when it is settled that no real ones are handed over.
+
+        Otherwise `choice` says how they are: by hook, by CDI name, or by what the engine can.
+        """
+        self._base = base
+        self._gate = gate
+        self._state = state
+        self._gpus = gpus
+        self._choice = choice
+
+    def __call__(self) -> Facts:
+        """The facts for a command issued now."""
+        base = self._base
+        return Facts(
+            node=base.node,
+            gpu_runtime=self.gpu_runtime(),
+            port_first=base.port_first,
+            port_last=base.port_last,
+            volumes_grow_online=base.volumes_grow_online,
+            data_disk_path=base.data_disk_path,
+        )
+
+    def gpu_runtime(self) -> GpuRuntime:
+        """By CDI name only where the engine names every GPU: a stale spec breaks MIG."""
+        if self._gpus is not None:
+            return self._gpus
+        if self._choice != "auto":
+            return self._choice
+        devices = set(self._gate.info.cdi_devices) if self._gate.info else set()
+        present = [gpu.uuid for gpu in self._state().gpus.values() if gpu.present]
+        named = bool(present) and all(f"{CDI_NAME}{uuid}" in devices for uuid in present)
+        return "cdi" if named else "nvidia"

@@ -1,0 +1,140 @@
+"""LedgerIntake: a caller's command into the ledger, and its end back to the caller."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from events.operations import OperationFailed, OperationSucceeded
+from events.record import Record
+from projections.projector import Projector
+from projections.state import Operation
+from projections.store import ReadStore
+from service.application.engine_gate import EngineGate
+from service.application.intake import Accepted, Caller
+from service.application.performer import Performer
+from service.application.writer import Writer
+from service.domain.commands import Envelope, Facts, Request
+from service.domain.decide import VERBS
+from service.domain.rejections import Reason, Rejected
+from service.ports import Clock, ExecOutcome, Ids
+from service.telemetry import Metrics
+
+
+class LedgerIntake:
+    """The one way in for callers' commands."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        projector: Projector,
+        store: ReadStore,
+        performer: Performer,
+        gate: EngineGate,
+        clock: Clock,
+        ids: Ids,
+        facts: Callable[[], Facts],
+        metrics: Metrics,
+    ) -> None:
+        self._writer = writer
+        self._projector = projector
+        self._store = store
+        self._performer = performer
+        self._gate = gate
+        self._clock = clock
+        self._ids = ids
+        self._facts = facts
+        self._metrics = metrics
+        self._waiting: dict[str, set[asyncio.Future[int]]] = {}
+        projector.subscribe(self._on_record)
+
+    async def submit(
+        self, command: Request, request: Mapping[str, Any], caller: Caller
+    ) -> Accepted | Rejected:
+        """See `service.application.intake.Intake`."""
+        verb = VERBS[type(command)][1]
+        operation_id, fingerprint = self._ids.new(), ""
+        if caller.idempotency_key:
+            operation_id = _id_of(caller)
+            fingerprint = _fingerprint(command)
+            known = await self._known(operation_id)
+            if known is not None:
+                return _again(known, fingerprint)
+        await self._gate.require()
+        envelope = Envelope(
+            command_id=operation_id,
+            issued_at_us=self._clock.now_us(),
+            command=command,
+            facts=self._facts(),
+            actor=caller.actor,
+            tenant=caller.tenant,
+            request=dict(request),
+            fingerprint=fingerprint,
+            traceparent=caller.traceparent,
+        )
+        answer = await self._writer.submit(envelope)
+        if isinstance(answer, Rejected):
+            self._metrics.commands.labels(verb, "refused").inc()
+            return answer
+        self._metrics.commands.labels(verb, "accepted").inc()
+        return Accepted(answer.operation_id, answer.seq)
+
+    async def wait(self, operation_id: str, timeout_s: float) -> Operation | None:
+        """See `service.application.intake.Intake`."""
+        ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.setdefault(operation_id, set())
+        waiting.add(ended)
+        try:
+            async with asyncio.timeout(timeout_s):
+                known = await self._known(operation_id)
+                if known is None or known.state == "running":
+                    await self._projector.wait_stored(await ended)
+                else:
+                    await self._projector.wait_stored(known.finished_seq or 0)
+                return await self._known(operation_id)
+        except TimeoutError:
+            return None
+        finally:
+            waiting.discard(ended)
+            if not waiting:
+                self._waiting.pop(operation_id, None)
+
+    def output(self, operation_id: str) -> ExecOutcome | None:
+        """See `service.application.intake.Intake`."""
+        return self._performer.outputs.get(operation_id)
+
+    def _on_record(self, seq: int, record: Record) -> None:
+        if not isinstance(record.events[-1], OperationSucceeded | OperationFailed):
+            return
+        for ended in self._waiting.get(record.operation_id, ()):
+            if not ended.done():
+                ended.set_result(seq)
+
+    async def _known(self, operation_id: str) -> Operation | None:
+        """An operation of any age: recent ones from the fold, the others from the read store."""
+        known = self._projector.state.operations.get(operation_id)
+        return known or await self._store.operation(operation_id)
+
+
+def _id_of(caller: Caller) -> str:
+    """The operation that an idempotency key stands for: the same key, the same id, for ever."""
+    digest = hashlib.sha256(f"{caller.tenant}\0{caller.idempotency_key}".encode())
+    return f"key-{digest.hexdigest()[:32]}"
+
+
+def _fingerprint(command: Request) -> str:
+    """A hash of what is asked for, so that a key cannot be used for something else."""
+    body = msgspec.json.encode([type(command).__name__, command], order="sorted")
+    return hashlib.sha256(body).hexdigest()[:16]
+
+
+def _again(known: Operation, fingerprint: str) -> Accepted | Rejected:
+    if known.fingerprint != fingerprint:
+        return Rejected(
+            Reason.IDEMPOTENCY_KEY_REUSED,
+            f"this Idempotency-Key was used for a {known.verb} of {known.name}"
+            f" (operation {known.id}); take another one for another command",
+        )
+    return Accepted(known.id, known.seq)

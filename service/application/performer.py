@@ -1,0 +1,172 @@
+"""Performer: carries out one effect on the engine and the volume store.
+
+It chooses nothing. Doing an effect again is doing it once: names, labels and what the engine
+shows tell what was done before a crash. What the engine refuses is an outcome; what it did not
+answer (EngineUnavailable) is left to the executor.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from events.labels import LABEL_EFFECT, LABEL_NAME, LABEL_NODE, LABEL_OWNER, LABEL_REVISION
+from service.domain.commands import Failed, Succeeded
+from service.domain.effects import (
+    CommitImage,
+    CreateContainer,
+    Effect,
+    EnsureImage,
+    Execute,
+    MakeVolume,
+    RemoveContainer,
+    RemoveSnapshot,
+    RemoveVolume,
+    Settle,
+    SizeVolume,
+    StartContainer,
+    StopContainer,
+    TakeSnapshot,
+)
+from service.errors import EngineRefused, EngineUnavailable, VolumeStoreError
+from service.ports import (
+    Clock,
+    ContainerEngine,
+    ExecOutcome,
+    ImageInfo,
+    PullProgress,
+    VolumeStore,
+)
+
+OUTPUT_BYTES_MAX = 8 << 20
+"""So much of a command's output is kept for its caller, of each stream."""
+
+OUTPUTS_KEPT_MAX = 32
+"""So many commands' outputs wait for their callers; the oldest goes first."""
+
+LABELS = (LABEL_OWNER, LABEL_NODE, LABEL_NAME, LABEL_REVISION, LABEL_EFFECT)
+
+Progress = Callable[[PullProgress], None]
+
+
+class Performer:
+    """The doing of effects. `outputs` holds what executed commands wrote, by operation id."""
+
+    def __init__(
+        self,
+        engine: ContainerEngine,
+        volumes: VolumeStore,
+        clock: Clock,
+        *,
+        owner: str,
+        node: str,
+        stop_timeout_s: int,
+    ) -> None:
+        self._engine = engine
+        self._volumes = volumes
+        self._clock = clock
+        self._labels = {LABEL_OWNER: owner, LABEL_NODE: node}
+        self._stop_timeout_s = stop_timeout_s
+        self.outputs: OrderedDict[str, ExecOutcome] = OrderedDict()
+
+    async def perform(self, effect: Effect, on_progress: Progress) -> Succeeded | Failed:
+        """Do it and say what came of it. Raises EngineUnavailable."""
+        try:
+            return await self._perform(effect, on_progress)
+        except (EngineRefused, VolumeStoreError) as error:
+            return Failed(error.reason, str(error))
+
+    async def _perform(self, effect: Effect, on_progress: Progress) -> Succeeded | Failed:
+        engine = self._engine
+        match effect:
+            case EnsureImage():
+                return await self._ensure_image(effect, on_progress)
+            case CreateContainer():
+                made = await engine.create_container(effect.container, effect.config)
+                return Succeeded({"container_id": made})
+            case StartContainer():
+                return await self._start(effect)
+            case StopContainer():
+                seen = await engine.stop_container(effect.container, self._stop_timeout_s)
+                code, at = (seen.exit_code, seen.finished_at) if seen else (0, "")
+                return Succeeded({"exit_code": code, "finished_at": at})
+            case RemoveContainer():
+                await engine.remove_container(effect.container)
+                return Succeeded()
+            case TakeSnapshot():
+                return _saved(await self._take_snapshot(effect))
+            case RemoveSnapshot():
+                await engine.remove_image(effect.image)
+                return Succeeded()
+            case CommitImage():
+                return _saved(await self._commit(effect.container, effect.image, effect.pause))
+            case Execute():
+                return await self._execute(effect)
+            case MakeVolume() | SizeVolume() | RemoveVolume():
+                return await self._volume(effect)
+            case Settle():
+                return Succeeded()
+
+    async def _ensure_image(self, effect: EnsureImage, on_progress: Progress) -> Succeeded:
+        image = await self._engine.inspect_image(effect.image)
+        if image is None:
+            image = await self._engine.pull_image(effect.image, on_progress)
+        return Succeeded({"image_id": image.id})
+
+    async def _start(self, effect: StartContainer) -> Succeeded:
+        seen = await self._engine.inspect_container(effect.container)
+        if seen is not None and seen.started_at not in ("", effect.last_started_at):
+            return Succeeded({"started_at": seen.started_at})
+        return Succeeded({"started_at": await self._engine.start_container(effect.container)})
+
+    async def _take_snapshot(self, effect: TakeSnapshot) -> ImageInfo:
+        kept = await self._engine.inspect_image(effect.image)
+        # A commit goes on in the daemon when its client dies: look before doing it again.
+        return kept or await self._commit(effect.container, effect.image, pause=False)
+
+    async def _commit(self, container: str, image: str, pause: bool) -> ImageInfo:
+        # A commit bakes the container's labels into the image, and cannot drop them: emptied,
+        # they claim nothing for whoever starts a container from it.
+        emptied = dict.fromkeys(LABELS, "")
+        return await self._engine.commit_container(container, image, emptied, pause=pause)
+
+    async def _execute(self, effect: Execute) -> Succeeded | Failed:
+        begun = self._clock.monotonic_s()
+        try:
+            outcome = await self._engine.execute(
+                effect.container, effect.cmd, effect.work_dir, OUTPUT_BYTES_MAX
+            )
+        except EngineUnavailable as error:
+            # Never a second time: it may have run.
+            return Failed("unknown", f"whether the command ran to its end is not known: {error}")
+        self.outputs[effect.operation_id] = outcome
+        while len(self.outputs) > OUTPUTS_KEPT_MAX:
+            self.outputs.popitem(last=False)
+        return Succeeded(
+            {
+                "exit_code": outcome.exit_code,
+                "duration_us": int((self._clock.monotonic_s() - begun) * 1_000_000),
+                "stdout_bytes": outcome.stdout_bytes,
+                "stderr_bytes": outcome.stderr_bytes,
+            }
+        )
+
+    async def _volume(self, effect: MakeVolume | SizeVolume | RemoveVolume) -> Succeeded:
+        if isinstance(effect, RemoveVolume):
+            for volume in effect.volumes:
+                await self._engine.remove_volume(volume)
+            await self._volumes.remove(effect.name)
+            return Succeeded()
+        if isinstance(effect, SizeVolume):
+            await self._volumes.resize(effect.name, effect.size_bytes)
+        options = await self._volumes.create(effect.name, effect.size_bytes)
+        labels = {
+            **self._labels,
+            LABEL_NAME: effect.name,
+            LABEL_REVISION: str(effect.number),
+            LABEL_EFFECT: effect.effect_id,
+        }
+        await self._engine.create_volume(effect.volume, options, labels)
+        return Succeeded()
+
+
+def _saved(image: ImageInfo) -> Succeeded:
+    return Succeeded({"image_id": image.id, "size_bytes": image.size_bytes})

@@ -1,0 +1,78 @@
+"""ServiceHealth: what /readyz says, from each part itself."""
+
+import asyncio
+
+from projections.projector import Projector
+from service.application.engine_gate import EngineGate
+from service.application.health import Component
+from service.application.supervisor import Supervisor
+from service.application.watcher import Watcher
+from service.errors import EngineUnavailable, LedgerError
+from service.ports import Ledger
+
+LAG_RECORDS_MAX = 5000
+"""So far may the read store be behind the ledger before reads count as stale."""
+
+ANSWER_S = 3.0
+
+
+class ServiceHealth:
+    """Asks the parts, in parallel and with a time limit."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        projector: Projector,
+        gate: EngineGate,
+        watcher: Watcher,
+        supervisor: Supervisor,
+        remarks: dict[str, Component],
+    ) -> None:
+        self._ledger = ledger
+        self._projector = projector
+        self._gate = gate
+        self._watcher = watcher
+        self._supervisor = supervisor
+        self._remarks = remarks
+
+    async def report(self) -> dict[str, Component]:
+        """Every component by name; see `service.application.health.Health`."""
+        last_seq, docker = await asyncio.gather(self._last_seq(), self._docker())
+        trouble = self._watcher.trouble
+        gpus = Component(True, "looked at") if trouble is None else Component(False, trouble)
+        report = {
+            "ledger": last_seq if isinstance(last_seq, Component) else _ledger(last_seq),
+            "projector": self._projector_component(last_seq),
+            "docker": docker,
+            "gpus": gpus,
+            **self._remarks,
+        }
+        for name, failure in self._supervisor.failures.items():
+            report[name] = Component(False, f"stopped: {failure}; restart the service")
+        return report
+
+    async def _last_seq(self) -> int | Component:
+        try:
+            return await asyncio.wait_for(self._ledger.last_seq(), ANSWER_S)
+        except (LedgerError, TimeoutError) as error:
+            return Component(False, f"the ledger does not answer: {error}")
+
+    async def _docker(self) -> Component:
+        try:
+            await asyncio.wait_for(self._gate.require(), ANSWER_S)
+        except (EngineUnavailable, TimeoutError) as error:
+            return Component(False, str(error) or f"no answer within {ANSWER_S:.0f} s")
+        return Component(True, "answers")
+
+    def _projector_component(self, last_seq: int | Component) -> Component:
+        if self._projector.failure is not None:
+            return Component(False, f"stopped: {self._projector.failure}")
+        stored = self._projector.stored_seq
+        if isinstance(last_seq, Component):
+            return Component(True, f"at {stored}; the end of the ledger is not known")
+        lag = max(0, last_seq - stored)
+        return Component(lag <= LAG_RECORDS_MAX, f"at {stored}, {lag} records behind")
+
+
+def _ledger(last_seq: int) -> Component:
+    return Component(True, f"{last_seq} records")

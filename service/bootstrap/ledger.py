@@ -1,0 +1,101 @@
+"""The ledger of an installation: an embedded server of our own, or somebody's."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from service.adapters.jetstream import JetStreamLedger
+from service.adapters.jetstream_connection import NatsAddress
+from service.adapters.nats_child import NatsChild
+from service.errors import LedgerUnavailable, SettingsError
+from service.settings import Settings
+
+ADDRESS_FILE = "nats.json"
+"""How to reach the embedded ledger of a running service; only its owner may read it."""
+
+
+class OpenLedger(Struct):
+    """A ledger in use, and a line for people that says where it is."""
+
+    ledger: JetStreamLedger
+    where: str
+
+
+@asynccontextmanager
+async def open_ledger(
+    settings: Settings, on_failed: Callable[[str], None] = lambda reason: None
+) -> AsyncIterator[OpenLedger]:
+    """The ledger, for the one service of this data directory.
+
+    Raises LedgerUnavailable and SettingsError, with a line for people.
+    """
+    if settings.nats != "embedded":
+        async with JetStreamLedger(address_of(settings)) as ledger:
+            yield OpenLedger(ledger, settings.nats)
+        return
+    make_data_dir(settings.data_dir)
+    async with NatsChild(settings.data_dir, on_failed) as child:
+        address_file = settings.data_dir / ADDRESS_FILE
+        await asyncio.to_thread(_write_private, address_file, msgspec.json.encode(child.service))
+        try:
+            async with JetStreamLedger(child.service, child.admin) as ledger:
+                yield OpenLedger(ledger, f"{settings.data_dir / 'ledger'} (embedded, {child.url})")
+        finally:
+            address_file.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def visit_ledger(settings: Settings) -> AsyncIterator[JetStreamLedger]:
+    """The ledger for reading: also beside a service that is running on it."""
+    address_file = settings.data_dir / ADDRESS_FILE
+    if settings.nats != "embedded" or not address_file.exists():
+        async with open_ledger(settings) as opened:
+            yield opened.ledger
+        return
+    address = msgspec.json.decode(
+        await asyncio.to_thread(address_file.read_bytes), type=NatsAddress
+    )
+    async with AsyncExitStack() as stack:
+        try:
+            ledger = await stack.enter_async_context(JetStreamLedger(address))
+        except LedgerUnavailable:
+            # The service that wrote the file was killed, and its server went with it.
+            ledger = (await stack.enter_async_context(open_ledger(settings))).ledger
+        yield ledger
+
+
+def address_of(settings: Settings) -> NatsAddress:
+    """Where somebody's own NATS server is, and with which credentials."""
+    credentials = settings.nats_credentials
+    return NatsAddress(
+        tuple(url.strip() for url in settings.nats.split(",")),
+        credentials_file=str(credentials) if credentials else None,
+    )
+
+
+def make_data_dir(data_dir: Path) -> None:
+    """The data directory, for its owner only. Raises SettingsError."""
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"the data directory {data_dir} cannot be made ({error.strerror});"
+            " choose another with --data-dir"
+        ) from error
+    if not os.access(data_dir, os.W_OK | os.X_OK):
+        raise SettingsError(
+            f"the data directory {data_dir} cannot be written to; choose another with --data-dir"
+        )
+
+
+def _write_private(path: Path, body: bytes) -> None:
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(body)
+

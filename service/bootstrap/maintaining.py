@@ -1,0 +1,96 @@
+"""`gpuledger rebuild` and `gpuledger check`."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from time import perf_counter
+
+from msgspec import Struct
+
+from events.labels import LABEL_NODE, LABEL_OWNER
+from projections.projector import rebuild as rebuild_store
+from projections.state import State
+from projections.store import ReadStore
+from service.adapters.docker_engine import DockerEngine
+from service.application.check import compare_engine, compare_rows
+from service.bootstrap.ledger import make_data_dir, open_ledger, visit_ledger
+from service.errors import EngineError
+from service.ports import Ledger, StoredEntry
+from service.settings import Settings
+
+READ_STORE = "read.db"
+
+
+class RebuildSummary(Struct, frozen=True):
+    """What `gpuledger rebuild` did."""
+
+    records: int
+    seconds: float
+
+
+class CheckReport(Struct, frozen=True):
+    """What `gpuledger check` found. No differences is how it should be."""
+
+    records: int
+    differences: list[str]
+
+
+async def rebuild(settings: Settings) -> RebuildSummary:
+    """Drop the read store and fold the whole ledger into a new one; not beside a service."""
+    make_data_dir(settings.data_dir)
+    async with (
+        open_ledger(settings) as opened,
+        ReadStore(settings.data_dir / READ_STORE) as store,
+    ):
+        until = await opened.ledger.last_seq()
+        begun = perf_counter()
+        report = await rebuild_store(lambda after: _until(opened.ledger, after, until), store)
+        return RebuildSummary(report.records, perf_counter() - begun)
+
+
+async def check(settings: Settings) -> CheckReport:
+    """Fold the ledger afresh and compare: every row, every lease, every container.
+
+    Also beside a running service: the rows are compared as of the record they stand at, and
+    what is busy is left out of the comparison with Docker.
+    """
+    make_data_dir(settings.data_dir)
+    with tempfile.TemporaryDirectory(prefix="gpuledger-check-") as folder:
+        async with (
+            visit_ledger(settings) as ledger,
+            ReadStore(settings.data_dir / READ_STORE) as stored,
+            ReadStore(Path(folder) / READ_STORE) as folded,
+        ):
+            rows = await stored.dump()
+            until = int(str(rows["position"][0][0]))
+            await rebuild_store(lambda after: _until(ledger, after, until), folded)
+            fresh = await folded.dump()
+            found = [
+                difference
+                for table, expected in fresh.items()
+                for difference in compare_rows(table, rows.get(table, []), expected)
+            ]
+            state = await folded.load_state()
+    return CheckReport(until, [*found, *await _compare_engine(settings, state)])
+
+
+async def _until(ledger: Ledger, after: int, until: int) -> AsyncIterator[Sequence[StoredEntry]]:
+    if after >= until:
+        return
+    async for entries in ledger.read(after, until):
+        yield entries
+
+
+async def _compare_engine(settings: Settings, state: State) -> list[str]:
+    if state.node is None:
+        return []
+    engine = DockerEngine(settings.docker, owner=state.node.owner)
+    labels = {LABEL_OWNER: state.node.owner, LABEL_NODE: state.node.node}
+    try:
+        seen = await asyncio.wait_for(engine.list_containers(labels), 30)
+    except (EngineError, TimeoutError) as error:
+        return [f"docker: it does not answer, so nothing could be compared with it: {error}"]
+    finally:
+        await engine.close()
+    return compare_engine(state, seen)

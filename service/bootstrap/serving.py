@@ -1,0 +1,294 @@
+"""`gpuledger serve`: everything put together, in order, until Ctrl-C or SIGTERM."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+
+from aiohttp import web
+
+from events.values import GpuRuntime
+from projections.projector import Projector
+from projections.store import ReadStore
+from service.adapters.docker_engine import DockerEngine
+from service.adapters.loop_volumes import LoopVolumes
+from service.adapters.nvml import NvmlProbe
+from service.adapters.simulated_gpus import NoGpus, SimulatedProbe
+from service.adapters.system import SystemClock, TimedIds
+from service.application.engine_gate import EngineGate
+from service.application.executor import Executor
+from service.application.health import Component
+from service.application.host_facts import HostFacts
+from service.application.ledger_intake import LedgerIntake
+from service.application.performer import Performer
+from service.application.service_health import ServiceHealth
+from service.application.supervisor import Supervisor
+from service.application.watcher import Watcher
+from service.application.writer import Writer
+from service.bootstrap.ledger import OpenLedger, make_data_dir, open_ledger
+from service.bootstrap.maintaining import READ_STORE
+from service.domain.commands import Envelope, Facts, RegisterNode
+from service.errors import EngineUnavailable, LedgerDamaged, SettingsError, VolumeStoreError
+from service.ports import DeviceProbe
+from service.settings import Settings
+from service.telemetry import Metrics, configure_logging, start_tracing
+from service.web.app import make_app
+from service.web.context import NodeFacts, WebContext
+from service.web.schemas import DiskPaths
+
+log = logging.getLogger(__name__)
+
+
+async def serve(settings: Settings, say: Callable[[str], None] = print) -> int:
+    """Run the service until it is told to stop; the exit code. `say` gets lines for people.
+
+    Raises GpuledgerError with one line for people when it cannot start.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    configure_logging(settings.log_level)
+    async with AsyncExitStack() as stack:
+        service = _Service(settings)
+        await service.open_log(stack)
+        await service.open_host(stack)
+        address = await _listen(stack, settings, service.app())
+        say(f"gpuledger serves on http://{address}")
+        for line in service.banner():
+            say(line)
+        await stopping.wait()
+        say("stopping")
+    return 0
+
+
+async def _listen(stack: AsyncExitStack, settings: Settings, app: web.Application) -> str:
+    """Begin to answer; the address, with the port that the system chose if it was to choose."""
+    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, settings.host, settings.port, shutdown_timeout=5.0)
+    try:
+        await site.start()
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {settings.addr} ({error.strerror}); choose another --addr"
+        ) from error
+    port = runner.addresses[0][1]
+    return settings.addr if settings.port else f"{settings.addr.rpartition(':')[0]}:{port}"
+
+
+class _Service:
+    """The parts of one service, made in the order in which they need each other."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.clock = SystemClock()
+        self.ids = TimedIds()
+        self.supervisor = Supervisor()
+        self.remarks: dict[str, Component] = {}
+
+    async def open_log(self, stack: AsyncExitStack) -> None:
+        """The log and what is folded from it; the installation is registered in it."""
+        settings = self.settings
+        make_data_dir(settings.data_dir)
+        stop_tracing = start_tracing(node=settings.node, endpoint=settings.otlp_endpoint)
+        stack.push_async_callback(asyncio.to_thread, stop_tracing)
+        self.opened: OpenLedger = await stack.enter_async_context(
+            open_ledger(settings, self._on_nats_failed)
+        )
+        self.store = await stack.enter_async_context(ReadStore(settings.data_dir / READ_STORE))
+        self.projector = Projector(self.opened.ledger.read, self.store)
+        await stack.enter_async_context(self.supervisor)
+        await self._catch_up()
+        self.writer = Writer(self.opened.ledger, self.projector, settings.node, self.metrics)
+        self.supervisor.start("writer", self.writer.run())
+        self.owner = await self._register()
+
+    def _on_nats_failed(self, reason: str) -> None:
+        self.remarks["nats"] = Component(False, reason)
+
+    async def _catch_up(self) -> None:
+        """Fold to the end of the ledger before anything is decided or done."""
+        last_seq = await self.opened.ledger.last_seq()
+        await self.projector.load()
+        if self.projector.folded_seq > last_seq:
+            raise LedgerDamaged(
+                f"the read store has seen record {self.projector.folded_seq}, but the ledger ends"
+                f" at {last_seq}: records were lost, or this is another ledger. Restore it from a"
+                f" backup; if it is right as it is, delete"
+                f" {self.settings.data_dir / READ_STORE} and start again"
+            )
+        self.supervisor.start("projector", self.projector.run())
+        await self.projector.wait_stored(last_seq)
+
+    async def _register(self) -> str:
+        """The owner of this installation's containers; the first start makes it up."""
+        node = self.projector.state.node
+        if node is not None and node.node != self.settings.node:
+            raise SettingsError(
+                f"this ledger is of node {node.node}, not {self.settings.node}: start with"
+                f" --node {node.node}, or with another --data-dir"
+            )
+        if node is not None:
+            return node.owner
+        owner = self.ids.new()
+        await self.writer.submit(
+            Envelope(
+                command_id=self.ids.new(),
+                issued_at_us=self.clock.now_us(),
+                command=RegisterNode(self.settings.node, owner),
+                facts=Facts(self.settings.node),
+                actor="service",
+            )
+        )
+        return owner
+
+    async def open_host(self, stack: AsyncExitStack) -> None:
+        """Docker, the GPUs and the disks of this host, and what acts on them."""
+        settings = self.settings
+        engine = DockerEngine(settings.docker, owner=self.owner)
+        stack.push_async_callback(engine.close)
+        self.gate = EngineGate(engine, self.clock)
+        volumes = LoopVolumes(settings.data_dir / "volumes")
+        self.probe, handed_over = _probe(settings)
+        base = await self._base_facts(volumes)
+        self.facts = HostFacts(
+            base, self.gate, lambda: self.projector.state, handed_over, settings.gpu_runtime
+        )
+        self.performer = Performer(
+            engine,
+            volumes,
+            self.clock,
+            owner=self.owner,
+            node=settings.node,
+            stop_timeout_s=settings.stop_timeout_s,
+        )
+        self.watcher = Watcher(
+            self.probe, self.writer, self.projector, self.clock, self.ids, self.facts
+        )
+        await self.watcher.look()
+        self.gpu_detail = self.watcher.trouble or await self.probe.describe()
+        self.docker_detail = await self._docker_detail()
+        executor = Executor(
+            self.projector, self.writer, self.performer, self.clock, self.facts, self.metrics
+        )
+        # Stopped before the engine is closed: this context is entered after the engine's.
+        at_work = await stack.enter_async_context(Supervisor(self.supervisor.failures))
+        at_work.start("executor", executor.run())
+        at_work.start("watcher", self.watcher.run())
+
+    async def _base_facts(self, volumes: LoopVolumes) -> Facts:
+        settings = self.settings
+        can_size, self.volume_detail = await volumes.probe()
+        if can_size:
+            try:
+                await volumes.attach_all()
+            except VolumeStoreError as error:
+                log.error("a volume has no device: %s", error)
+                self.remarks["volumes"] = Component(False, str(error))
+        return Facts(
+            node=settings.node,
+            port_first=settings.port_first,
+            port_last=settings.port_last,
+            volumes_grow_online=can_size and await volumes.grows_online(),
+            data_disk_path=settings.data_disk_path,
+        )
+
+    async def _docker_detail(self) -> str:
+        try:
+            await self.gate.require()
+        except EngineUnavailable as error:
+            log.warning("%s", error)
+        info = self.gate.info
+        if info is None:
+            return "not there; commands are refused until it is, reads work"
+        return f"{info.version} ({info.storage_driver}, {info.root_dir})"
+
+    def app(self) -> web.Application:
+        """The web application on these parts."""
+        intake = LedgerIntake(
+            self.writer,
+            self.projector,
+            self.store,
+            self.performer,
+            self.gate,
+            self.clock,
+            self.ids,
+            self.facts,
+            self.metrics,
+        )
+        health = ServiceHealth(
+            self.opened.ledger,
+            self.projector,
+            self.gate,
+            self.watcher,
+            self.supervisor,
+            self.remarks,
+        )
+        self._show_gauges()
+        return make_app(
+            WebContext(
+                intake=intake,
+                reads=self.store,
+                health=health,
+                metrics=self.metrics,
+                ids=self.ids,
+                node=self._node_facts,
+                port_first=self.settings.port_first,
+                port_last=self.settings.port_last,
+                wait_timeout_s=self.settings.wait_timeout_s,
+                disks=DiskPaths(self.settings.data_disk_path, self.settings.file_storage_path),
+            )
+        )
+
+    def _node_facts(self) -> NodeFacts:
+        info = self.gate.info
+        return NodeFacts(
+            node=self.settings.node,
+            owner=self.owner,
+            version=version("gpuledger"),
+            versions={"docker": info.version if info else ""},
+            gpu_runtime=self.facts.gpu_runtime(),
+            gpu_detail=self.gpu_detail,
+            volume_detail=self.volume_detail,
+        )
+
+    def _show_gauges(self) -> None:
+        """Gauges are read from the fold when somebody scrapes."""
+        metrics, projector = self.metrics, self.projector
+        metrics.ledger_seq.set_function(lambda: projector.folded_seq)
+        metrics.projector_lag.set_function(lambda: projector.folded_seq - projector.stored_seq)
+        metrics.host_ports_leased.set_function(lambda: len(projector.state.ports))
+        metrics.operations_in_progress.set_function(
+            lambda: sum(o.state == "running" for o in projector.state.operations.values())
+        )
+        for word, counts in (
+            ("free", lambda gpu: gpu.present and gpu.holder is None),
+            ("leased", lambda gpu: gpu.holder is not None),
+            ("absent", lambda gpu: not gpu.present),
+        ):
+            metrics.gpus.labels(word).set_function(
+                lambda counts=counts: sum(map(counts, projector.state.gpus.values()))
+            )
+
+    def banner(self) -> list[str]:
+        """Lines for the person who started it."""
+        return [
+            f"  GPUs     {self.gpu_detail}",
+            f"  Docker   {self.docker_detail}",
+            f"  ledger   {self.opened.where}, {self.projector.folded_seq} records",
+            f"  volumes  {self.volume_detail}",
+        ]
+
+
+def _probe(settings: Settings) -> tuple[DeviceProbe, GpuRuntime | None]:
+    """What lists the GPUs, and how they are handed over when that is settled already."""
+    if settings.simulated_gpus:
+        return SimulatedProbe(settings.simulated_gpus), "simulated"
+    if settings.gpus == "none":
+        return NoGpus(), "none"
+    return NvmlProbe(), None

@@ -1,0 +1,152 @@
+"""The answers of the API as far as the tables need them; what is new there is ignored here.
+
+The contract's own documents (info, history) are read as Docker spells them, with `.get`, since
+they are passed on as they are and none of their fields is promised.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Struct, field
+
+from service.cli.failures import CliFailure
+
+T = TypeVar("T")
+
+
+class Port(Struct, frozen=True, rename="camel"):
+    """A container's port ("22/tcp") and the host port that leads to it."""
+
+    container_port: str
+    host_port: int
+    holder: str = ""
+
+
+class ReplicaSetRow(Struct, frozen=True, rename="camel"):
+    """A replica set in the list."""
+
+    name: str
+    version: int
+    phase: str
+    image_name: str
+    gpus: tuple[str, ...] = ()
+    ports: tuple[Port, ...] = ()
+    create_time: str = ""
+
+
+class ReplicaSets(Struct, frozen=True, rename="camel"):
+    """GET /replicaSet."""
+
+    replica_sets: tuple[ReplicaSetRow, ...]
+
+
+class VolumeRow(Struct, frozen=True, rename="camel"):
+    """A volume in the list."""
+
+    name: str
+    volume_name: str
+    size: str
+    create_time: str = ""
+
+
+class Volumes(Struct, frozen=True):
+    """GET /volumes."""
+
+    volumes: tuple[VolumeRow, ...]
+
+
+class Gpu(Struct, frozen=True, rename="camel"):
+    """A GPU, and who has it."""
+
+    uuid: str
+    index: int
+    name: str
+    memory_bytes: int
+    present: bool = True
+    holder: str | None = None
+    simulated: bool = False
+
+
+class Gpus(Struct, frozen=True):
+    """GET /resources/gpus."""
+
+    details: tuple[Gpu, ...]
+
+
+class PortSet(Struct, frozen=True, rename="pascal"):
+    """The `ports` of GET /resources/ports."""
+
+    start_port: int
+    end_port: int
+    available_count: int
+    details: tuple[Port, ...] = field(default=(), name="details")
+
+
+class Ports(Struct, frozen=True):
+    """GET /resources/ports."""
+
+    ports: PortSet
+
+
+class Node(Struct, frozen=True):
+    """GET /node."""
+
+    versions: dict[str, str]
+    """Versions of gpuledger, docker, nats, ..."""
+
+
+class Receipt(Struct, frozen=True, rename="camel"):
+    """A command that was accepted."""
+
+    operation_id: str
+
+
+class Step(Struct, frozen=True):
+    """One thing that was done."""
+
+    time: str
+    text: str
+
+
+class StepProgress(Struct, frozen=True, rename="camel"):
+    """How far a long step is."""
+
+    step: str
+    done_bytes: int = 0
+    total_bytes: int = 0
+    message: str = ""
+
+
+class Failure(Struct, frozen=True):
+    """Why an operation failed."""
+
+    code: int
+    reason: str
+    message: str
+
+
+class Operation(Struct, frozen=True, rename="camel"):
+    """A command from acceptance to end."""
+
+    operation_id: str
+    verb: str
+    kind: str
+    name: str
+    state: Literal["running", "succeeded", "failed"]
+    accepted_time: str = ""
+    finished_time: str | None = None
+    steps: tuple[Step, ...] = ()
+    progress: StepProgress | None = None
+    result: dict[str, Any] | None = None
+    error: Failure | None = None
+
+
+def read(data: Mapping[str, Any], kind: type[T]) -> T:
+    """The answer as a type. Raises CliFailure when the service speaks another language."""
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        raise CliFailure(
+            f"the service's answer cannot be read ({error}); is it another version?"
+        ) from None

@@ -1,0 +1,30 @@
+"""The app: every command of every group, and the options that stand before them."""
+
+import typer
+
+from service.cli import maintain, replica_sets, resources, revisions, serve, volumes
+from service.cli.failures import EXIT_CODES_HELP
+from service.cli.session import AsJson, Server
+
+
+def build_app() -> typer.Typer:
+    """The whole command line. Run it with `app(obj=Surroundings(...))`."""
+    app = typer.Typer(
+        name="gpuledger",
+        no_args_is_help=True,
+        epilog=EXIT_CODES_HELP,
+        # A traceback of ours is for a bug report: whole, and without the values in it.
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_options)
+    replica_sets.register(app)
+    revisions.register(app)
+    volumes.register(app)
+    resources.register(app)
+    serve.register(app)
+    maintain.register(app)
+    return app
+
+
+def _options(server: Server = None, as_json: AsJson = False) -> None:
+    """GPU containers from an append-only ledger: run, patch, roll back, replay."""

@@ -1,0 +1,98 @@
+"""Commands that show what there is to lend and what is going on: gpus, ports, op, version."""
+
+from typing import Annotated
+
+import typer
+
+from events.values import show_size
+from service.cli import show
+from service.cli.answers import Gpus, Node, Operation, Ports, read
+from service.cli.client import path_of
+from service.cli.failures import Unreachable
+from service.cli.session import Session, command
+from service.cli.volumes import PANEL
+
+SIMULATED = "These GPUs are SIMULATED: containers get none."
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app, in the order that --help shows."""
+    command(app, "gpus", panel=PANEL)(gpus)
+    command(app, "ports", panel=PANEL)(ports)
+    command(app, "op", panel=PANEL)(operation)
+    command(app, "version", panel=PANEL)(version)
+
+
+def gpus(session: Session) -> None:
+    """List the GPUs and who has them."""
+    data = session.api.get(path_of("resources", "gpus"))
+    found = read(data, Gpus).details
+    rows = [
+        (
+            str(gpu.index),
+            gpu.name,
+            show_size(gpu.memory_bytes),
+            (gpu.holder or "free") if gpu.present else f"{gpu.holder} (GPU not seen)",
+            gpu.uuid,
+        )
+        for gpu in found
+    ]
+    text = show.table(("INDEX", "NAME", "MEMORY", "USED BY", "UUID"), rows)
+    if any(gpu.simulated for gpu in found):
+        text = f"{SIMULATED}\n{text}"
+    session.print(data, text if rows else f"no GPUs at {session.api.server}\n")
+
+
+def ports(session: Session) -> None:
+    """Show the host ports: how many are left, and which are lent."""
+    data = session.api.get(path_of("resources", "ports"))
+    found = read(data, Ports).ports
+    text = f"{found.available_count} free of {found.start_port}-{found.end_port}\n"
+    rows = [(str(port.host_port), port.container_port, port.holder) for port in found.details]
+    if rows:
+        text += show.table(("HOST PORT", "CONTAINER PORT", "USED BY"), rows)
+    session.print(data, text)
+
+
+def operation(
+    session: Session,
+    operation_id: Annotated[str, typer.Argument(metavar="ID", help="What --detach printed")],
+    wait: Annotated[
+        bool, typer.Option("--wait", "-w", help="Wait for its end; fail when it failed")
+    ] = False,
+) -> None:
+    """Show an operation: its state and the steps done."""
+    if wait:
+        session.follow(operation_id)
+    data = session.api.get(path_of("operations", operation_id))
+    session.print(data, _described(read(data, Operation)))
+
+
+def version(session: Session) -> None:
+    """Show the version of this command and of the service."""
+    from importlib.metadata import version as version_of
+
+    own = version_of("gpuledger")
+    try:
+        served = read(session.api.get(path_of("node")), Node).versions.get("gpuledger")
+    except Unreachable:
+        served = None
+    pairs = [("gpuledger", own), ("service", served or "out of reach")]
+    session.print({"client": own, "service": served}, show.details(pairs))
+
+
+def _described(found: Operation) -> str:
+    """State, what came of it, and the steps with their times."""
+    pairs = [
+        ("operation", found.operation_id),
+        ("what", f"{found.verb} {found.name}"),
+        ("state", found.state),
+        ("accepted", show.moment(found.accepted_time)),
+        ("finished", show.moment(found.finished_time or "")),
+    ]
+    if found.error is not None:
+        pairs.append(("error", f"{found.error.message} (code {found.error.code})"))
+    if found.result:
+        pairs.append(("result", ", ".join(f"{key} {value}" for key, value in found.result.items())))
+    steps = [(show.moment(step.time), step.text) for step in found.steps]
+    return show.details(pairs) + (f"\n{show.table(('TIME', 'STEP'), steps)}" if steps else "")

@@ -1,0 +1,93 @@
+"""What the web layer is given: everything it needs from the layers below, in one typed value."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from aiohttp import web
+from msgspec import Struct, field
+
+from events.values import GpuRuntime
+from projections.state import GpuUnit, Operation, PortLease, ReplicaSet, Revision, Volume
+from service.application.health import Health
+from service.application.intake import Intake
+from service.ports import Ids
+from service.telemetry import Metrics
+from service.web.schemas import DiskPaths
+
+
+class Reads(Protocol):
+    """The questions that pages ask the read store."""
+
+    async def replica_set(self, name: str) -> ReplicaSet | None:
+        """The replica set of this name, also when it was deleted."""
+        ...
+
+    async def replica_sets(self) -> Sequence[ReplicaSet]:
+        """The replica sets that there are, by name."""
+        ...
+
+    async def revision(self, name: str, number: int) -> Revision | None: ...
+
+    async def revisions(self, name: str) -> Sequence[Revision]:
+        """All versions of a replica set, newest first."""
+        ...
+
+    async def volume(self, name: str) -> Volume | None:
+        """The volume of this name, also when it was deleted."""
+        ...
+
+    async def volumes(self) -> Sequence[Volume]:
+        """The volumes that there are, by name."""
+        ...
+
+    async def gpus(self) -> Sequence[GpuUnit]:
+        """The GPUs that were ever seen, by index."""
+        ...
+
+    async def ports(self) -> Sequence[PortLease]:
+        """The host ports that are leased, by number."""
+        ...
+
+    async def operation(self, operation_id: str) -> Operation | None: ...
+
+    async def operations(
+        self, limit: int, before_seq: int | None = None, name: str | None = None
+    ) -> Sequence[Operation]:
+        """The newest operations (of one name), those accepted before a sequence, newest first."""
+        ...
+
+
+class NodeFacts(Struct, frozen=True):
+    """This installation as it is now."""
+
+    node: str
+    owner: str
+    version: str
+    """Of gpuledger."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of what it runs with: docker, nats, ..."""
+    gpu_runtime: GpuRuntime = "none"
+    gpu_detail: str = ""
+    """One line for people about the GPUs."""
+    volume_detail: str = ""
+    """One line for people: how volumes are sized here, or why they cannot be."""
+
+
+class WebContext(Struct, frozen=True):
+    """Everything the handlers need."""
+
+    intake: Intake
+    reads: Reads
+    health: Health
+    metrics: Metrics
+    ids: Ids
+    node: Callable[[], NodeFacts]
+    """Asked at every request, because Docker may be there later, or be another one."""
+    port_first: int = 40000
+    port_last: int = 65535
+    wait_timeout_s: float = 600
+    """So long a request waits for its outcome at most; then it is answered 202."""
+    disks: DiskPaths = DiskPaths()
+
+
+CONTEXT = web.AppKey("context", WebContext)

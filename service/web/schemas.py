@@ -1,0 +1,192 @@
+"""Bodies to commands: each `parse_…` turns bytes into a well-formed command, or raises BadRequest.
+
+Whether the command may be done is for `decide`. Beside the command each gives the body as the
+caller sent it, for the record.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from events.values import Bind, ContainerSpec, Nfs
+from service.domain.commands import (
+    BindChange,
+    CommitReplicaSet,
+    CreateVolume,
+    ExecuteInReplicaSet,
+    PatchReplicaSet,
+    ResizeVolume,
+    RollBackReplicaSet,
+    RunReplicaSet,
+)
+from service.web import schemas_checks as check
+from service.web.schemas_requests import (
+    BINDS_MAX,
+    MEMORY_BYTES_MIN,
+    VOLUME_BYTES_MIN,
+    BindBody,
+    CommitBody,
+    CreateVolumeBody,
+    ExecuteBody,
+    FileStorageBody,
+    PatchBody,
+    ResizeVolumeBody,
+    RollbackBody,
+    RunBody,
+)
+
+Raw = dict[str, Any]
+"""A body as the caller sent it."""
+
+
+class DiskPaths(Struct, frozen=True):
+    """Where the standard disks are mounted in a container."""
+
+    data_disk: str = "/root/foo-tmp"
+    file_storage: str = "/root/foo-fs"
+
+
+# Built once: building a decoder costs more than using it. `_raw` reads only what another one has
+# accepted, so its input is neither malformed nor deep.
+_raw = msgspec.json.Decoder(Raw)
+_run = msgspec.json.Decoder(RunBody)
+_patch = msgspec.json.Decoder(PatchBody)
+_rollback = msgspec.json.Decoder(RollbackBody)
+_commit = msgspec.json.Decoder(CommitBody)
+_execute = msgspec.json.Decoder(ExecuteBody)
+_create_volume = msgspec.json.Decoder(CreateVolumeBody)
+_resize_volume = msgspec.json.Decoder(ResizeVolumeBody)
+
+
+def parse_run(body: bytes, disks: DiskPaths) -> tuple[RunReplicaSet, Raw]:
+    """The body of POST /replicaSet."""
+    asked = check.decode(_run, body)
+    name = check.name(asked.replica_set_name, "replicaSetName")
+    data_disk_bytes = None
+    if asked.data_disk is not None:
+        data_disk_bytes = check.size(asked.data_disk.size, "dataDisk.size", VOLUME_BYTES_MIN)
+    spec = ContainerSpec(
+        image=check.image(asked.image_name, "imageName"),
+        gpu_count=check.gpu_count(asked.gpu_count, "gpuCount"),
+        binds=_binds(asked, disks),
+        env=check.env(asked.env or (), "env"),
+        cmd=check.cmd(asked.cmd or (), "cmd"),
+        container_ports=check.container_ports(asked.container_ports or (), "containerPorts"),
+        nano_cpus=_cpus(asked.cpus),
+        memory_bytes=_memory(asked.memory),
+        shm_bytes=_shm_size(asked.shm_size),
+        labels=check.labels(asked.labels or {}, "labels"),
+    )
+    return RunReplicaSet(name, spec, data_disk_bytes), _raw.decode(body)
+
+
+def parse_patch(name: str, body: bytes) -> tuple[PatchReplicaSet, Raw]:
+    """The body of PATCH /replicaSet/{name}."""
+    asked = check.decode(_patch, body)
+    gpu_count = change = None
+    if asked.gpu_patch is not None:
+        gpu_count = check.gpu_count(asked.gpu_patch.gpu_count, "gpuPatch.gpuCount")
+    if asked.volume_patch is not None:
+        change = BindChange(
+            old=_bind(asked.volume_patch.old_bind, "volumePatch.oldBind"),
+            new=_bind(asked.volume_patch.new_bind, "volumePatch.newBind"),
+        )
+    command = PatchReplicaSet(
+        name=name,
+        gpu_count=gpu_count,
+        bind=change,
+        nano_cpus=_cpus(asked.cpus),
+        memory_bytes=_memory(asked.memory),
+        shm_bytes=_shm_size(asked.shm_size),
+    )
+    return command, _raw.decode(body)
+
+
+def parse_rollback(name: str, body: bytes) -> tuple[RollBackReplicaSet, Raw]:
+    """The body of PATCH /replicaSet/{name}/rollback."""
+    asked = check.decode(_rollback, body)
+    version = check.version(asked.version, "version")
+    return RollBackReplicaSet(name, version), _raw.decode(body)
+
+
+def parse_commit(name: str, body: bytes) -> tuple[CommitReplicaSet, Raw]:
+    """The body of POST /replicaSet/{name}/commit."""
+    asked = check.decode(_commit, body)
+    image = check.image(asked.new_image_name, "newImageName")
+    if "@" in image or image.startswith("sha256:"):
+        raise check.bad("newImageName", "carries a digest, which cannot be chosen; give a name")
+    return CommitReplicaSet(name, image), _raw.decode(body)
+
+
+def parse_execute(name: str, body: bytes) -> tuple[ExecuteInReplicaSet, Raw]:
+    """The body of POST /replicaSet/{name}/execute."""
+    asked = check.decode(_execute, body)
+    if not asked.cmd:
+        raise check.bad("cmd", "is empty; give the command and its arguments")
+    work_dir = asked.work_dir or ""
+    if work_dir not in ("", "/"):
+        work_dir = check.path(work_dir, "workDir")
+    return ExecuteInReplicaSet(name, check.cmd(asked.cmd, "cmd"), work_dir), _raw.decode(body)
+
+
+def parse_create_volume(body: bytes) -> tuple[CreateVolume, Raw]:
+    """The body of POST /volumes."""
+    asked = check.decode(_create_volume, body)
+    name = check.name(asked.name, "name", "volume")
+    size_bytes = check.size(asked.size, "size", VOLUME_BYTES_MIN)
+    return CreateVolume(name, size_bytes), _raw.decode(body)
+
+
+def parse_resize_volume(name: str, body: bytes) -> tuple[ResizeVolume, Raw]:
+    """The body of PATCH /volumes/{name}/size."""
+    asked = check.decode(_resize_volume, body)
+    size_bytes = check.size(asked.size, "size", VOLUME_BYTES_MIN)
+    return ResizeVolume(name, size_bytes), _raw.decode(body)
+
+
+def _binds(asked: RunBody, disks: DiskPaths) -> tuple[Bind, ...]:
+    """The binds asked for and the file storage; the data disk's is added by the domain."""
+    if asked.binds and len(asked.binds) > BINDS_MAX:
+        raise check.bad("binds", f"has {len(asked.binds)} entries; {BINDS_MAX} are allowed")
+    targets = [("dataDisk", disks.data_disk)] if asked.data_disk is not None else []
+    binds: list[Bind] = []
+    if asked.file_storage is not None:
+        binds.append(_file_storage(asked.file_storage, disks.file_storage))
+        targets.append(("fileStorage", disks.file_storage))
+    for place, body in enumerate(asked.binds or ()):
+        bind = _bind(body, f"binds[{place}]")
+        binds.append(bind)
+        targets.append((f"binds[{place}].dest", bind.target))
+    check.distinct_targets(targets)
+    return tuple(binds)
+
+
+def _bind(body: BindBody, field: str) -> Bind:
+    source = check.bind_source(body.src, f"{field}.src")
+    return Bind(source, check.path(body.dest, f"{field}.dest"))
+
+
+def _file_storage(body: FileStorageBody, target: str) -> Bind:
+    if (body.host_path is None) == (body.nfs is None):
+        raise check.bad("fileStorage", "must have exactly one of hostPath and nfs")
+    if body.nfs is None:
+        return Bind(check.path(body.host_path or "", "fileStorage.hostPath"), target)
+    nfs = Nfs(
+        server=check.nfs_server(body.nfs.server, "fileStorage.nfs.server"),
+        path=check.nfs_path(body.nfs.path, "fileStorage.nfs.path"),
+        options=check.nfs_options(body.nfs.options, "fileStorage.nfs.options"),
+    )
+    return Bind("", target, nfs)
+
+
+def _cpus(count: float | None) -> int | None:
+    return None if count is None else check.cpus(count, "cpus")
+
+
+def _memory(text: str | None) -> int | None:
+    return None if text is None else check.size(text, "memory", MEMORY_BYTES_MIN)
+
+
+def _shm_size(text: str | None) -> int | None:
+    return None if text is None else check.size(text, "shmSize")

@@ -1,0 +1,329 @@
+"""The contract server's routes, on its world.
+
+A command is done at once; its operation only ends some polls later.
+"""
+
+from typing import Any
+
+from aiohttp import web
+
+from tests.kit.contract_world import (
+    CREATED,
+    GPUS,
+    PORT_FIRST,
+    PORT_LAST,
+    Operation,
+    Refused,
+    ReplicaSet,
+    Version,
+    World,
+    uuid_of,
+)
+
+
+def _ok(data: Any, status: int = 200) -> web.Response:
+    response = web.Response(status=status)
+    response["envelope"] = {"code": 200, "msg": "success", "data": data}
+    return response
+
+
+class Routes:
+    """The handlers."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def table(self) -> list[web.RouteDef]:
+        """Every route with its handler."""
+        one, volume = "/api/v1/replicaSet/{name}", "/api/v1/volumes/{name}"
+        return [
+            web.get("/api/v1/replicaSet", self.listing),
+            web.post("/api/v1/replicaSet", self.run),
+            web.get(one, self.info),
+            web.patch(one, self.patch),
+            web.delete(one, self.delete),
+            web.get(f"{one}/history", self.history),
+            web.post(f"{one}/commit", self.commit),
+            web.post(f"{one}/execute", self.execute),
+            web.patch(one + "/{verb:rollback|restart}", self.patch),
+            web.patch(one + "/{verb:stop|pause|continue}", self.change_phase),
+            web.get("/api/v1/volumes", self.list_volumes),
+            web.post("/api/v1/volumes", self.create_volume),
+            web.get(volume, self.volume_info),
+            web.get(f"{volume}/history", self.volume_history),
+            web.patch(f"{volume}/size", self.resize_volume),
+            web.delete(volume, self.delete_volume),
+            web.get("/api/v1/resources/gpus", self.gpus),
+            web.get("/api/v1/resources/ports", self.ports),
+            web.get("/api/v1/node", self.node),
+            web.get("/api/v1/operations/{id}", self.operation),
+        ]
+
+    async def listing(self, request: web.Request) -> web.Response:
+        names = [n for n in sorted(self.world.sets) if n > request.query.get("after", "")]
+        page = names[: self.world.page]
+        rows = [self._row(name) for name in page]
+        more = len(names) > len(page)
+        return _ok({"replicaSets": rows, "next": page[-1] if more else None})
+
+    async def run(self, request: web.Request) -> web.Response:
+        body = request["body"]
+        name = body["replicaSetName"]
+        if "-" in name:
+            raise Refused(400, 1003, "replicaSetName must not contain a dash")
+        if name in self.world.sets:
+            raise Refused(409, 1008, f"{name} exists")
+        self._renew(name, "run", body)
+        return self._accept(request, "run", name, {"name": f"{name}-1"})
+
+    async def patch(self, request: web.Request) -> web.Response:
+        name, found = self._found(request, 1007)
+        verb = request.match_info.get("verb", "patch")
+        body = dict(found.versions[-1].body)
+        asked = request["body"] or {}
+        if verb == "rollback":
+            if asked["version"] > len(found.versions):
+                raise Refused(404, 1021, f"{name} has no version {asked['version']}")
+            body = found.versions[asked["version"] - 1].body
+        body["gpuCount"] = asked.get("gpuPatch", {}).get("gpuCount", body.get("gpuCount", 0))
+        number = self._renew(name, verb, body)
+        return self._accept(request, verb, name, {"containerName": f"{name}-{number}"})
+
+    async def change_phase(self, request: web.Request) -> web.Response:
+        name, found = self._found(request, 1010)
+        verb = request.match_info["verb"]
+        found.phase = {"stop": "stopped", "pause": "paused", "continue": "running"}[verb]
+        return self._accept(request, verb, name, None)
+
+    async def delete(self, request: web.Request) -> web.Response:
+        name, _found = self._found(request, 1005)
+        del self.world.sets[name]
+        return self._accept(request, "delete", name, None)
+
+    async def commit(self, request: web.Request) -> web.Response:
+        name, _found = self._found(request, 1015)
+        result = {"imageName": request["body"]["newImageName"]}
+        return self._accept(request, "commit", name, result)
+
+    async def execute(self, request: web.Request) -> web.Response:
+        """A container that knows `echo TEXT`, `fail CODE TEXT` and `pwd`."""
+        _name, _found = self._found(request, 1006)
+        body = request["body"]
+        program, *arguments = body["cmd"]
+        outcome = {"stdout": "", "stderr": "", "exitCode": 0, "truncated": False}
+        if program == "echo":
+            outcome["stdout"] = " ".join(arguments) + "\n"
+        elif program == "fail":
+            outcome |= {"exitCode": int(arguments[0]), "stderr": f"{arguments[1]}\n"}
+        elif program == "pwd":
+            outcome["stdout"] = body.get("workDir", "/") + "\n"
+        return _ok(outcome)
+
+    async def info(self, request: web.Request) -> web.Response:
+        name, found = self._found(request, 1016)
+        return _ok({"info": self._info(name, found.versions[-1])})
+
+    async def history(self, request: web.Request) -> web.Response:
+        name, found = self._found(request, 1017)
+        entries = [
+            {
+                "version": version.number,
+                "createTime": CREATED.isoformat(),
+                "verb": version.verb,
+                "status": self._info(name, version),
+            }
+            for version in reversed(found.versions)
+        ]
+        return _ok({"history": entries})
+
+    async def list_volumes(self, request: web.Request) -> web.Response:
+        rows = [
+            {
+                "name": name,
+                "version": len(sizes),
+                "volumeName": f"{name}-{len(sizes)}",
+                "size": sizes[-1],
+                "createTime": CREATED.isoformat(),
+            }
+            for name, sizes in sorted(self.world.volumes.items())
+        ]
+        return _ok({"volumes": rows})
+
+    async def create_volume(self, request: web.Request) -> web.Response:
+        name, size = request["body"]["name"], request["body"]["size"]
+        if name in self.world.volumes:
+            raise Refused(409, 1026, f"volume {name} exists")
+        self.world.volumes[name] = [size]
+        return self._accept(request, "create", name, {"name": f"{name}-1", "size": size})
+
+    async def resize_volume(self, request: web.Request) -> web.Response:
+        name, sizes = self._volume(request)
+        size = request["body"]["size"]
+        sizes.append(size)
+        result = {"name": f"{name}-{len(sizes)}", "size": size}
+        return self._accept(request, "resize", name, result)
+
+    async def delete_volume(self, request: web.Request) -> web.Response:
+        name, _sizes = self._volume(request)
+        del self.world.volumes[name]
+        return self._accept(request, "delete", name, None)
+
+    async def volume_info(self, request: web.Request) -> web.Response:
+        name, sizes = self._volume(request)
+        return _ok({"info": _volume_info(name, len(sizes), sizes[-1])})
+
+    async def volume_history(self, request: web.Request) -> web.Response:
+        name, sizes = self._volume(request)
+        entries = [_volume_info(name, number, size) for number, size in enumerate(sizes, 1)]
+        wrapped = [{**entry, "status": entry} for entry in reversed(entries)]
+        return _ok({"history": wrapped})
+
+    async def gpus(self, request: web.Request) -> web.Response:
+        free = self.world.free_gpus()
+        details = [
+            {
+                "uuid": uuid_of(index),
+                "index": index,
+                "name": "Simulated GPU" if self.world.simulated else "NVIDIA H100",
+                "memoryBytes": 80 << 30,
+                "present": True,
+                "holder": None if uuid_of(index) in free else self._holder(uuid_of(index)),
+                "simulated": self.world.simulated,
+            }
+            for index in range(GPUS)
+        ]
+        used = {gpu["uuid"]: int(gpu["holder"] is not None) for gpu in details}
+        return _ok({"gpus": used, "details": details})
+
+    async def ports(self, request: web.Request) -> web.Response:
+        details = [
+            {"hostPort": host, "containerPort": port, "holder": self._container(name)}
+            for name, found in sorted(self.world.sets.items())
+            for port, host in found.versions[-1].ports.items()
+        ]
+        return _ok(
+            {
+                "ports": {
+                    "StartPort": PORT_FIRST,
+                    "EndPort": PORT_LAST,
+                    "AvailableCount": PORT_LAST - PORT_FIRST + 1 - len(details),
+                    "UsedPortSet": {str(port["hostPort"]): {} for port in details},
+                    "details": details,
+                }
+            }
+        )
+
+    async def node(self, request: web.Request) -> web.Response:
+        return _ok({"node": "rig", "owner": "test", "versions": {"gpuledger": "9.8.7"}})
+
+    async def operation(self, request: web.Request) -> web.Response:
+        operation = self.world.operations.get(request.match_info["id"])
+        if operation is None:
+            raise Refused(404, 1106, "no such operation")
+        operation.polls_left -= 1
+        return _ok(_as_data(operation))
+
+    def _accept(
+        self, request: web.Request, verb: str, name: str, result: dict[str, Any] | None
+    ) -> web.Response:
+        """202 for who does not want to wait, else the result."""
+        world = self.world
+        if request.headers.get("Prefer") != "respond-async":
+            return _ok(result)
+        operation_id = f"op{len(world.operations) + 1}"
+        world.operations[operation_id] = Operation(
+            operation_id, verb, name, result, world.polls_to_finish, world.fails
+        )
+        return _ok({"operationId": operation_id, "seq": len(world.operations)}, status=202)
+
+    def _found(self, request: web.Request, code: int) -> tuple[str, ReplicaSet]:
+        name = request.match_info["name"]
+        if self.world.away and request.method != "GET":
+            raise Refused(503, 1104, "Docker does not answer")
+        if name not in self.world.sets:
+            raise Refused(404, code, f"there is no replica set {name}")
+        return name, self.world.sets[name]
+
+    def _volume(self, request: web.Request) -> tuple[str, list[str]]:
+        name = request.match_info["name"]
+        if name not in self.world.volumes:
+            raise Refused(404, 1033, f"there is no volume {name}")
+        return name, self.world.volumes[name]
+
+    def _renew(self, name: str, verb: str, body: dict[str, Any]) -> int:
+        """Put a new version in place, with GPUs and ports of its own; return its number."""
+        held = self.world.sets.pop(name, None)
+        free, count = self.world.free_gpus(), body.get("gpuCount", 0)
+        if count > len(free):
+            if held is not None:
+                self.world.sets[name] = held
+            raise Refused(409, 1013, f"{count} GPUs asked for, {len(free)} free")
+        lent = {p for each in self.world.sets.values() for p in each.versions[-1].ports.values()}
+        spare = (port for port in range(PORT_FIRST, PORT_LAST + 1) if port not in lent)
+        ports = {f"{port}/tcp": next(spare) for port in body.get("containerPorts", [])}
+        found = held or ReplicaSet("running", [])
+        number = len(found.versions) + 1
+        found.versions.append(Version(number, verb, body, free[:count], ports))
+        self.world.sets[name] = found
+        return number
+
+    def _container(self, name: str) -> str:
+        return f"{name}-{len(self.world.sets[name].versions)}"
+
+    def _holder(self, uuid: str) -> str:
+        sets = self.world.sets.items()
+        return next(self._container(name) for name, it in sets if uuid in it.versions[-1].gpus)
+
+    def _row(self, name: str) -> dict[str, Any]:
+        found = self.world.sets[name]
+        version = found.versions[-1]
+        ports = [{"containerPort": port, "hostPort": host} for port, host in version.ports.items()]
+        return {
+            "name": name,
+            "version": version.number,
+            "containerName": self._container(name),
+            "phase": found.phase,
+            "imageName": version.body["imageName"],
+            "gpus": version.gpus,
+            "ports": ports,
+            "createTime": CREATED.isoformat(),
+        }
+
+    def _info(self, name: str, version: Version) -> dict[str, Any]:
+        body = version.body
+        return {
+            "version": version.number,
+            "createTime": CREATED.isoformat(),
+            "containerName": f"{name}-{version.number}",
+            "config": {"Image": body["imageName"], "Env": body.get("env"), "Cmd": body.get("cmd")},
+            "hostConfig": {
+                "Binds": [f"{bind['src']}:{bind['dest']}" for bind in body.get("binds", [])],
+                "PortBindings": {k: [{"HostPort": str(v)}] for k, v in version.ports.items()},
+                "DeviceRequests": [{"DeviceIDs": version.gpus}] if version.gpus else [],
+                "NanoCpus": int(body.get("cpus", 0) * 1e9),
+                "Memory": 4 << 30 if body.get("memory") else 0,
+            },
+        }
+
+
+def _volume_info(name: str, number: int, size: str) -> dict[str, Any]:
+    options = {"Driver": "local", "DriverOpts": {"size": size}, "Name": f"{name}-{number}"}
+    return {"version": number, "createTime": CREATED.isoformat(), "opt": options}
+
+
+def _as_data(operation: Operation) -> dict[str, Any]:
+    ended = operation.polls_left <= 0
+    state = ("failed" if operation.error else "succeeded") if ended else "running"
+    return {
+        "operationId": operation.id,
+        "verb": operation.verb,
+        "kind": "replica_set",
+        "name": operation.name,
+        "state": state,
+        "acceptedTime": CREATED.isoformat(),
+        "finishedTime": CREATED.isoformat() if ended else None,
+        "steps": [{"time": CREATED.isoformat(), "text": "container created"}],
+        "progress": None,
+        "result": operation.result if state == "succeeded" else None,
+        "error": operation.error if state == "failed" else None,
+    }

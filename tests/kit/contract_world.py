@@ -1,0 +1,75 @@
+"""What the contract server knows: replica sets, volumes, operations, and how to misbehave."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec import Struct, field
+
+GPUS = 4
+PORT_FIRST, PORT_LAST = 40000, 40099
+CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class Refused(Exception):
+    """A refusal of the contract."""
+
+    def __init__(self, status: int, code: int, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+
+class Version(Struct, frozen=True):
+    """One version of a replica set."""
+
+    number: int
+    verb: str
+    body: dict[str, Any]
+    gpus: list[str]
+    ports: dict[str, int]
+
+
+class ReplicaSet(Struct):
+    """A replica set: its phase, and every version, newest last."""
+
+    phase: str
+    versions: list[Version]
+
+
+class Operation(Struct):
+    """A command that was accepted."""
+
+    id: str
+    verb: str
+    name: str
+    result: dict[str, Any] | None
+    polls_left: int
+    error: dict[str, Any] | None = None
+
+
+class World(Struct):
+    """Everything that the server knows, and how it is to misbehave."""
+
+    sets: dict[str, ReplicaSet] = field(default_factory=dict)
+    volumes: dict[str, list[str]] = field(default_factory=dict)
+    operations: dict[str, Operation] = field(default_factory=dict)
+    keys: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    requests: list[tuple[str, str, Any]] = field(default_factory=list)
+    polls_to_finish: int = 1
+    fails: dict[str, Any] | None = None
+    """The error that operations end with."""
+    replies_to_lose: int = 0
+    away: bool = False
+    """Docker is out of reach."""
+    simulated: bool = True
+    page: int = 50
+    """How many replica sets a page of the list holds."""
+
+    def free_gpus(self) -> list[str]:
+        """The UUIDs that nobody has."""
+        used = {gpu for each in self.sets.values() for gpu in each.versions[-1].gpus}
+        return [uuid for uuid in map(uuid_of, range(GPUS)) if uuid not in used]
+
+
+def uuid_of(index: int) -> str:
+    """The UUID of a made-up GPU."""
+    return f"GPU-{index:08d}-0000-0000-0000-000000000000"
