@@ -39,9 +39,7 @@ def _image_resolved(state: State, record: Record, event: ImageResolved) -> None:
 
 
 def _created(state: State, record: Record, event: ContainerCreated) -> None:
-    _change(
-        state, event.name, event.revision, container="created", container_id=event.container_id
-    )
+    _change(state, event.name, event.revision, container="created", container_id=event.container_id)
     _step(state, record, f"{versioned(event.name, event.revision)} created")
 
 

@@ -230,9 +230,7 @@ def _image_commit_requested(state: State, record: Record, event: ImageCommitRequ
 def _execution_requested(state: State, record: Record, event: ExecutionRequested) -> None:
     replica_set = state.replica_sets[event.name]
     execution = Execution(event.operation_id, event.number, event.cmd, event.work_dir)
-    put_replica_set(
-        state, replace(replica_set, executions=(*replica_set.executions, execution))
-    )
+    put_replica_set(state, replace(replica_set, executions=(*replica_set.executions, execution)))
 
 
 def _retired(state: State, record: Record, event: RevisionRetired) -> None:

@@ -152,6 +152,7 @@ def delete(table: str) -> str:
     """The statement that deletes the row with a key."""
     return f"DELETE FROM {table} WHERE {' AND '.join(f'{column} = ?' for column in KEYS[table])}"
 
+
 STATE_BODIES: dict[str, str] = {
     "node": "SELECT body FROM node",
     "replica_sets": "SELECT body FROM replica_sets",

@@ -30,7 +30,7 @@ from projections.state import FINISHED_OPERATIONS_MAX, State
 from projections.tables import Batch, Row, Value
 
 READERS = 2
-ROWS_PER_STATEMENT_MAX = 250
+ROWS_PER_STATEMENT_MAX = 1_000
 """A statement with many rows gives up the interpreter lock once, not once a row: while records
 are folded, getting the lock back takes up to 5 ms. SQLite allows 32,766 parameters."""
 
@@ -124,15 +124,20 @@ class ReadStore(Queries):
 
     @asynccontextmanager
     async def fast_rebuild(self) -> AsyncIterator[None]:
-        """Begin from empty, and write all within in one go. Queries wait until it is done.
+        """Begin from empty, and write all within in one go; until it is done, nobody reads.
 
-        When it is left by an exception or a crash, the next `open` throws the file away.
+        Left by an exception the store is closed, and the next `open` throws the file away; so
+        it does after a crash.
         """
         await self.close()
-        await self._in_thread(self._begin_rebuild)
-        yield
-        await self._in_thread(self._end_rebuild)
-        await self._open_readers()
+        try:
+            await self._in_thread(self._begin_rebuild)
+            yield
+            await self._in_thread(self._end_rebuild)
+            await self._open_readers()
+        except BaseException:
+            await self.close()
+            raise
 
     async def rows(self) -> AsyncIterator[tuple[str, list[Row]]]:
         """Every row of every table, some at a time, in the order of the keys; one snapshot."""
@@ -159,12 +164,15 @@ class ReadStore(Queries):
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[aiosqlite.Connection]:
-        reader = await self._idle.get()
+        if not self._readers:
+            raise ReadStoreError("the read store is not open")
+        idle = self._idle  # `close` and `open` make another one
+        reader = await idle.get()
         try:
             with self._damage_noted():
                 yield reader
         finally:
-            self._idle.put_nowait(reader)
+            idle.put_nowait(reader)
 
     # -- in the writing thread ----------------------------------------------------------------
 

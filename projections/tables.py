@@ -132,6 +132,7 @@ ROW_OF: dict[str, Callable[[Any], Row]] = {
 }
 """By table of aggregates: the row of one, columns as in `schema.COLUMNS`."""
 
+
 def history_row(seq: int, record: Record) -> Row:
     """The line of a record in the history of what it is about."""
     return (

@@ -58,8 +58,10 @@ class EngineUnavailable(EngineError):
 class EngineRefused(EngineError):
     """The engine answered no.
 
-    `reason` is a stable snake_case word (`image_not_found`, `name_taken`, `port_taken`,
-    `no_such_container`, `not_running`, `bad_request`, `refused`, ...); the text is Docker's own.
+    `reason` is a stable snake_case word: `image_not_found`, `name_taken`, `not_ours`,
+    `port_taken`, `bad_command`, `device_unavailable`, `mount_failed`, `image_in_use`,
+    `volume_in_use`, `no_space`, `no_such_container`, `not_running`, `bad_request` or, of what
+    has no name, `refused`. The text is Docker's own.
     """
 
     def __init__(self, message: str, reason: str = "refused") -> None:

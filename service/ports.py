@@ -138,7 +138,7 @@ class ContainerEngine(Protocol):
     """The container engine, in Docker's verbs.
 
     Every method raises EngineUnavailable when no answer came and EngineRefused, with Docker's
-    own words, when the answer was no. Doing a thing that is already so is not an error:
+    own words, when the answer was no; `not_ours` is refused by us, before Docker is asked. Doing a thing that is already so is not an error:
     starting a running, stopping a stopped and removing an absent container all succeed.
     """
 
@@ -165,8 +165,12 @@ class ContainerEngine(Protocol):
         """
         ...
 
-    async def start_container(self, name: str, effect_id: str | None = None) -> str:
-        """Start; return Docker's StartedAt (RFC 3339). Already running is success."""
+    async def start_container(self, name: str) -> str:
+        """Start; return Docker's StartedAt (RFC 3339). Already running is success.
+
+        Refused with `port_taken`, `bad_command`, `device_unavailable`, `mount_failed`; the
+        container then stays as it was.
+        """
         ...
 
     async def stop_container(self, name: str, timeout_s: int) -> ObservedContainer | None:
@@ -201,7 +205,10 @@ class ContainerEngine(Protocol):
     async def execute(
         self, name: str, cmd: Sequence[str], work_dir: str, output_bytes_max: int
     ) -> ExecOutcome:
-        """Run a command in a running container and wait for it."""
+        """Run a command in a running container and wait for it.
+
+        `output_bytes_max` is kept of each stream; the rest is counted and dropped.
+        """
         ...
 
     async def create_volume(
@@ -235,7 +242,7 @@ class VolumeStore(Protocol):
         ...
 
     async def remove(self, name: str) -> None:
-        """Remove the disk; one that is not there is success."""
+        """Remove the disk; one that is not there is success, one that is mounted raises."""
         ...
 
     async def attach_all(self) -> None:

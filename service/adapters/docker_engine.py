@@ -19,7 +19,7 @@ import requests
 from docker.errors import APIError, NotFound
 from docker.utils import parse_repository_tag
 
-from events.labels import LABEL_EFFECT, LABEL_OWNER
+from events.labels import LABEL_OWNER
 from service.adapters import docker_objects as objects
 from service.adapters import docker_streams
 from service.adapters.docker_connection import DockerConnection
@@ -116,19 +116,11 @@ class DockerEngine:
     async def create_container(self, name: str, config: Mapping[str, Any]) -> str:
         return await self._run(self._slow, lambda client: self._create(client, name, config))
 
-    async def start_container(self, name: str, effect_id: str | None = None) -> str:
-        """`effect_id`: the effect that made the container and is to start it once.
-
-        When it is the container's own effect and the container has run before, this start was
-        already done: a short container that has ended is not run a second time.
-        """
-
+    async def start_container(self, name: str) -> str:
         def call(client: docker.APIClient) -> str:
             seen = self._ours(client, name)
-            labels = seen["Config"].get("Labels") or {}
             state = seen["State"]
-            done = effect_id is not None and labels.get(LABEL_EFFECT) == effect_id
-            if not state["Running"] and not (done and state["StartedAt"] != objects.NEVER):
+            if not state["Running"]:
                 client.start(seen["Id"])
                 state = client.inspect_container(seen["Id"])["State"]
             return objects.instant(state["StartedAt"])

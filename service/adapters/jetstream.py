@@ -87,6 +87,8 @@ class JetStreamLedger:
         self._admin = admin or server
         self._replicas = replicas
         self._append_timeout_s = append_timeout_s
+        self._replicated = replicas > 1
+        """Of the stream as it was when we connected."""
         self._stack = AsyncExitStack()
         self._send_order = asyncio.Lock()
         self._unconfirmed: dict[int, tuple[str, asyncio.Future[Msg | None]]] = {}
@@ -110,6 +112,7 @@ class JetStreamLedger:
                 async with NatsConnection.open(self._admin) as admin:
                     config = await create_stream(admin, self._replicas)
             check_stream(config, repr(self._server))
+            self._replicated = config["num_replicas"] > 1
             self._connection = connection
             self._stack = stack.pop_all()
         return self
@@ -140,7 +143,7 @@ class JetStreamLedger:
                 raise LedgerError(
                     f"record {entry.message_id} has {size} bytes; at most {RECORD_BYTES_MAX}"
                 )
-        if len(entries) <= PIPELINE_MAX:
+        if len(entries) <= (1 if self._replicated else PIPELINE_MAX):
             return await self._append_each(entries, expected_last_seq)
         last_seq = expected_last_seq
         for start in range(0, len(entries), BATCH_MAX):
@@ -186,10 +189,16 @@ class JetStreamLedger:
         Each expects the sequence *and the id* of the one before while that is unconfirmed: by
         the sequence alone, an entry whose predecessor lost against another writer's record
         would be taken, as that record has just the sequence that was predicted.
+
+        On a replicated stream an id that is not the expected one stops the stream for good: no
+        append is answered any more (reproduced with nats-server 2.15.1 and three replicas). So
+        there every append waits for the one before, and several entries go as a batch.
         """
         sent: list[asyncio.Future[Msg | None]] = []
         try:
             async with self._send_order:
+                if self._replicated:
+                    await self._confirmed(expected_last_seq)
                 for seq, entry in enumerate(entries, expected_last_seq + 1):
                     headers = {MESSAGE_ID: entry.message_id, _EXPECTED_SEQ: str(seq - 1)}
                     if (before := self._unconfirmed.get(seq - 1)) is not None:
@@ -242,8 +251,8 @@ class JetStreamLedger:
     async def _confirmed(self, seq: int) -> None:
         """Wait until an entry of ours that is still in flight is acknowledged as `seq`.
 
-        An atomic batch cannot expect the id of the record before it (error 10177), so it must
-        not leave before that record is known to be ours.
+        For what cannot expect the id of the record before it: an atomic batch (error 10177),
+        and anything on a replicated stream.
         """
         if (before := self._unconfirmed.get(seq)) is None:
             return

@@ -173,10 +173,15 @@ class NatsConnection:
 
     async def _connect(self, address: NatsAddress) -> None:
         last_error: Exception | None = None
+        connecting = True
 
         async def on_error(error: Exception) -> None:
             nonlocal last_error
             last_error = error
+            if connecting and type(error) is NatsError:
+                # The base class itself is the server's own no, to the password for one. This
+                # leaves connect(), which would ask the same again until the time is up.
+                raise error
             # While it reconnects, every try is an error; one line told of the loss already.
             level = logging.DEBUG if self._client.is_reconnecting else logging.WARNING
             log.log(level, "%s: %s", self._name, error)
@@ -212,6 +217,7 @@ class NatsConnection:
             raise LedgerUnavailable(f"{self._name}: cannot connect: {reason}") from error
         except (NatsError, OSError) as error:
             raise LedgerUnavailable(f"{self._name}: cannot connect: {error}") from error
+        connecting = False
         self._connected.set()
 
     async def _close(self) -> None:

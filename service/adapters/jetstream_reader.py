@@ -40,7 +40,7 @@ PULL_BYTES = 8 * 1024 * 1024
 """Bytes per pull request. The server cuts off a client for which 64 MB are pending."""
 HEARTBEAT_S = 2.5
 EXPIRES_S = 10.0
-"""A request that got nothing for so long ends; then the end of the log is looked at."""
+"""A request that is not filled in so long ends; on idle ends the tail of the log is checked."""
 RETRY_S = 0.1
 RETRY_S_MAX = 2.0
 
@@ -93,7 +93,9 @@ class _Session:
         self._buffer: list[StoredEntry] = []
         self._asked = 0
         """Records requested and not yet received."""
-        self._expired = False
+        self._more_coming = False
+        """What the server said with the last record: are there more behind it?"""
+        self._idle = False
         self._heard = True
         self._broken: LedgerUnavailable | LedgerDamaged | None = None
         self._wake = asyncio.Event()
@@ -107,7 +109,7 @@ class _Session:
             await stack.enter_async_context(
                 self._connection.subscription(self._inbox, self._on_message)
             )
-            await self._create_consumer()
+            self._more_coming = await self._create_consumer() > 0
             stack.push_async_callback(self._delete_consumer)
             yielded_seq = self._last_seq
             while self._until_seq is None or yielded_seq < self._until_seq:
@@ -117,11 +119,11 @@ class _Session:
                 if batch:
                     yielded_seq = batch[-1].seq
                     yield batch
-                elif self._broken is not None:
+                if self._broken is not None and not self._buffer:
                     raise self._broken
-                elif self._expired:
-                    self._expired = False
+                if self._idle and not batch:
                     await self._check_tail()
+                self._idle = False
 
     async def _check_bounds(self) -> None:
         """The log must hold the next record, or end right before it."""
@@ -148,8 +150,9 @@ class _Session:
             raise
         raise LedgerUnavailable(f"the server did not deliver seq {next_seq}")
 
-    async def _create_consumer(self) -> None:
-        await self._connection.call(
+    async def _create_consumer(self) -> int:
+        """Make the consumer; return how many records it has to deliver."""
+        made = await self._connection.call(
             f"CONSUMER.CREATE.{STREAM}.{self._consumer}",
             {
                 "stream_name": STREAM,
@@ -166,6 +169,8 @@ class _Session:
                 },
             },
         )
+        pending: int = made["num_pending"]
+        return pending
 
     async def _delete_consumer(self) -> None:
         # Nobody waits for the answer: what is left behind ends by itself in a minute.
@@ -232,21 +237,26 @@ class _Session:
             StoredEntry(seq, message.subject, headers.get(MESSAGE_ID, ""), message.data)
         )
         self._asked -= 1
+        self._more_coming = (tokens[8] if first_version else tokens[10]) != "0"
         # While more is on its way, a batch fills up: its reader pays per batch (a transaction).
-        more_coming = (tokens[8] if first_version else tokens[10]) != "0" and self._asked > 0
-        if not more_coming or len(self._buffer) >= PULL_RECORDS:
+        filling = self._more_coming and self._asked > 0 and len(self._buffer) < PULL_RECORDS
+        if not filling:
             self._wake.set()
 
     def _on_status(self, headers: dict[str, str]) -> None:
         status = headers.get(STATUS_HEADER, "")
         if status == _HEARTBEAT:
+            # The server is idle: when it said that there is more, something is wrong with that.
+            if self._more_coming:
+                self._idle = True
+                self._wake.set()
             return
         not_coming = headers.get(_PENDING_MESSAGES)
         if not_coming is None:
             self._broken = LedgerUnavailable(f"the consumer ended with status {status}")
         else:
             self._asked -= int(not_coming)
-            self._expired = True
+            self._idle = True
         self._wake.set()
 
     def _on_gap(self, seq: int) -> None:

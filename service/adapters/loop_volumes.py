@@ -81,7 +81,7 @@ class LoopVolumes:
         size_bytes = self._checked_size(name, size_bytes)
         async with self._locked(name):
             if not self._image(name).exists():
-                self._require_free_space(name)
+                self._require_free_space(name, size_bytes)
                 await self._build(name, size_bytes)
             await self._attach(name)
         return {"type": "ext4", "device": str(self._link(name))}
@@ -119,22 +119,23 @@ class LoopVolumes:
                 await run_tool("losetup", "--detach", device)
             self._part(name).unlink(missing_ok=True)
             image.unlink(missing_ok=True)
-            await asyncio.to_thread(_sync_folder, self._folder)
+            if self._folder.exists():
+                await asyncio.to_thread(_sync_folder, self._folder)
 
     async def attach_all(self) -> None:
         """One broken disk does not keep the others from theirs; the error names all broken.
 
         Images that were never finished are removed.
         """
-        for part in self._folder.glob("*.img.part"):
-            async with self._locked(part.name.removesuffix(".img.part")):
-                part.unlink(missing_ok=True)
         failures = []
-        for image in sorted(self._folder.glob("*.img")):
-            name = image.name.removesuffix(".img")
+        for file in sorted(self._folder.glob("*.img*")):
+            name, _, rest = file.name.rpartition(".img")
             try:
                 async with self._locked(name):
-                    await self._attach(name)
+                    if rest == ".part":
+                        file.unlink(missing_ok=True)
+                    elif not rest:
+                        await self._attach(name)
             except VolumeStoreError as error:
                 failures.append(f"{name}: {error}")
         if failures:
@@ -149,7 +150,11 @@ class LoopVolumes:
         await run_tool(
             "mkfs.ext4", "-q", "-F", "-m", "0", "-b", str(BLOCK_BYTES), "-E", options, str(part)
         )
-        await self._fill(part, size_bytes)
+        try:
+            await self._fill(part, size_bytes)
+        except OSError:
+            part.unlink()
+            raise
         await asyncio.to_thread(_sync_file, part)
         part.rename(self._image(name))
         await asyncio.to_thread(_sync_folder, self._folder)
@@ -185,10 +190,16 @@ class LoopVolumes:
                 f"volume {name} is in use, and growing it mounted needs CAP_SYS_RESOURCE:"
                 " stop its containers first, or give the service that capability"
             )
-        if size_bytes > image.stat().st_size:
-            self._require_free_space(name)
+        length_before = image.stat().st_size
+        if size_bytes > length_before:
+            self._require_free_space(name, size_bytes - image.stat().st_blocks * 512)
         await asyncio.to_thread(_set_length, image, size_bytes)
-        await self._fill(image, size_bytes)
+        try:
+            await self._fill(image, size_bytes)
+        except OSError:
+            # Else what was set aside before the disk was full would stay so.
+            await asyncio.to_thread(_set_length, image, length_before)
+            raise
         await follow_length(device, image)
         if not grows:
             return
@@ -217,15 +228,19 @@ class LoopVolumes:
             return
         await asyncio.to_thread(_set_aside, file, size_bytes)
 
-    def _require_free_space(self, name: str) -> None:
+    def _require_free_space(self, name: str, growth_bytes: int) -> None:
+        """`growth_bytes`: what the disk would have to set aside, if it is to."""
         self._folder.mkdir(parents=True, exist_ok=True)
         disk = os.statvfs(self._folder)
         free_bytes = disk.f_bavail * disk.f_frsize
-        floor_bytes = min(FREE_BYTES_MIN, int(disk.f_blocks * disk.f_frsize * FREE_PART_MIN))
-        if free_bytes < floor_bytes:
+        needed = min(FREE_BYTES_MIN, int(disk.f_blocks * disk.f_frsize * FREE_PART_MIN))
+        if not self._over_commit:
+            # Asked first, not tried: an allocation that fails has filled the disk before.
+            needed += growth_bytes
+        if free_bytes < needed:
             raise VolumeStoreError(
-                f"the disk of {self._folder} has only {show_size(free_bytes)} left, too little"
-                f" for volume {name}: free at least {show_size(floor_bytes)}"
+                f"the disk of {self._folder} has {show_size(free_bytes)} left, too little for"
+                f" volume {name}: {show_size(needed)} must be free"
             )
 
     def _checked_size(self, name: str, size_bytes: int) -> int:

@@ -79,6 +79,8 @@ class LedgerIntake:
             self._metrics.commands.labels(verb, "refused").inc()
             return answer
         self._metrics.commands.labels(verb, "accepted").inc()
+        # Whoever is told of the operation finds it: a caller reads its own write.
+        await self._projector.wait_stored(answer.seq)
         return Accepted(answer.operation_id, answer.seq)
 
     async def wait(self, operation_id: str, timeout_s: float) -> Operation | None:

@@ -266,14 +266,15 @@ class _Service:
         metrics.operations_in_progress.set_function(
             lambda: sum(o.state == "running" for o in projector.state.operations.values())
         )
-        for word, counts in (
-            ("free", lambda gpu: gpu.present and gpu.holder is None),
-            ("leased", lambda gpu: gpu.holder is not None),
-            ("absent", lambda gpu: not gpu.present),
-        ):
-            metrics.gpus.labels(word).set_function(
-                lambda counts=counts: sum(map(counts, projector.state.gpus.values()))
-            )
+        metrics.gpus.labels("free").set_function(
+            lambda: sum(g.present and g.holder is None for g in projector.state.gpus.values())
+        )
+        metrics.gpus.labels("leased").set_function(
+            lambda: sum(g.holder is not None for g in projector.state.gpus.values())
+        )
+        metrics.gpus.labels("absent").set_function(
+            lambda: sum(not g.present for g in projector.state.gpus.values())
+        )
 
     def banner(self) -> list[str]:
         """Lines for the person who started it."""

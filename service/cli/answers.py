@@ -92,8 +92,8 @@ class Ports(Struct, frozen=True):
 class Node(Struct, frozen=True):
     """GET /node."""
 
-    versions: dict[str, str]
-    """Versions of gpuledger, docker, nats, ..."""
+    version: str
+    """Of gpuledger."""
 
 
 class Receipt(Struct, frozen=True, rename="camel"):
@@ -105,7 +105,7 @@ class Receipt(Struct, frozen=True, rename="camel"):
 class Step(Struct, frozen=True):
     """One thing that was done."""
 
-    time: str
+    at: str
     text: str
 
 
@@ -118,18 +118,10 @@ class StepProgress(Struct, frozen=True, rename="camel"):
     message: str = ""
 
 
-class Failure(Struct, frozen=True):
-    """Why an operation failed."""
-
-    code: int
-    reason: str
-    message: str
-
-
 class Operation(Struct, frozen=True, rename="camel"):
     """A command from acceptance to end."""
 
-    operation_id: str
+    id: str
     verb: str
     kind: str
     name: str
@@ -139,7 +131,9 @@ class Operation(Struct, frozen=True, rename="camel"):
     steps: tuple[Step, ...] = ()
     progress: StepProgress | None = None
     result: dict[str, Any] | None = None
-    error: Failure | None = None
+    code: int | None = None
+    reason: str | None = None
+    message: str | None = None
 
 
 def read(data: Mapping[str, Any], kind: type[T]) -> T:

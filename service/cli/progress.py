@@ -53,10 +53,10 @@ def fetch(api: Api, operation_id: str) -> Operation:
 
 def result_of(operation: Operation) -> dict[str, Any] | None:
     """What an ended operation gave. Raises CliFailure when it failed."""
-    if operation.error is None:
+    if operation.state != "failed":
         return operation.result
-    text = f"{operation.error.message} (code {operation.error.code})"
-    if operation.error.reason == ENGINE_AWAY:
+    text = f"{operation.message} (code {operation.code})"
+    if operation.reason == ENGINE_AWAY:
         raise Unreachable(text)
     raise CliFailure(text)
 

@@ -30,6 +30,35 @@ ShmSize = Annotated[
     str | None,
     typer.Option(metavar="SIZE", help="Size of /dev/shm, such as 1GB", show_default=False),
 ]
+NewName = Annotated[str, typer.Argument(metavar="NAME", help="A new name: letters, digits and _")]
+Image = Annotated[str, typer.Option("--image", "-i", metavar="IMAGE", help="Image to run")]
+Binds = Annotated[
+    list[str] | None,
+    typer.Option("--bind", "-b", metavar="SRC:DEST", help="Mount SRC, a host path or a volume"),
+]
+Envs = Annotated[list[str] | None, typer.Option("--env", "-e", metavar="K=V", help="Environment")]
+Ports = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--port", "-p", metavar="PORT", help="A container port, such as 22; gets a host port"
+    ),
+]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", "-l", metavar="K=V", help="A label of your own"),
+]
+DataDisk = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE", help="Make a data disk of this size, such as 20GB", show_default=False
+    ),
+]
+FileStorage = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH", help="Shared storage: /host/path or SERVER:/export", show_default=False
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -48,44 +77,22 @@ def register(app: typer.Typer) -> None:
 
 def run(
     session: Session,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A new name: letters, digits and _")],
-    image: Annotated[str, typer.Option("--image", "-i", metavar="IMAGE", help="Image to run")],
+    name: NewName,
+    image: Image,
     cmd: Annotated[
         list[str] | None,
         typer.Argument(metavar="[-- CMD...]", help="What to run; default: what the image says"),
     ] = None,
     gpus: Annotated[int, typer.Option("--gpus", "-g", metavar="N", help="How many GPUs")] = 0,
-    bind: Annotated[
-        list[str] | None,
-        typer.Option("--bind", "-b", metavar="SRC:DEST", help="Mount SRC, a host path or a volume"),
-    ] = None,
-    env: Annotated[
-        list[str] | None, typer.Option("--env", "-e", metavar="K=V", help="Environment")
-    ] = None,
-    port: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--port", "-p", metavar="PORT", help="A container port, such as 22; gets a host port"
-        ),
-    ] = None,
+    bind: Binds = None,
+    env: Envs = None,
+    port: Ports = None,
     cpus: Cpus = None,
     memory: Memory = None,
     shm_size: ShmSize = None,
-    label: Annotated[
-        list[str] | None, typer.Option("--label", "-l", metavar="K=V", help="A label of your own")
-    ] = None,
-    data_disk: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE", help="Make a data disk of this size, such as 20GB", show_default=False
-        ),
-    ] = None,
-    file_storage: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH", help="Shared storage: /host/path or SERVER:/export", show_default=False
-        ),
-    ] = None,
+    label: Labels = None,
+    data_disk: DataDisk = None,
+    file_storage: FileStorage = None,
     detach: Detach = False,
 ) -> None:
     """Make a replica set and run it."""
@@ -176,7 +183,8 @@ def execute(
         typer.echo(result.get("stderr") or "", nl=False, err=True)
     if answer.accepted:
         typer.echo("it took longer than the service waits; the output was not kept", err=True)
-    elif result.get("truncated"):
+    elif answer.message != "success":
+        # What the service adds: that the output was cut off, or is no longer kept.
         typer.echo(answer.message, err=True)
     raise typer.Exit(int(result.get("exitCode") or 0))
 

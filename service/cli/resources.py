@@ -37,7 +37,8 @@ def gpus(session: Session) -> None:
         )
         for gpu in found
     ]
-    text = show.table(("INDEX", "NAME", "MEMORY", "USED BY", "UUID"), rows)
+    headings = ("INDEX", "NAME", "MEMORY", "USED BY", "UUID")
+    text = show.table(headings, rows, whole=("UUID",))
     if any(gpu.simulated for gpu in found):
         text = f"{SIMULATED}\n{text}"
     session.print(data, text if rows else f"no GPUs at {session.api.server}\n")
@@ -74,7 +75,7 @@ def version(session: Session) -> None:
 
     own = version_of("gpuledger")
     try:
-        served = read(session.api.get(path_of("node")), Node).versions.get("gpuledger")
+        served: str | None = read(session.api.get(path_of("node")), Node).version
     except Unreachable:
         served = None
     pairs = [("gpuledger", own), ("service", served or "out of reach")]
@@ -84,15 +85,15 @@ def version(session: Session) -> None:
 def _described(found: Operation) -> str:
     """State, what came of it, and the steps with their times."""
     pairs = [
-        ("operation", found.operation_id),
+        ("operation", found.id),
         ("what", f"{found.verb} {found.name}"),
         ("state", found.state),
         ("accepted", show.moment(found.accepted_time)),
         ("finished", show.moment(found.finished_time or "")),
     ]
-    if found.error is not None:
-        pairs.append(("error", f"{found.error.message} (code {found.error.code})"))
+    if found.state == "failed":
+        pairs.append(("error", f"{found.message} (code {found.code})"))
     if found.result:
         pairs.append(("result", ", ".join(f"{key} {value}" for key, value in found.result.items())))
-    steps = [(show.moment(step.time), step.text) for step in found.steps]
+    steps = [(show.moment(step.at), step.text) for step in found.steps]
     return show.details(pairs) + (f"\n{show.table(('TIME', 'STEP'), steps)}" if steps else "")

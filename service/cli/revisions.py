@@ -9,8 +9,11 @@ from events.values import show_size
 from service.cli import show
 from service.cli.answers import Port, ReplicaSets, read
 from service.cli.client import Api, path_of
+from service.cli.failures import NotFound
 from service.cli.replica_sets import PANEL, Name
 from service.cli.session import Session, command
+
+CDI_PREFIX = "nvidia.com/gpu="
 
 
 def register(app: typer.Typer) -> None:
@@ -51,7 +54,7 @@ def info(session: Session, name: Name) -> None:
         ("created", show.moment(found["createTime"])),
         ("image", config.get("Image", "")),
         ("cmd", " ".join(config.get("Cmd") or [])),
-        ("GPUs", "\n".join(_gpus(host))),
+        ("GPUs", "\n".join(_gpus(found))),
         ("ports", "\n".join(_port_lines(host))),
         ("binds", "\n".join(_binds(host))),
         ("env", "\n".join(config.get("Env") or [])),
@@ -65,14 +68,14 @@ def info(session: Session, name: Name) -> None:
 def history(session: Session, name: Name) -> None:
     """List every version there ever was, newest first; * marks the current one."""
     data = session.api.get(path_of("replicaSet", name, "history"))
-    current = session.api.get(path_of("replicaSet", name))["info"]["version"]
+    current = _current_version(session.api, name)
     rows = [
         (
             "*" if entry["version"] == current else " ",
             str(entry["version"]),
             show.moment(entry["createTime"]),
             entry.get("verb", ""),
-            str(len(_gpus(entry["status"]["hostConfig"]))),
+            str(len(_gpus(entry["status"]))),
             entry["status"]["config"].get("Image", ""),
         )
         for entry in data["history"]
@@ -106,17 +109,34 @@ def _port_lines(host: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _gpus(host: Mapping[str, Any]) -> list[str]:
-    requests = host.get("DeviceRequests") or []
-    return [device for request in requests for device in request.get("DeviceIDs") or []]
+def _gpus(found: Mapping[str, Any]) -> list[str]:
+    """The UUIDs of a version's GPUs. Simulated ones are never asked of Docker: `gpus` has them."""
+    if "gpus" in found:
+        return list(found["gpus"])
+    requests = found["hostConfig"].get("DeviceRequests") or []
+    devices = [device for request in requests for device in request.get("DeviceIDs") or []]
+    return [device.removeprefix(CDI_PREFIX) for device in devices]
 
 
 def _binds(host: Mapping[str, Any]) -> list[str]:
-    mounts = [
-        f"{mount.get('Source', '')} -> {mount.get('Target', '')}"
-        for mount in host.get("Mounts") or []
-    ]
-    return [*(host.get("Binds") or []), *mounts]
+    return [f"{_source(mount)} -> {mount['Target']}" for mount in host.get("Mounts") or []]
+
+
+def _source(mount: Mapping[str, Any]) -> str:
+    """A host path, a volume, or SERVER:/export of NFS, which Docker keeps among its options."""
+    if "Source" in mount:
+        return str(mount["Source"])
+    options = mount.get("VolumeOptions", {}).get("DriverConfig", {}).get("Options", {})
+    address = options.get("o", "").partition(",")[0].removeprefix("addr=")
+    return f"{address}{options.get('device', '')}"
+
+
+def _current_version(api: Api, name: str) -> int | None:
+    """The version that counts; None when the replica set was deleted and only its past is left."""
+    try:
+        return int(api.get(path_of("replicaSet", name))["info"]["version"])
+    except NotFound:
+        return None
 
 
 def _size(size_bytes: int | None) -> str:

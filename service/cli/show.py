@@ -6,25 +6,40 @@ is one line, without colour, so that grep, awk and cut have an easy time.
 
 import io
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 PIPE_WIDTH = 100_000
 """Wider than any row: rich folds at a console's width, and a pipe has none."""
+NARROW_WIDTH = 80
+"""The width that tables are made for."""
 
 _AGE_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns under headings; "-" stands where a cell has nothing to say."""
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], whole: Collection[str] = ()
+) -> str:
+    """Columns under headings; "-" stands where a cell has nothing to say.
+
+    The columns in `whole` are never folded, so that they can be copied: others give way. They
+    must be short enough for 80 columns; on narrower terminals they are folded as well.
+    """
     from rich.table import Table
 
+    console = _console()
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in headings:
-        grid.add_column(heading, overflow="fold")
+        no_wrap = heading in whole and console.width >= NARROW_WIDTH
+        grid.add_column(heading, overflow="fold", no_wrap=no_wrap)
     for row in rows:
         grid.add_row(*(cell or "-" for cell in row))
-    return _rendered(grid)
+    return _rendered(console, grid)
 
 
 def details(pairs: Iterable[tuple[str, str]]) -> str:
@@ -36,7 +51,7 @@ def details(pairs: Iterable[tuple[str, str]]) -> str:
     grid.add_column(overflow="fold")
     for name, value in pairs:
         grid.add_row(name, value or "-")
-    return _rendered(grid)
+    return _rendered(_console(), grid)
 
 
 def age(created: str, now_s: float) -> str:
@@ -70,12 +85,12 @@ def _instant(text: str) -> datetime | None:
     return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
-def _rendered(renderable: object) -> str:
-    """What rich makes of it, for the standard output that there is."""
+def _console() -> "Console":
+    """A console as wide and as colourful as the standard output."""
     from rich.console import Console
 
     terminal = sys.stdout.isatty()
-    console = Console(
+    return Console(
         file=io.StringIO(),
         force_terminal=terminal,
         width=Console(file=sys.stdout).width if terminal else PIPE_WIDTH,
@@ -83,6 +98,10 @@ def _rendered(renderable: object) -> str:
         highlight=False,
         emoji=False,
     )
+
+
+def _rendered(console: "Console", grid: "Table") -> str:
+    """The lines that rich makes, without the blanks that it pads them with."""
     with console.capture() as capture:
-        console.print(renderable)
+        console.print(grid)
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())

@@ -49,7 +49,6 @@ ROUTES = (
     Route(
         *("GET", "/readyz", _ready, "Is every part there that an operation needs?", _TAG),
         data=responses.ReadyData,
-        codes=(Code.SERVER_BUSY,),
     ),
     Route(
         *("GET", "/metrics", _metrics, "Metrics, as Prometheus reads them", _TAG),

@@ -82,12 +82,6 @@ class Code(IntEnum):
     NO_SUCH_ROUTE = 1107, "no such route, or not with this method"
 
 
-UNUSED: Mapping[Code, str] = {
-    Code.SERVER_BUSY: "comes from operational errors and from what nobody foresaw, not from a rule",
-}
-"""Codes that no rule's refusal gives, and why they are there nevertheless."""
-
-
 class Problem(Struct, frozen=True):
     """A refusal or an error, ready to be sent."""
 

@@ -26,7 +26,7 @@ from service.web import schemas_requests as requests
 from service.web import schemas_responses as responses
 from service.web.context import CONTEXT, NodeFacts, WebContext
 from service.web.envelope import answer, refuse
-from service.web.problems import Code, not_found
+from service.web.problems import Action, Code, Problem, not_found
 from service.web.routes import API, Query, Route, number_in
 from service.web.submission import Outcome, outcome_as_recorded, submit
 
@@ -126,7 +126,7 @@ async def _history(request: web.Request) -> web.Response:
     )
 
 
-def _no_such(code: Code, name: str) -> Any:
+def _no_such(code: Code, name: str) -> Problem:
     return not_found(code, f"there is no replica set {name}", "replica_set_not_found")
 
 
@@ -188,8 +188,17 @@ def _command(
     *,
     data: Any = None,
     body: Any = None,
+    codes: tuple[Code, ...] = (),
 ) -> Route:
-    return Route(method, path, handler, summary, _TAG, data, body, ("replica_set", verb))
+    action: Action = ("replica_set", verb)
+    return Route(method, path, handler, summary, _TAG, data, body, action, codes=codes)
+
+
+_BINDS = (Code.VOLUME_WITHOUT_VERSION, Code.VOLUME_BUSY)
+_PLACED = (Code.GPUS_SHORT, Code.PORTS_SHORT)
+_NAMED = (Code.NAME_HAS_DASH,)
+_GPUS = (Code.GPU_COUNT_NEGATIVE,)
+_SIZES = (Code.SIZE_UNIT_UNKNOWN,)
 
 
 ROUTES = (
@@ -197,6 +206,10 @@ ROUTES = (
         *("POST", f"{API}/replicaSet", "run", _run, "Run a container"),
         data=responses.RunData,
         body=requests.RunBody,
+        codes=(
+            *(Code.IMAGE_NAME_EMPTY, Code.NAME_EMPTY, Code.NAME_EXISTS, Code.VOLUME_EXISTS),
+            *(*_NAMED, *_GPUS, *_SIZES, *_BINDS, *_PLACED),
+        ),
     ),
     Route(
         *("GET", f"{API}/replicaSet", _list, "List the replica sets", _TAG),
@@ -222,6 +235,7 @@ ROUTES = (
         "Change GPUs, a bind or limits; the system disk comes along",
         data=responses.ContainerData,
         body=requests.PatchBody,
+        codes=(*_NAMED, *_GPUS, *_SIZES, *_BINDS, *_PLACED, Code.NOTHING_TO_PATCH),
     ),
     _command(
         *("PATCH", f"{_ONE}/rollback", "rollback"),
@@ -229,29 +243,38 @@ ROUTES = (
         "Go back to what a version was, its system disk included",
         data=responses.ContainerData,
         body=requests.RollbackBody,
+        codes=(
+            *(Code.VERSION_NEGATIVE, Code.ALREADY_AT_VERSION, Code.SYSTEM_DISK_GONE),
+            *(*_NAMED, *_PLACED, Code.VOLUME_BUSY),
+        ),
     ),
     _command(
         *("PATCH", f"{_ONE}/stop", "stop", _bare("stop", StopReplicaSet)),
         "Stop; GPUs and ports are given back",
+        codes=_NAMED,
     ),
     _command(
         *("PATCH", f"{_ONE}/restart", "restart", _bare("restart", RestartReplicaSet)),
         "Start anew; GPUs and ports are applied for again",
         data=responses.ContainerData,
+        codes=(*_NAMED, *_PLACED, Code.VOLUME_BUSY),
     ),
     _command(
         *("PATCH", f"{_ONE}/pause", "pause", _bare("pause", PauseReplicaSet)),
         "Stop the container; GPUs and ports are kept",
+        codes=_NAMED,
     ),
     _command(
         *("PATCH", f"{_ONE}/continue", "continue", _bare("continue", ContinueReplicaSet)),
         "Start the paused container again",
+        codes=_NAMED,
     ),
     _command(
         *("POST", f"{_ONE}/commit", "commit", _with_body("commit", schemas.parse_commit)),
         "Save the system disk as an image",
         data=responses.CommitData,
         body=requests.CommitBody,
+        codes=(*_NAMED, Code.IMAGE_NAME_EMPTY),
     ),
     _command(
         *("POST", f"{_ONE}/execute", "execute"),
@@ -259,9 +282,11 @@ ROUTES = (
         "Run a command in the running container",
         data=responses.ExecuteData,
         body=requests.ExecuteBody,
+        codes=_NAMED,
     ),
     _command(
         *("DELETE", _ONE, "delete", _bare("delete", DeleteReplicaSet)),
         "Remove the container and its kept system disks",
+        codes=_NAMED,
     ),
 )

@@ -1,5 +1,6 @@
 """Route: one entry of the table that both the routing and the OpenAPI document are made from."""
 
+import re
 from typing import Any
 
 from aiohttp import web
@@ -9,6 +10,8 @@ from msgspec import Struct
 from service.web.problems import Action, BadRequest, Code
 
 API = "/api/v1"
+
+_NUMBER = re.compile(r"[0-9]{1,19}")
 
 
 class Query(Struct, frozen=True):
@@ -36,7 +39,7 @@ class Route(Struct, frozen=True):
     """What is asked for, where it is a command: that says which refusals there are."""
     queries: tuple[Query, ...] = ()
     codes: tuple[Code, ...] = ()
-    """What a read can refuse with."""
+    """What it can refuse with, beside what every command can."""
     enveloped: bool = True
     media_type: str = "application/json"
 
@@ -46,12 +49,8 @@ def number_in(request: web.Request, name: str, default: int, least: int, most: i
     text = request.query.get(name)
     if text is None:
         return default
-    if not text.isascii() or not text.isdigit() or len(text) > 19:
-        number = -1
-    else:
-        number = int(text)
-    if not least <= number <= most:
+    if not _NUMBER.fullmatch(text) or not least <= int(text) <= most:
         raise BadRequest(
             Code.BAD_REQUEST, f"{name} must be a whole number from {least} to {most}", name
         )
-    return number
+    return int(text)

@@ -119,6 +119,10 @@ ROUTES = (
         data=responses.VolumeData,
         body=requests.CreateVolumeBody,
         action=("volume", "create"),
+        codes=(
+            *(Code.VOLUME_NAME_EMPTY, *_NAME_CODES),
+            *(Code.VOLUME_EXISTS, Code.SIZE_UNIT_UNKNOWN),
+        ),
     ),
     Route(
         *("GET", f"{API}/volumes", _list, "List the volumes", _TAG),
@@ -139,9 +143,14 @@ ROUTES = (
         data=responses.VolumeData,
         body=requests.ResizeVolumeBody,
         action=("volume", "resize"),
+        codes=(
+            *(*_NAME_CODES, Code.SIZE_UNIT_UNKNOWN, Code.SAME_SIZE),
+            *(Code.BELOW_USED, Code.VOLUME_BUSY),
+        ),
     ),
     Route(
         *("DELETE", _ONE, _delete, "Remove it and its data", _TAG),
         action=("volume", "delete"),
+        codes=(*_NAME_CODES, Code.VOLUME_BUSY),
     ),
 )

@@ -11,8 +11,10 @@ import pytest
 from service.adapters.docker_engine import DockerEngine
 from service.adapters.docker_info import engine_info
 from service.errors import EngineRefused, EngineUnavailable
+from service.ports import ExecOutcome
 from tests.kit.dockerd import PrivateDockerd
 from tests.kit.engine_rigs import OWNER, body, clear
+from tests.kit.fifo import Signal
 from tests.kit.fixtures import free_port
 
 OUTPUT_MAX = 1 << 20
@@ -62,37 +64,40 @@ async def test_much_output_is_counted_and_not_kept(engine: DockerEngine) -> None
     assert outcome.stdout == b"y\n" * 500
 
 
-async def test_a_caller_who_gives_up_frees_the_thread(engine: DockerEngine) -> None:
-    await engine.create_container("c-1", body())
+async def _begin_endless(engine: DockerEngine, folder: Path) -> asyncio.Task[ExecOutcome]:
+    """A command in the container c-1 that has begun and will not end by itself."""
+    begun = Signal(folder / "begun")
+    mount = {"Type": "bind", "Source": str(folder), "Target": "/shared"}
+    await engine.create_container("c-1", body(Mounts=[mount]))
     await engine.start_container("c-1")
-    begun = asyncio.create_task(
-        engine.execute("c-1", ["sh", "-c", "touch /begun; sleep 600"], "", OUTPUT_MAX)
-    )
-    # The pool has one thread: this waits until the command above is no longer listened to.
+    cmd = ["sh", "-c", "echo > /shared/begun; sleep 600"]
+    endless = asyncio.create_task(engine.execute("c-1", cmd, "", OUTPUT_MAX))
+    await begun.wait()
+    begun.close()
+    return endless
+
+
+async def test_a_caller_who_gives_up_frees_the_thread(engine: DockerEngine, tmp_path: Path) -> None:
+    endless = await _begin_endless(engine, tmp_path)
+    # The pool has one thread, so this waits as long as the first command is listened to.
     following = asyncio.create_task(engine.execute("c-1", ["true"], "", OUTPUT_MAX))
-    done, _ = await asyncio.wait((begun, following), timeout=1.0)
-    assert not done
-    begun.cancel()
+    endless.cancel()
     assert (await asyncio.wait_for(following, 10)).exit_code == 0
-    assert (await engine.execute("c-1", ["ls", "/begun"], "", OUTPUT_MAX)).exit_code == 0
 
 
-async def test_an_endless_command_keeps_nobody_from_stopping(engine: DockerEngine) -> None:
-    await engine.create_container("c-1", body())
-    await engine.start_container("c-1")
-    endless = asyncio.create_task(engine.execute("c-1", ["sleep", "600"], "", OUTPUT_MAX))
+async def test_an_endless_command_keeps_nobody_from_stopping(
+    engine: DockerEngine, tmp_path: Path
+) -> None:
+    endless = await _begin_endless(engine, tmp_path)
     stopped = await engine.stop_container("c-1", 5)
     assert stopped is not None
     assert stopped.status == "exited"
     assert (await asyncio.wait_for(endless, 10)).exit_code == 137
 
 
-async def test_close_ends_what_is_listened_to(dockerd: PrivateDockerd) -> None:
+async def test_close_ends_what_is_listened_to(dockerd: PrivateDockerd, tmp_path: Path) -> None:
     engine = DockerEngine(dockerd.url, owner=OWNER)
-    await engine.create_container("c-1", body())
-    await engine.start_container("c-1")
-    endless = asyncio.create_task(engine.execute("c-1", ["sleep", "600"], "", OUTPUT_MAX))
-    await asyncio.wait((endless,), timeout=0.5)
+    endless = await _begin_endless(engine, tmp_path)
     await engine.close()
     with pytest.raises(EngineUnavailable):
         await asyncio.wait_for(endless, 10)

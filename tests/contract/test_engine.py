@@ -178,17 +178,6 @@ async def test_what_needs_a_container_says_that_there_is_none(rig: EngineRig) ->
         assert refused.value.reason == "no_such_container"
 
 
-async def test_a_start_that_is_done_is_not_done_again(rig: EngineRig) -> None:
-    """A short container that has ended stays ended, unless somebody else starts it."""
-    await rig.engine.create_container("c-1", body(("sh", "-c", "exit 3")))
-    started_at = await rig.engine.start_container("c-1", "effect-1")
-    ended = await rig.engine.stop_container("c-1", 5)
-    assert ended is not None
-    assert (ended.status, ended.exit_code) == ("exited", 3)
-    assert await rig.engine.start_container("c-1", "effect-1") == started_at
-    assert await rig.engine.start_container("c-1", "effect-2") > started_at
-
-
 async def test_a_bad_command_shows_in_dockers_words(rig: EngineRig) -> None:
     await rig.engine.create_container("c-1", body((NO_SUCH_COMMAND,), Init=False))
     with pytest.raises(EngineRefused, match=f'exec: "{NO_SUCH_COMMAND}"') as refused:

@@ -8,7 +8,9 @@ from typing import Any
 from aiohttp import web
 
 from tests.kit.contract_world import (
+    BODY,
     CREATED,
+    ENVELOPE,
     GPUS,
     PORT_FIRST,
     PORT_LAST,
@@ -23,7 +25,7 @@ from tests.kit.contract_world import (
 
 def _ok(data: Any, status: int = 200) -> web.Response:
     response = web.Response(status=status)
-    response["envelope"] = {"code": 200, "msg": "success", "data": data}
+    response[ENVELOPE] = {"code": 200, "msg": "success", "data": data}
     return response
 
 
@@ -67,7 +69,7 @@ class Routes:
         return _ok({"replicaSets": rows, "next": page[-1] if more else None})
 
     async def run(self, request: web.Request) -> web.Response:
-        body = request["body"]
+        body = request[BODY]
         name = body["replicaSetName"]
         if "-" in name:
             raise Refused(400, 1003, "replicaSetName must not contain a dash")
@@ -80,7 +82,7 @@ class Routes:
         name, found = self._found(request, 1007)
         verb = request.match_info.get("verb", "patch")
         body = dict(found.versions[-1].body)
-        asked = request["body"] or {}
+        asked = request[BODY]
         if verb == "rollback":
             if asked["version"] > len(found.versions):
                 raise Refused(404, 1021, f"{name} has no version {asked['version']}")
@@ -96,19 +98,19 @@ class Routes:
         return self._accept(request, verb, name, None)
 
     async def delete(self, request: web.Request) -> web.Response:
-        name, _found = self._found(request, 1005)
-        del self.world.sets[name]
+        name, found = self._found(request, 1005)
+        self.world.deleted[name] = self.world.sets.pop(name, found)
         return self._accept(request, "delete", name, None)
 
     async def commit(self, request: web.Request) -> web.Response:
         name, _found = self._found(request, 1015)
-        result = {"imageName": request["body"]["newImageName"]}
+        result = {"imageName": request[BODY]["newImageName"]}
         return self._accept(request, "commit", name, result)
 
     async def execute(self, request: web.Request) -> web.Response:
         """A container that knows `echo TEXT`, `fail CODE TEXT` and `pwd`."""
         _name, _found = self._found(request, 1006)
-        body = request["body"]
+        body = request[BODY]
         program, *arguments = body["cmd"]
         outcome = {"stdout": "", "stderr": "", "exitCode": 0, "truncated": False}
         if program == "echo":
@@ -124,7 +126,8 @@ class Routes:
         return _ok({"info": self._info(name, found.versions[-1])})
 
     async def history(self, request: web.Request) -> web.Response:
-        name, found = self._found(request, 1017)
+        name = request.match_info["name"]
+        found = self.world.deleted.get(name) or self._found(request, 1017)[1]
         entries = [
             {
                 "version": version.number,
@@ -150,7 +153,7 @@ class Routes:
         return _ok({"volumes": rows})
 
     async def create_volume(self, request: web.Request) -> web.Response:
-        name, size = request["body"]["name"], request["body"]["size"]
+        name, size = request[BODY]["name"], request[BODY]["size"]
         if name in self.world.volumes:
             raise Refused(409, 1026, f"volume {name} exists")
         self.world.volumes[name] = [size]
@@ -158,7 +161,7 @@ class Routes:
 
     async def resize_volume(self, request: web.Request) -> web.Response:
         name, sizes = self._volume(request)
-        size = request["body"]["size"]
+        size = request[BODY]["size"]
         sizes.append(size)
         result = {"name": f"{name}-{len(sizes)}", "size": size}
         return self._accept(request, "resize", name, result)
@@ -214,7 +217,7 @@ class Routes:
         )
 
     async def node(self, request: web.Request) -> web.Response:
-        return _ok({"node": "rig", "owner": "test", "versions": {"gpuledger": "9.8.7"}})
+        return _ok({"node": "rig", "owner": "test", "version": "9.8.7"})
 
     async def operation(self, request: web.Request) -> web.Response:
         operation = self.world.operations.get(request.match_info["id"])
@@ -297,9 +300,15 @@ class Routes:
             "containerName": f"{name}-{version.number}",
             "config": {"Image": body["imageName"], "Env": body.get("env"), "Cmd": body.get("cmd")},
             "hostConfig": {
-                "Binds": [f"{bind['src']}:{bind['dest']}" for bind in body.get("binds", [])],
+                "Mounts": [
+                    {"Type": "bind", "Source": bind["src"], "Target": bind["dest"]}
+                    for bind in body.get("binds", [])
+                ],
                 "PortBindings": {k: [{"HostPort": str(v)}] for k, v in version.ports.items()},
-                "DeviceRequests": [{"DeviceIDs": version.gpus}] if version.gpus else [],
+                "DeviceRequests": [
+                    {"Driver": "cdi", "DeviceIDs": [f"nvidia.com/gpu={uuid}"]}
+                    for uuid in version.gpus
+                ],
                 "NanoCpus": int(body.get("cpus", 0) * 1e9),
                 "Memory": 4 << 30 if body.get("memory") else 0,
             },
@@ -315,15 +324,15 @@ def _as_data(operation: Operation) -> dict[str, Any]:
     ended = operation.polls_left <= 0
     state = ("failed" if operation.error else "succeeded") if ended else "running"
     return {
-        "operationId": operation.id,
+        "id": operation.id,
         "verb": operation.verb,
         "kind": "replica_set",
         "name": operation.name,
         "state": state,
         "acceptedTime": CREATED.isoformat(),
         "finishedTime": CREATED.isoformat() if ended else None,
-        "steps": [{"time": CREATED.isoformat(), "text": "container created"}],
+        "steps": [{"at": CREATED.isoformat(), "text": "container created"}],
         "progress": None,
         "result": operation.result if state == "succeeded" else None,
-        "error": operation.error if state == "failed" else None,
+        **((operation.error or {}) if state == "failed" else {}),
     }

@@ -3,11 +3,15 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from aiohttp import web
 from msgspec import Struct, field
 
 GPUS = 4
 PORT_FIRST, PORT_LAST = 40000, 40099
 CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+BODY = web.RequestKey("body", dict[str, Any])
+ENVELOPE = web.ResponseKey("envelope", dict[str, Any])
 
 
 class Refused(Exception):
@@ -50,6 +54,7 @@ class World(Struct):
     """Everything that the server knows, and how it is to misbehave."""
 
     sets: dict[str, ReplicaSet] = field(default_factory=dict)
+    deleted: dict[str, ReplicaSet] = field(default_factory=dict)
     volumes: dict[str, list[str]] = field(default_factory=dict)
     operations: dict[str, Operation] = field(default_factory=dict)
     keys: dict[str, tuple[int, Any]] = field(default_factory=dict)
@@ -58,6 +63,8 @@ class World(Struct):
     fails: dict[str, Any] | None = None
     """The error that operations end with."""
     replies_to_lose: int = 0
+    foreign: bool = False
+    """Answer like some other program that happens to have this port."""
     away: bool = False
     """Docker is out of reach."""
     simulated: bool = True

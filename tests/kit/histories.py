@@ -246,9 +246,7 @@ def _stop(log: _Log, one: _Name) -> Iterator[Record]:
     stopped = outcomes.ContainerStopped(name, one.revision, 137)
     leases = _release(one, one.revision, one.ports)
     yield log.record(kind, name, "container_stopped", operation, stopped, *leases)
-    yield log.record(
-        kind, name, "succeeded", operation, operations.OperationSucceeded(operation)
-    )
+    yield log.record(kind, name, "succeeded", operation, operations.OperationSucceeded(operation))
 
 
 def _restart(log: _Log, one: _Name) -> Iterator[Record]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, TypeVar
 
-from events.labels import LABEL_EFFECT, LABEL_OWNER
+from events.labels import LABEL_OWNER
 from service.errors import EngineRefused, EngineUnavailable
 from service.ports import (
     EngineInfo,
@@ -90,8 +90,8 @@ class SimulatedEngine:
     async def create_container(self, name: str, config: Mapping[str, Any]) -> str:
         return await self._call("create_container", name, lambda: self._create(name, config))
 
-    async def start_container(self, name: str, effect_id: str | None = None) -> str:
-        return await self._call("start_container", name, lambda: self._start(name, effect_id))
+    async def start_container(self, name: str) -> str:
+        return await self._call("start_container", name, lambda: self._start(name))
 
     async def stop_container(self, name: str, timeout_s: int) -> ObservedContainer | None:
         def do() -> ObservedContainer | None:
@@ -248,10 +248,9 @@ class SimulatedEngine:
         self.world.containers[name] = container
         return container.id
 
-    def _start(self, name: str, effect_id: str | None) -> str:
+    def _start(self, name: str) -> str:
         container = self._ours(name)
-        done = effect_id is not None and container.labels.get(LABEL_EFFECT) == effect_id
-        if container.status == "running" or (done and container.started_at):
+        if container.status == "running":
             return container.started_at
         words = missing_program(container.cmd)
         if words is not None:

@@ -1,0 +1,53 @@
+"""The application: one table of routes, for the routing and for the OpenAPI document alike."""
+
+import msgspec
+from aiohttp import web
+
+from service.web import health, operations, replica_sets, resources, volumes
+from service.web.context import CONTEXT, WebContext
+from service.web.docs_page import render
+from service.web.envelope import CONTENT_TYPE
+from service.web.middleware import BODY_BYTES_MAX, edge
+from service.web.openapi import document
+from service.web.routes import API, Route
+
+ROUTES: tuple[Route, ...] = (
+    *replica_sets.ROUTES,
+    *volumes.ROUTES,
+    *resources.ROUTES,
+    *operations.ROUTES,
+    *health.ROUTES,
+)
+
+
+def make_app(context: WebContext) -> web.Application:
+    """The application over what `context` gives it.
+
+    Run it with `handler_cancellation=True`, so that a caller that goes away ends its waiting;
+    what it asked for goes on all the same.
+    """
+    app = web.Application(middlewares=[edge], client_max_size=BODY_BYTES_MAX)
+    app[CONTEXT] = context
+    for route in ROUTES:
+        if route.method == "GET":
+            app.router.add_get(route.path, route.handler)  # answers HEAD as well
+        else:
+            app.router.add_route(route.method, route.path, route.handler)
+    _add_documents(app)
+    return app
+
+
+def _add_documents(app: web.Application) -> None:
+    """Both documents are the same for every request: made once, as bytes."""
+    described = document(ROUTES)
+    as_json = msgspec.json.encode(described)
+    as_page = render(described).encode()
+
+    async def openapi(request: web.Request) -> web.Response:
+        return web.Response(body=as_json, headers={"Content-Type": CONTENT_TYPE})
+
+    async def docs(request: web.Request) -> web.Response:
+        return web.Response(body=as_page, headers={"Content-Type": "text/html; charset=utf-8"})
+
+    app.router.add_get(f"{API}/openapi.json", openapi)
+    app.router.add_get("/docs", docs)

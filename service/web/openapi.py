@@ -1,0 +1,152 @@
+"""The OpenAPI 3.1 document, made from the routes and the very types that they decode and encode."""
+
+import re
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from service.web.problems import OWN_CODES, Code
+from service.web.routes import Route
+from service.web.schemas_responses import AcceptedData, Refusal
+from service.web.submission import IDEMPOTENCY_KEY_LENGTH_MAX
+
+_REFS = "#/components/schemas/{name}"
+
+_INTRODUCTION = """\
+Runs GPU containers from an append-only ledger. Every answer but those of /ping and /metrics is
+an envelope `{"code", "msg", "data"}`; `code` 200 is success, `msg` says what to do about a
+refusal, and the HTTP status says the same in HTTP's words. A command waits for its outcome;
+with `Prefer: respond-async` it is answered 202 as soon as it is stored. A version of `foo` is
+a container named `foo-1`, `foo-2`, ..."""
+
+_COMMAND_HEADERS = (
+    {
+        "name": "Prefer",
+        "in": "header",
+        "description": "`respond-async`: answer 202 with an operation id as soon as the command"
+        " is stored. `wait=N`: wait N seconds for the outcome, then answer 202.",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "The same key twice is the same command once, also after a restart.",
+        "schema": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": IDEMPOTENCY_KEY_LENGTH_MAX,
+            "pattern": "^[!-~]+$",
+        },
+    },
+)
+
+
+def document(routes: Sequence[Route]) -> dict[str, Any]:
+    """The document for these routes, ready for JSON."""
+    types = [kind for route in routes for kind in (route.body, route.data) if kind is not None]
+    unique = list(dict.fromkeys([*types, AcceptedData, Refusal]))
+    references, components = msgspec.json.schema_components(unique, ref_template=_REFS)
+    schemas = dict(zip(unique, references, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "gpuledger",
+            "version": version("gpuledger"),
+            "description": _INTRODUCTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in routes)],
+        "paths": paths,
+        "components": {"schemas": components},
+        "x-codes": {str(code.value): code.meaning for code in Code},
+    }
+
+
+def _operation(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": _operation_id(route),
+        "summary": route.summary,
+        "tags": [route.tag],
+        "parameters": _parameters(route),
+        "responses": _responses(route, schemas),
+    }
+    if route.body is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schemas[route.body]}},
+        }
+    return operation
+
+
+def _operation_id(route: Route) -> str:
+    """Such as patchReplicaSetNameRollback; stable as long as the route is."""
+    words = re.findall(r"[A-Za-z]+", route.path.removeprefix("/api/v1"))
+    return route.method.lower() + "".join(word[0].upper() + word[1:] for word in words)
+
+
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"\{(\w+)\}", route.path)
+    ]
+    found += [
+        {
+            "name": query.name,
+            "in": "query",
+            "description": query.about,
+            "schema": {"type": query.kind},
+        }
+        for query in route.queries
+    ]
+    return [*found, *_COMMAND_HEADERS] if route.action is not None else found
+
+
+def _responses(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
+    data = {"type": "null"} if route.data is None else schemas[route.data]
+    if route.media_type != "application/json":
+        return {"200": {"description": "success", "content": {route.media_type: {}}}}
+    if not route.enveloped:
+        return {"200": _response("success", data)}
+    found = {"200": _response("success", _enveloped(data))}
+    refusal = _enveloped(schemas[Refusal])
+    refusals, errors = list(route.codes), [Code.SERVER_BUSY]
+    if route.body is not None:
+        refusals.insert(0, Code.BAD_REQUEST)
+    if route.action is not None:
+        found["202"] = _response(
+            "accepted; the operation goes on", _enveloped(schemas[AcceptedData])
+        )
+        own = OWN_CODES[route.action]
+        refusals += [own, Code.OPERATION_IN_PROGRESS, Code.IDEMPOTENCY_KEY_REUSED]
+        errors += [own, Code.ENGINE_UNAVAILABLE, Code.LEDGER_UNAVAILABLE]
+    if refusals:
+        found["4XX"] = _response(_listed(refusals), refusal)
+    found["5XX"] = _response(_listed(errors), refusal)
+    return found
+
+
+def _listed(codes: Iterable[Code]) -> str:
+    unique = sorted(set(codes))
+    return "; ".join(f"{code.value} {code.meaning}" for code in unique)
+
+
+def _response(description: str, schema: Any) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _enveloped(data: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["code", "msg", "data"],
+        "properties": {
+            "code": {"type": "integer"},
+            "msg": {"type": "string"},
+            "data": data,
+        },
+    }

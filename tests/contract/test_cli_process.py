@@ -1,0 +1,79 @@
+"""The command line as a process of its own: exit codes, streams, signals, start-up time."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kit.command_line import Rig
+from tests.kit.contract_server import ContractServer
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    with ContractServer() as server:
+        yield Rig(server)
+
+
+@pytest.fixture
+def foo(rig: Rig) -> Rig:
+    """A rig with a replica set that has two GPUs and a port."""
+    result = rig("run", "foo", "--image", "busybox", "--gpus", "2", "--port", "22")
+    assert result.exit_code == 0, result.output
+    return rig
+
+
+def test_as_a_process(foo: Rig) -> None:
+    listed = foo.process("ps", "--json")
+    assert listed.returncode == 0, listed.stderr
+    assert json.loads(listed.stdout)["replicaSets"][0]["name"] == "foo"
+    executed = foo.process("exec", "foo", "--", "fail", "7", "oh no")
+    assert (executed.returncode, executed.stdout, executed.stderr) == (7, "", "oh no\n")
+    refused = foo.process("rm", "nix")
+    assert (refused.returncode, refused.stdout) == (4, "")
+    assert foo.process("serve", "--portRange", "9-1").returncode == 2
+
+
+def test_interrupted_while_waiting_the_operation_goes_on(rig: Rig) -> None:
+    rig.world.polls_to_finish = 1_000_000
+    with rig.started("run", "foo", "--image", "busybox") as waiting:
+        begun = time.monotonic()
+        while len(rig.world.requests) < 3:
+            assert time.monotonic() < begun + 20, "it never asked for its operation"
+            time.sleep(0.01)
+        waiting.send_signal(signal.SIGINT)
+        stdout, stderr = waiting.communicate(timeout=20)
+    assert (waiting.returncode, stdout) == (130, "")
+    assert stderr == "the operation goes on: gpuledger op op1\n"
+
+
+def test_completion_offers_the_names_there_are(foo: Rig) -> None:
+    words = {
+        "_GPULEDGER_COMPLETE": "complete_bash",
+        "COMP_WORDS": "gpuledger stop f",
+        "COMP_CWORD": "2",
+    }
+    offered = foo.process(**words)
+    assert offered.stdout.split() == ["foo"]
+
+
+def test_it_starts_quickly(foo: Rig) -> None:
+    """A person types it all day; the bound is slack, since test machines are busy."""
+    took_s = []
+    for _ in range(3):
+        begun = time.monotonic()
+        assert foo.process("ps").returncode == 0
+        took_s.append(time.monotonic() - begun)
+    assert min(took_s) < 1.5
+
+
+def test_a_table_that_is_not_shown_costs_no_heavy_import() -> None:
+    code = "import sys, service.__main__; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    ).stdout.split()
+    assert not {"aiohttp", "docker", "nats", "opentelemetry", "rich", "uvloop"} & set(loaded)

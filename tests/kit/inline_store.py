@@ -1,0 +1,50 @@
+"""InlineStore: the read store for simulations, in memory and without a thread.
+
+Everything that the rows are made by is the read store's own: its schema, its statements, its
+transactions, its fence. What differs is where they run: in the loop's own thread, so that they
+work on virtual time, with a turn for the others before and after, where the real store hops
+between threads. A batch can so be cut off before it is written, or after, as by a crash.
+
+It outlives the service as the file does: a service that starts again is given the same store.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from projections import schema
+from projections.store import ReadStore
+from projections.tables import Row, Value
+
+T = TypeVar("T")
+
+
+class InlineStore(ReadStore):
+    """A ReadStore whose file is memory. It cannot be damaged, and knows no `fast_rebuild`."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("in-memory"), readers=0)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        await asyncio.sleep(0)
+        done = work()
+        await asyncio.sleep(0)
+        return done
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(":memory:", isolation_level=None)
+
+    def _fault(self) -> None:
+        return None
+
+    async def _rows(self, sql: str, *values: Value) -> list[Any]:
+        return await self._in_thread(
+            lambda: self._open_connection().execute(sql, values).fetchall()
+        )
+
+    async def rows(self) -> AsyncIterator[tuple[str, list[Row]]]:
+        """As the store's: every row of every table, in the order of the keys."""
+        for table in schema.COLUMNS:
+            yield table, await self._rows(schema.select_all(table))

@@ -1,0 +1,91 @@
+"""The web application being served on a real socket, and a client for it."""
+
+import json
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from aiohttp import web
+
+from service.telemetry import Metrics
+from service.web.app import make_app
+from service.web.context import NodeFacts, WebContext
+from tests.kit.scripted_intake import CountedIds, MemoryReads, ScriptedIntake, SetHealth
+
+RUN = {"imageName": "ubuntu:24.04", "replicaSetName": "foo"}
+"""The smallest body of a run."""
+
+
+class Answer:
+    """A response with its body read."""
+
+    def __init__(self, response: aiohttp.ClientResponse, body: bytes) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self.body = body
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def data(self) -> Any:
+        return self.json["data"]
+
+    @property
+    def code(self) -> int:
+        return int(self.json["code"])
+
+
+class Site:
+    """The application being served, and a client for it."""
+
+    def __init__(self) -> None:
+        self.reads = MemoryReads()
+        self.intake = ScriptedIntake(self.reads)
+        self.health = SetHealth()
+        self.facts = NodeFacts("n1", "owner-1", "0.1.0", {"docker": "26.1.5"}, "simulated")
+        self.context = WebContext(
+            intake=self.intake,
+            reads=self.reads,
+            health=self.health,
+            metrics=Metrics(),
+            ids=CountedIds(),
+            node=lambda: self.facts,
+            port_first=40000,
+            port_last=40009,
+            wait_timeout_s=5,
+        )
+        self.port = 0
+        self.client: aiohttp.ClientSession
+
+    async def send(self, method: str, path: str, **options: Any) -> Answer:
+        url = f"http://127.0.0.1:{self.port}{path}"
+        async with self.client.request(method, url, **options) as response:
+            return Answer(response, await response.read())
+
+    async def get(self, path: str) -> Answer:
+        return await self.send("GET", path)
+
+    async def run(self, **options: Any) -> Answer:
+        return await self.send("POST", "/api/v1/replicaSet", **{"json": RUN, **options})
+
+    async def __aenter__(self) -> Self:
+        app = make_app(self.context)
+        self._runner = web.AppRunner(
+            app, handler_cancellation=True, access_log=None, shutdown_timeout=1
+        )
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.port = self._runner.addresses[0][1]
+        self.client = aiohttp.ClientSession()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.client.close()
+        await self._runner.cleanup()
