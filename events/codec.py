@@ -87,7 +87,7 @@ def decode(body: bytes) -> Record:
     """A stored record. Raises UnreadableRecord, naming the field or the unknown type."""
     try:
         event = _decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableRecord(f"{_claimed_type(body)}: {error}") from error
     kind, _, name = event.subject.partition("/")
     return Record(
@@ -113,5 +113,5 @@ def _claimed_type(body: bytes) -> str:
 
     try:
         return msgspec.json.decode(body, type=Claim).type
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return "not a record"

@@ -4,7 +4,7 @@ Every port has a real adapter (`service/adapters/`) and a full in-memory impleme
 (`tests/kit/`); one contract suite (`tests/contract/`) runs on both.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -43,7 +43,7 @@ class Ledger(Protocol):
 
     def read(
         self, after_seq: int, until_seq: int | None = None
-    ) -> AsyncIterator[Sequence[StoredEntry]]:
+    ) -> AsyncGenerator[Sequence[StoredEntry], None]:
         """Yield batches (never empty) in order, starting with seq `after_seq + 1`.
 
         With `until_seq` it ends after that record; without, it follows the log for ever and
@@ -138,8 +138,9 @@ class ContainerEngine(Protocol):
     """The container engine, in Docker's verbs.
 
     Every method raises EngineUnavailable when no answer came and EngineRefused, with Docker's
-    own words, when the answer was no; `not_ours` is refused by us, before Docker is asked. Doing a thing that is already so is not an error:
-    starting a running, stopping a stopped and removing an absent container all succeed.
+    own words, when the answer was no; `not_ours` is refused by us, before Docker is asked.
+    Doing a thing that is already so is not an error: starting a running, stopping a stopped
+    and removing an absent container all succeed.
     """
 
     async def info(self) -> EngineInfo: ...

@@ -25,6 +25,7 @@ from service.adapters import docker_streams
 from service.adapters.docker_connection import DockerConnection
 from service.adapters.docker_errors import FOREIGN_ERRORS, map_error
 from service.adapters.docker_info import engine_info
+from service.adapters.docker_start import require_command
 from service.errors import EngineRefused, EngineUnavailable
 from service.ports import (
     EngineInfo,
@@ -122,7 +123,7 @@ class DockerEngine:
             state = seen["State"]
             if not state["Running"]:
                 client.start(seen["Id"])
-                state = client.inspect_container(seen["Id"])["State"]
+                state = require_command(client, seen["Id"])
             return objects.instant(state["StartedAt"])
 
         return await self._run(self._slow, call)

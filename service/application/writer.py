@@ -136,7 +136,7 @@ class Writer:
             return None
         entries.append(Entry(subject_of(record), record.command_id, body))
         evolve(state, state.seq + 1, record)
-        state.touched.clear()
+        state.forget_touched()
         return Receipt(state.seq, record.operation_id)
 
     async def _append(self, entries: list[Entry], before: int) -> bool:

@@ -66,7 +66,10 @@ async def serve(settings: Settings, say: Callable[[str], None] = print) -> int:
 
 async def _listen(stack: AsyncExitStack, settings: Settings, app: web.Application) -> str:
     """Begin to answer; the address, with the port that the system chose if it was to choose."""
-    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    runner = web.AppRunner(
+        # A handler whose caller has gone away ends its waiting; the operation goes on.
+        app, access_log=None, handle_signals=False, handler_cancellation=True
+    )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     site = web.TCPSite(runner, settings.host, settings.port, shutdown_timeout=5.0)

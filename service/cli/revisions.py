@@ -13,8 +13,6 @@ from service.cli.failures import NotFound
 from service.cli.replica_sets import PANEL, Name
 from service.cli.session import Session, command
 
-CDI_PREFIX = "nvidia.com/gpu="
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app, in the order that --help shows."""
@@ -54,7 +52,7 @@ def info(session: Session, name: Name) -> None:
         ("created", show.moment(found["createTime"])),
         ("image", config.get("Image", "")),
         ("cmd", " ".join(config.get("Cmd") or [])),
-        ("GPUs", "\n".join(_gpus(found))),
+        ("GPUs", "\n".join(found["gpus"])),
         ("ports", "\n".join(_port_lines(host))),
         ("binds", "\n".join(_binds(host))),
         ("env", "\n".join(config.get("Env") or [])),
@@ -74,13 +72,14 @@ def history(session: Session, name: Name) -> None:
             "*" if entry["version"] == current else " ",
             str(entry["version"]),
             show.moment(entry["createTime"]),
-            entry.get("verb", ""),
-            str(len(_gpus(entry["status"]))),
+            entry["verb"],
+            str(len(entry["status"]["gpus"])),
             entry["status"]["config"].get("Image", ""),
+            "in use" if entry["version"] == current else "kept" if entry["diskKept"] else "gone",
         )
         for entry in data["history"]
     ]
-    headings = ("", "VERSION", "CREATED", "BY", "GPUS", "IMAGE")
+    headings = ("", "VERSION", "CREATED", "BY", "GPUS", "IMAGE", "DISK")
     session.print(data, show.table(headings, rows))
 
 
@@ -107,15 +106,6 @@ def _port_lines(host: Mapping[str, Any]) -> list[str]:
         for container_port, bindings in (host.get("PortBindings") or {}).items()
         for binding in bindings or []
     ]
-
-
-def _gpus(found: Mapping[str, Any]) -> list[str]:
-    """The UUIDs of a version's GPUs. Simulated ones are never asked of Docker: `gpus` has them."""
-    if "gpus" in found:
-        return list(found["gpus"])
-    requests = found["hostConfig"].get("DeviceRequests") or []
-    devices = [device for request in requests for device in request.get("DeviceIDs") or []]
-    return [device.removeprefix(CDI_PREFIX) for device in devices]
 
 
 def _binds(host: Mapping[str, Any]) -> list[str]:

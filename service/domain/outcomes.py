@@ -151,7 +151,8 @@ def _failed(state: State, effect: Effect, failed: Failed) -> Decision:
     if isinstance(effect, StartContainer) and (not undoes or effect.number == replica_set.previous):
         # It was to go on running and does not: its disk, GPUs and ports are kept for it.
         events.append(PhaseRequested(effect.name, "paused"))
-    revision = state.revisions[effect.name, effect.number]
-    if undoes and revision.data_volume is not None and replica_set.failure is None:
-        events.append(VolumeDeletionRequested(revision.data_volume))
+    # Not the effect's own revision: that of a patch may be the one whose data disk stays.
+    undone = state.revisions[effect.name, replica_set.current]
+    if undoes and undone.data_volume is not None and replica_set.failure is None:
+        events.append(VolumeDeletionRequested(undone.data_volume))
     return tuple(events)

@@ -33,6 +33,7 @@ def run(state: State, envelope: Envelope, command: RunReplicaSet) -> Decision:
         )
     events: list[Event] = [accepted(envelope, "run", name)]
     data_volume: str | None = None
+    own_disk = ""
     if command.data_disk_bytes is not None:
         if state.live_volume(name) is not None:
             return Rejected(
@@ -44,9 +45,10 @@ def run(state: State, envelope: Envelope, command: RunReplicaSet) -> Decision:
         number = (volume.newest if volume else 0) + 1
         data_volume = name
         events.append(VolumeVersionDeclared(name, number, command.data_disk_bytes, cause="run"))
-        disk = Bind(versioned(name, number), envelope.facts.data_disk_path)
+        own_disk = versioned(name, number)
+        disk = Bind(own_disk, envelope.facts.data_disk_path)
         spec = replace(spec, binds=(*spec.binds, disk))
-    if (refusal := _check_volumes(state, spec, but=data_volume)) is not None:
+    if (refusal := _check_volumes(state, spec, but=own_disk)) is not None:
         return refusal
     declared = _declare(
         state,
@@ -218,11 +220,11 @@ def _patched(spec: ContainerSpec, command: PatchReplicaSet) -> ContainerSpec | R
     return replace(spec, binds=binds)
 
 
-def _check_volumes(state: State, spec: ContainerSpec, but: str | None = None) -> Rejected | None:
-    """Every volume bound must be there, and nothing be going on with it."""
+def _check_volumes(state: State, spec: ContainerSpec, but: str = "") -> Rejected | None:
+    """Every volume bound, `but` one that is being made, must be there and be left alone."""
     for bind in spec.binds:
         source = split_versioned(bind.source)
-        if source is None or source[0] == but:
+        if source is None or bind.source == but:
             continue
         volume = state.live_volume(source[0])
         if volume is None or not version_made(state, *source):

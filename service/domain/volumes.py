@@ -2,9 +2,9 @@
 
 from events.values import show_size, versioned
 from events.volumes import VolumeDeletionRequested, VolumeVersionDeclared
-from projections.state import State, Volume
+from projections.state import ReplicaSet, State, Volume
 from service.domain.commands import CreateVolume, DeleteVolume, Envelope, ResizeVolume
-from service.domain.guards import Decision, accepted
+from service.domain.guards import Decision, accepted, idle
 from service.domain.rejections import Reason, Rejected
 
 
@@ -36,18 +36,18 @@ def resize(state: State, envelope: Envelope, command: ResizeVolume) -> Decision:
     size = next(v.size_bytes for v in found.versions if v.number == found.current)
     if size == command.size_bytes:
         return Rejected(Reason.SAME_SIZE, f"volume {command.name} has {show_size(size)} already")
-    users = [state.replica_sets[n] for n in sorted(state.volume_users.get(command.name, ()))]
-    for user in users:
-        if user.operation is not None:
+    users: list[ReplicaSet] = []
+    for name in sorted(state.volume_users.get(command.name, ())):
+        # Busy is also who stands still for another of its volumes: one halts it at a time.
+        user = idle(state, name)
+        if isinstance(user, Rejected):
             return Rejected(
                 Reason.VOLUME_BUSY,
-                f"{user.name}, which uses volume {command.name}, is busy"
-                f" (operation {user.operation}); wait for its end",
+                f"{name} uses volume {command.name}, and {user.message}",
             )
+        users.append(user)
     running = any(
-        state.revisions[user.name, user.current].container == "running"
-        for user in users
-        if user.current
+        state.revisions[user.name, user.current].container == "running" for user in users
     )
     grows = command.size_bytes > size
     return (

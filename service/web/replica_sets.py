@@ -118,11 +118,17 @@ async def _history(request: web.Request) -> web.Response:
     if not revisions:
         return refuse(_no_such(Code.HISTORY_NOT_FOUND, name))
     node = context.node()
-    infos = [info_of(revision, node) for revision in revisions]
-    return answer(
-        responses.ContainerHistoryData(
-            [responses.ContainerVersion(info.version, info.create_time, info) for info in infos]
-        )
+    return answer(responses.ContainerHistoryData([_version(r, node) for r in revisions]))
+
+
+def _version(revision: Revision, node: NodeFacts) -> responses.ContainerVersion:
+    info = info_of(revision, node)
+    return responses.ContainerVersion(
+        version=info.version,
+        create_time=info.create_time,
+        status=info,
+        verb=revision.cause,
+        disk_kept=revision.snapshot is not None,
     )
 
 
@@ -176,6 +182,7 @@ def info_of(revision: Revision, node: NodeFacts) -> responses.ContainerInfo:
         networking_config=networking_config,
         platform=None,
         container_name=versioned(revision.name, revision.number),
+        gpus=list(revision.gpus),
     )
 
 

@@ -80,6 +80,8 @@ class ContainerInfo(Struct, frozen=True, rename="camel"):
     networking_config: dict[str, Any]
     platform: None
     container_name: str
+    gpus: list[str]
+    """UUIDs; beside the contract's `DeviceRequests`, which simulated GPUs do not have."""
 
 
 class ContainerInfoData(Struct, frozen=True):
@@ -94,6 +96,10 @@ class ContainerVersion(Struct, frozen=True, rename="camel"):
     version: int
     create_time: str
     status: ContainerInfo
+    verb: str
+    """What made it: run, patch, rollback or restart."""
+    disk_kept: bool
+    """True when its system disk is kept, so that it can be rolled back to."""
 
 
 class ContainerHistoryData(Struct, frozen=True):

@@ -79,10 +79,10 @@ def test_info_and_history(foo: Rig) -> None:
     rows = [line.split() for line in foo("history", "foo").stdout.splitlines()]
     day = ["2026-01-02", "03:04:05Z"]
     assert rows == [
-        ["VERSION", "CREATED", "BY", "GPUS", "IMAGE"],
-        ["*", "3", *day, "rollback", "2", "busybox"],
-        ["2", *day, "patch", "1", "busybox"],
-        ["1", *day, "run", "2", "busybox"],
+        ["VERSION", "CREATED", "BY", "GPUS", "IMAGE", "DISK"],
+        ["*", "3", *day, "rollback", "2", "busybox", "in", "use"],
+        ["2", *day, "patch", "1", "busybox", "kept"],
+        ["1", *day, "run", "2", "busybox", "kept"],
     ]
 
 

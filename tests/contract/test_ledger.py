@@ -173,7 +173,7 @@ async def test_a_position_beyond_the_end_means_that_records_were_lost(ledger: Le
 async def test_a_reader_follows_appends(ledger: Ledger) -> None:
     followed: list[StoredEntry] = []
     everything: list[Entry] = []
-    async with aclosing(ledger.read(0)) as batches:  # type: ignore[type-var]
+    async with aclosing(ledger.read(0)) as batches:
         for size in (1, 1, 40, 1, 7):
             batch = entries(size, prefix=f"round{len(everything)}")
             await ledger.append(batch, len(everything))

@@ -133,6 +133,7 @@ class Routes:
                 "version": version.number,
                 "createTime": CREATED.isoformat(),
                 "verb": version.verb,
+                "diskKept": version is not found.versions[-1],
                 "status": self._info(name, version),
             }
             for version in reversed(found.versions)
@@ -298,6 +299,7 @@ class Routes:
             "version": version.number,
             "createTime": CREATED.isoformat(),
             "containerName": f"{name}-{version.number}",
+            "gpus": list(version.gpus),
             "config": {"Image": body["imageName"], "Env": body.get("env"), "Cmd": body.get("cmd")},
             "hostConfig": {
                 "Mounts": [

@@ -27,6 +27,11 @@ class InlineStore(ReadStore):
     def __init__(self) -> None:
         super().__init__(Path("in-memory"), readers=0)
 
+    async def open(self) -> None:
+        """As the store's; opened again it holds what it held."""
+        if self._writer is None:
+            await super().open()
+
     async def _in_thread(self, work: Callable[[], T]) -> T:
         await asyncio.sleep(0)
         done = work()

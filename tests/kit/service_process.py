@@ -1,17 +1,26 @@
 """The service as users run it: `gpuledger serve` in a process of its own, on a free port."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from time import monotonic, sleep
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx
 import msgspec
+
+from events.codec import decode
+from events.record import Record
+from service.bootstrap.ledger import visit_ledger
+from service.settings import Settings
+
+T = TypeVar("T")
 
 
 def own_ports() -> tuple[int, int]:
@@ -26,6 +35,35 @@ def own_ports() -> tuple[int, int]:
 
 SERVES_ON = "gpuledger serves on "
 STOP_TIMEOUT_S = 30.0
+POLL_S = 0.01
+
+
+def eventually(look: Callable[[], T], timeout_s: float = 30.0) -> T:
+    """What `look` gives once that is true; it is asked again and again until the time is up."""
+    deadline = monotonic() + timeout_s
+    while not (seen := look()):
+        assert monotonic() < deadline, f"still {seen!r} after {timeout_s:g} s"
+        sleep(POLL_S)
+    return seen
+
+
+def children(pid: int, name: str) -> list[int]:
+    """The child processes of a process that run the program `name`."""
+    found = []
+    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in listing.read_text().split():
+            if (Path("/proc") / child / "comm").read_text().strip() == name:
+                found.append(int(child))
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Is there a process of this id that has not ended?"""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -40,6 +78,12 @@ class Answer(msgspec.Struct, frozen=True):
         """The data of a success; anything else fails the test with what was said."""
         assert self.code == 200, f"HTTP {self.status}, code {self.code}: {self.msg}"
         return self.data
+
+    def refused(self, code: int, status: int, *words: str) -> None:
+        """Fail the test unless it was refused like this, in a text with these words."""
+        assert (self.code, self.status) == (code, status), self
+        for word in words:
+            assert word in self.msg, self
 
 
 class ServiceProcess:
@@ -63,7 +107,7 @@ class ServiceProcess:
         self._flags = ["--gpus", gpus, "--port-range", ports, *flags]
         self._env = {**os.environ, **(env or {})}
         self._process: subprocess.Popen[str] | None = None
-        self._log = data_dir.with_name(data_dir.name + ".log")
+        self.log_path = data_dir.with_name(data_dir.name + ".log")
         self._http = httpx.Client(timeout=120)
 
     def __enter__(self) -> Self:
@@ -85,12 +129,16 @@ class ServiceProcess:
         """The flags that `rebuild` and `check` want as well."""
         return ["--data-dir", str(self.data_dir), "--docker", self.docker, "--node", "test"]
 
+    @property
+    def _command(self) -> list[str]:
+        command = [sys.executable, "-m", "service", "serve", "--addr", "127.0.0.1:0"]
+        return [*command, *self.common_flags, *self._flags]
+
     def start(self) -> None:
         """Start, and return when it serves."""
-        command = [sys.executable, "-m", "service", "serve", "--addr", "127.0.0.1:0"]
-        with self._log.open("a") as log:
+        with self.log_path.open("a") as log:
             self._process = subprocess.Popen(
-                [*command, *self.common_flags, *self._flags],
+                self._command,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -122,6 +170,17 @@ class ServiceProcess:
         """SIGKILL, as a crash; the exit code."""
         return self._end(signal.SIGKILL)
 
+    def crash(self) -> None:
+        """SIGKILL, and start it again."""
+        self.kill()
+        self.start()
+
+    def serve_in_vain(self) -> "subprocess.CompletedProcess[str]":
+        """Start a second process with the same flags, which has to end by itself."""
+        return subprocess.run(
+            self._command, capture_output=True, text=True, env=self._env, timeout=STOP_TIMEOUT_S
+        )
+
     def _end(self, number: signal.Signals) -> int:
         assert self._process is not None
         self._process.send_signal(number)
@@ -138,9 +197,14 @@ class ServiceProcess:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def nats_pid(self) -> int:
+        """Of its nats-server; waits while that is being started again."""
+        return eventually(lambda: children(self.pid, "nats-server"))[0]
+
     def log_tail(self, lines: int = 30) -> str:
         """The last lines that it logged."""
-        return "\n".join(self._log.read_text().splitlines()[-lines:])
+        return "\n".join(self.log_path.read_text().splitlines()[-lines:])
 
     def call(
         self,
@@ -173,6 +237,26 @@ class ServiceProcess:
         body = {"imageName": "busybox:test", "replicaSetName": name, "gpuCount": gpus, **fields}
         return self.call("POST", "/replicaSet", body)
 
+    def begin(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> str:
+        """Send a command without waiting for its outcome; the operation's id."""
+        asked = {"Prefer": "respond-async", **(headers or {})}
+        answer = self.call(method, path, body, asked)
+        assert answer.status == 202, answer
+        return str(answer.ok()["operationId"])
+
+    def ended(self, operation_id: str) -> dict[str, Any]:
+        """An operation, once it has ended."""
+
+        def look() -> dict[str, Any] | None:
+            data: dict[str, Any] = self.get(f"/operations/{operation_id}").ok()
+            return None if data["state"] == "running" else data
+
+        found = eventually(look)
+        assert found is not None
+        return found
+
     def shell(self, name: str, script: str) -> str:
         """What a script prints in a container; it must end well."""
         body = {"cmd": ["sh", "-c", script]}
@@ -203,3 +287,29 @@ class ServiceProcess:
         """How many GPUs and host ports are in use."""
         gpus = self.get("/resources/gpus").ok()["gpus"]
         return sum(gpus.values()), len(self.get("/resources/ports").ok()["ports"]["UsedPortSet"])
+
+    def answers(self) -> dict[str, bytes]:
+        """The body of every GET there is to make, by path: to be compared byte for byte."""
+        fixed = ("/replicaSet", "/volumes", "/resources/gpus", "/resources/ports", "/node")
+        operations = self.get("/operations?limit=1000").ok()["operations"]
+        paths = {*fixed, "/operations?limit=1000"}
+        for operation in operations:
+            kind = "volumes" if operation["kind"] == "volume" else "replicaSet"
+            one = f"/{kind}/{operation['name']}"
+            paths |= {f"/operations/{operation['id']}", one, f"{one}/history"}
+        return {path: self.page(f"/api/v1{path}").content for path in sorted(paths)}
+
+    def records(self) -> list[Record]:
+        """All records of its ledger, read beside it."""
+        settings = Settings.from_mapping(
+            {}, data_dir=self.data_dir, docker=self.docker, node="test", gpus="none"
+        )
+
+        async def read() -> list[Record]:
+            found: list[Record] = []
+            async with visit_ledger(settings) as ledger:
+                async for entries in ledger.read(0, await ledger.last_seq()):
+                    found += [decode(entry.body) for entry in entries]
+            return found
+
+        return asyncio.run(read())

@@ -8,7 +8,7 @@ against a second book of its own, kept from the events alone:
 - an effect that is due stays due until its outcome is recorded (it may be under way), and one
   whose outcome is recorded is never due again (its id would stand in the ledger twice);
 - a report that comes twice, or says the contrary later, is refused;
-- a version that was seen to be is never declared a second time;
+- a version that a caller was told of is never declared a second time;
 - no container runs or starts while a disk that it mounts changes size under it.
 """
 
@@ -17,7 +17,8 @@ from typing import TypeVar
 
 import msgspec
 
-from events.outcomes import ContainerStarted, VolumeMade
+from events.operations import OperationSucceeded
+from events.outcomes import ContainerStarted
 from events.record import Event, Record
 from events.replica_sets import RevisionDeclared
 from events.resources import GpusLeased, GpusReleased, PortsLeased, PortsReleased
@@ -100,7 +101,7 @@ class World:
         self.records: list[Record] = []
         self._reported: set[str] = set()
         self._leases: dict[Thing, tuple[Holder, ...]] = {}
-        self._came_to_be: set[tuple[str, str, int]] = set()
+        self._told: set[tuple[str, str, int]] = set()
         self._due: dict[str, Effect] = {}
         self._counts: dict[str, int] = {}
         self.send(RegisterNode(NODE, OWNER))
@@ -113,7 +114,7 @@ class World:
         other.records = self.records.copy()
         other._reported = self._reported.copy()
         other._leases = self._leases.copy()
-        other._came_to_be = self._came_to_be.copy()
+        other._told = self._told.copy()
         other._due = self._due
         other._counts = self._counts.copy()
         return other
@@ -194,7 +195,7 @@ class World:
                 state.node,
                 _sorted(alive),
                 reported,
-                sorted(self._came_to_be),
+                sorted(self._told),
             )
         )
 
@@ -240,9 +241,10 @@ class World:
                 self._release(event.host_ports, (event.name, event.revision))
             case ContainerStarted():
                 self._expect_alone(event.name, event.revision)
-                self._came_to_be.add(("replica_set", event.name, event.revision))
-            case VolumeMade():
-                self._came_to_be.add(("volume", event.name, event.number))
+            case OperationSucceeded():
+                operation = self.state.operations[event.operation_id]
+                if operation.verb != "execute":  # that tells of no version, beside a patch
+                    self._tell(operation.name)
             case RevisionDeclared():
                 self._expect_new("replica_set", event.name, event.number)
             case VolumeVersionDeclared():
@@ -274,8 +276,15 @@ class World:
             assert holder in before, self.explain(f"{holder} gives {thing} back, which it has not")
             self._leases[thing] = tuple(one for one in before if one != holder)
 
+    def _tell(self, name: str) -> None:
+        """The caller learns that an operation succeeded, and with it which versions there are."""
+        if (replica_set := self.state.replica_sets.get(name)) is not None:
+            self._told.add(("replica_set", name, replica_set.current))
+        if (volume := self.state.volumes.get(name)) is not None:
+            self._told.add(("volume", name, volume.current))
+
     def _expect_new(self, kind: str, name: str, number: int) -> None:
-        known = (kind, name, number) in self._came_to_be
+        known = (kind, name, number) in self._told
         assert not known, self.explain(f"{kind} {name}-{number} is declared a second time")
 
     def _look(self, ended: str) -> None:

@@ -1,0 +1,60 @@
+"""Is the command of a container that was just started really there?
+
+With `Init: true` Docker starts its own init, which then cannot execute a command that is not
+there: `start` succeeds and the container is gone some milliseconds later, with exit code 126 or
+127. So a start counts once the command is seen running, or has ended by itself.
+"""
+
+import time
+from typing import Any
+
+import docker
+from docker.errors import APIError
+
+from service.errors import EngineRefused
+
+LOOK_S_MAX = 2.0
+_LOOK_EVERY_S = 0.005
+_NOT_EXECUTED = (126, 127)
+"""What Docker's init ends with: not executable, not found (as shells do)."""
+
+_INIT = ("docker-init", "/dev/init", "tini")
+
+
+def require_command(client: docker.APIClient, container_id: str) -> dict[str, Any]:
+    """Docker's State of the container once its command runs, or ran. Blocks; call in a thread.
+
+    Raises EngineRefused (`bad_command`) with the words of Docker's init.
+    """
+    deadline = time.monotonic() + LOOK_S_MAX
+    while True:
+        seen = client.inspect_container(container_id)
+        state: dict[str, Any] = seen["State"]
+        if not state["Running"]:
+            if seen["HostConfig"].get("Init") and state["ExitCode"] in _NOT_EXECUTED:
+                raise EngineRefused(_last_words(client, container_id, state), "bad_command")
+            return state
+        if not seen["HostConfig"].get("Init") or _runs_command(client, container_id):
+            return state
+        if time.monotonic() > deadline:
+            return state
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _runs_command(client: docker.APIClient, container_id: str) -> bool:
+    """Is there a process that is not Docker's init (nor its fork on the way to the command)?"""
+    try:
+        processes = client.top(container_id, ps_args="-eo pid,args")["Processes"]
+    except APIError:
+        # It has just ended, which the next look shows; or its host has no ps: then `deadline`.
+        return False
+    return any(not args.split()[0].endswith(_INIT) for _, args in processes if args.split())
+
+
+def _last_words(client: docker.APIClient, container_id: str, state: dict[str, Any]) -> str:
+    try:
+        words: bytes = client.logs(container_id, tail=3)
+    except APIError:  # a log driver that cannot be read
+        words = b""
+    text = words.decode("utf-8", "replace").strip()
+    return text or f"the container ended at once with exit code {state['ExitCode']}"

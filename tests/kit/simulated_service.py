@@ -1,0 +1,198 @@
+"""The service's real parts on in-memory ports, put together in the bootstrap's order.
+
+A `SimulatedHost` is what outlives the service: ledger, rows, engine, disks, GPUs. Entering a
+`SimulatedService` on it is a start, leaving it an orderly stop; entering another one on the same
+host is a restart.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from events.values import Gpu
+from projections.projector import Projector
+from projections.state import Operation, State
+from service.application.engine_gate import EngineGate
+from service.application.executor import Executor
+from service.application.health import Component
+from service.application.host_facts import HostFacts
+from service.application.intake import Accepted, Caller
+from service.application.ledger_intake import LedgerIntake
+from service.application.performer import Performer
+from service.application.service_health import ServiceHealth
+from service.application.supervisor import Supervisor
+from service.application.watcher import Watcher
+from service.application.writer import Writer
+from service.domain.commands import Envelope, Facts, RegisterNode, Request
+from service.domain.rejections import Rejected
+from service.errors import DeviceProbeError
+from service.ports import ContainerEngine, Ledger, VolumeStore
+from service.telemetry import Metrics
+from tests.kit.builders import IMAGE, NODE, OWNER, PORT_FIRST, gpu
+from tests.kit.inline_store import InlineStore
+from tests.kit.memory_ledger import MemoryLedger
+from tests.kit.memory_volumes import MemoryVolumes
+from tests.kit.simulated_engine import SimulatedEngine
+from tests.kit.simulated_world import World
+from tests.kit.virtual_time import CountingIds, VirtualClock
+
+WAIT_S = 3600.0
+"""A caller's patience; on virtual time it costs nothing."""
+
+STOP_TIMEOUT_S = 10
+
+
+class ListProbe:
+    """The port `DeviceProbe` on a list. `trouble` is a driver that does not answer."""
+
+    def __init__(self, gpus: Sequence[Gpu]) -> None:
+        self.shown = list(gpus)
+        self.trouble = ""
+
+    async def gpus(self) -> tuple[Gpu, ...]:
+        """As the port says."""
+        if self.trouble:
+            raise DeviceProbeError(self.trouble)
+        return tuple(self.shown)
+
+    async def describe(self) -> str:
+        """As the port says."""
+        return f"{len(self.shown)} GPUs on a list"
+
+
+class SimulatedHost:
+    """A machine with `gpus` GPUs and `ports` host ports to lend; its images are there already."""
+
+    def __init__(
+        self, gpus: int = 2, ports: int = 8, *, pullable: Sequence[str] = ()
+    ) -> None:
+        self.clock = VirtualClock()
+        self.ids = CountingIds()
+        self.ledger = MemoryLedger()
+        self.store = InlineStore()
+        self.world = World(images=[IMAGE], registry=pullable)
+        self.engine = SimulatedEngine(self.world, owner=OWNER)
+        self.volumes = MemoryVolumes()
+        self.probe = ListProbe([gpu(index) for index in range(gpus)])
+        self.facts = Facts(
+            NODE,
+            port_first=PORT_FIRST,
+            port_last=PORT_FIRST + ports - 1,
+            volumes_grow_online=True,
+        )
+
+
+class SimulatedService:
+    """One life of the service. Its parts are attributes, for tests that speak to one of them."""
+
+    def __init__(
+        self,
+        host: SimulatedHost,
+        *,
+        ledger: Ledger | None = None,
+        engine: ContainerEngine | None = None,
+        volumes: VolumeStore | None = None,
+    ) -> None:
+        """The ports given here take the place of the host's, such as ones that fail."""
+        self.host = host
+        self.ledger = ledger or host.ledger
+        self.engine = engine or host.engine
+        self._volumes = volumes or host.volumes
+        self.metrics = Metrics()
+        self.supervisor = Supervisor()
+        self.remarks: dict[str, Component] = {}
+        self.projector = Projector(self.ledger.read, host.store)
+        self.writer = Writer(self.ledger, self.projector, NODE, self.metrics)
+        self.gate = EngineGate(self.engine, host.clock)
+        self.facts: Callable[[], Facts] = HostFacts(
+            host.facts, self.gate, lambda: self.projector.state, None, "nvidia"
+        )
+        self.watcher = Watcher(
+            host.probe, self.writer, self.projector, host.clock, host.ids, self.facts
+        )
+        self.performer = Performer(
+            self.engine,
+            self._volumes,
+            host.clock,
+            owner=OWNER,
+            node=NODE,
+            stop_timeout_s=STOP_TIMEOUT_S,
+        )
+        self._stack = AsyncExitStack()
+
+    @property
+    def state(self) -> State:
+        """What is folded by now."""
+        return self.projector.state
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        host = self.host
+        await host.store.open()
+        await stack.enter_async_context(self.supervisor)
+        last_seq = await self.ledger.last_seq()
+        await self.projector.load()
+        self.supervisor.start("projector", self.projector.run())
+        await self.projector.wait_stored(last_seq)
+        self.supervisor.start("writer", self.writer.run())
+        if self.state.node is None:
+            command = RegisterNode(NODE, OWNER)
+            await self.writer.submit(
+                Envelope(host.ids.new(), host.clock.now_us(), command, host.facts)
+            )
+        await self.watcher.look()
+        executor = Executor(
+            self.projector, self.writer, self.performer, host.clock, self.facts, self.metrics
+        )
+        at_work = await stack.enter_async_context(Supervisor(self.supervisor.failures))
+        at_work.start("executor", executor.run())
+        at_work.start("watcher", self.watcher.run())
+        self.intake = LedgerIntake(
+            self.writer,
+            self.projector,
+            host.store,
+            self.performer,
+            self.gate,
+            host.clock,
+            host.ids,
+            self.facts,
+            self.metrics,
+        )
+        self.health = ServiceHealth(
+            self.ledger, self.projector, self.gate, self.watcher, self.supervisor, self.remarks
+        )
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    async def submit(self, command: Request, key: str = "") -> Accepted | Rejected:
+        """Hand a command in as the web layer does."""
+        return await self.intake.submit(command, {}, Caller(idempotency_key=key))
+
+    async def ended(self, accepted: Accepted | Rejected) -> Operation:
+        """The operation once it has ended, seen as its caller sees it."""
+        assert isinstance(accepted, Accepted), accepted
+        operation = await self.intake.wait(accepted.operation_id, WAIT_S)
+        assert operation is not None, f"{accepted.operation_id} did not end within {WAIT_S} s"
+        return operation
+
+    async def do(self, command: Request, key: str = "") -> Operation:
+        """Hand a command in that must be accepted, and wait for its end."""
+        return await self.ended(await self.submit(command, key))
+
+    async def succeed(self, *commands: Request) -> None:
+        """Hand commands in, one after the other; each must come to a good end."""
+        for command in commands:
+            operation = await self.do(command)
+            assert operation.state == "succeeded", operation.message

@@ -1,0 +1,180 @@
+"""Clients of a simulation: what they ask for, and what they were told about it."""
+
+import asyncio
+from random import Random
+from typing import Protocol
+
+from msgspec import Struct
+
+from projections.state import Operation, State
+from service.application.intake import Accepted
+from service.domain.commands import (
+    CommitReplicaSet,
+    ContinueReplicaSet,
+    CreateVolume,
+    DeleteReplicaSet,
+    DeleteVolume,
+    ExecuteInReplicaSet,
+    PauseReplicaSet,
+    PatchReplicaSet,
+    Request,
+    RestartReplicaSet,
+    RollBackReplicaSet,
+    StopReplicaSet,
+)
+from service.domain.rejections import Rejected
+from service.errors import EngineUnavailable, LedgerUnavailable, ServiceBusy
+from tests.kit.builders import GIB, IMAGE, mount, patch, remount, resize, run
+from tests.kit.simulated_programs import NO_SUCH_COMMAND
+
+NAMES = ("ann", "bob", "cid", "dee")
+VOLUMES = ("vol", "wal")
+PULLED = "pulled:1"
+MISSING = "missing:1"
+
+PATIENCE_S = 60.0
+AGAIN_S = 0.5
+
+
+class ConnectionLost(Exception):
+    """The service died before it answered: what became of the request is not known."""
+
+
+class Told(Struct):
+    """What a client was told of one command, found again in the ledger by its ticket."""
+
+    ticket: str
+    accepted: Accepted | None = None
+    stored: bool | None = None
+    """None when it was not told whether the command was stored."""
+    ended: Operation | None = None
+
+
+class Town(Protocol):
+    """Where clients find the service, also after it was away."""
+
+    @property
+    def state(self) -> State:
+        """What the service of now knows, for clients to choose something sensible."""
+        ...
+
+    async def submit(self, command: Request, ticket: str, key: str) -> Accepted | Rejected:
+        """Send a command. Raises ConnectionLost besides what the intake raises."""
+        ...
+
+    async def wait(self, operation_id: str) -> Operation | None:
+        """Wait for an end. Raises ConnectionLost."""
+        ...
+
+
+class Client:
+    """Sends `count` commands, one after the other."""
+
+    def __init__(self, name: str, town: Town, rng: Random, count: int) -> None:
+        self._name = name
+        self._town = town
+        self._rng = rng
+        self._count = count
+        self.told: list[Told] = []
+
+    async def run(self) -> None:
+        """All of them; some with an idempotency key, some without patience."""
+        for number in range(self._count):
+            await asyncio.sleep(self._rng.choice((0.0, 0.01, 0.3, 2.0)))
+            ticket = f"{self._name}-{number}"
+            command = a_command(self._rng, self._town.state, ticket)
+            key = ticket if self._rng.random() < 0.5 else ""
+            told = Told(ticket)
+            self.told.append(told)
+            await self._send(told, command, key)
+            if told.accepted is not None and self._rng.random() < 0.7:
+                await self._wait(told, told.accepted.operation_id)
+
+    async def _send(self, told: Told, command: Request, key: str) -> None:
+        """Until there is an answer, where a key makes that safe."""
+        while True:
+            try:
+                answer = await self._town.submit(command, told.ticket, key)
+            except ConnectionLost:
+                told.stored = None
+            except LedgerUnavailable as error:
+                told.stored = False if "nothing was stored" in str(error) else None
+            except (EngineUnavailable, ServiceBusy):
+                told.stored = False
+            else:
+                told.accepted = answer if isinstance(answer, Accepted) else None
+                told.stored = isinstance(answer, Accepted)
+                return
+            if not key:
+                return
+            await asyncio.sleep(AGAIN_S)
+
+    async def _wait(self, told: Told, operation_id: str) -> None:
+        try:
+            told.ended = await self._town.wait(operation_id)
+        except ConnectionLost:
+            return
+
+
+def a_command(rng: Random, state: State, ticket: str) -> Request:
+    """Something to ask for; mostly of what is there, now and then of what is not."""
+    name = rng.choice(NAMES)
+    volume = rng.choice(VOLUMES)
+    if rng.random() < 0.2:
+        return _volume_command(rng, state, volume)
+    if state.live(name) is None and rng.random() < 0.9:
+        return _run(rng, state, name, volume)
+    match rng.choice("eeeeepppprrbbsucctdd"):
+        case "e":
+            script = f"echo {ticket} > /data/{ticket}"
+            return ExecuteInReplicaSet(name, ("sh", "-c", script))
+        case "p":
+            return _patch(rng, state, name, volume)
+        case "r":
+            return RestartReplicaSet(name)
+        case "b":
+            known = state.live(name)
+            return RollBackReplicaSet(name, rng.choice((*(known.snapshots if known else ()), 9)))
+        case "s":
+            return StopReplicaSet(name)
+        case "u":
+            return PauseReplicaSet(name)
+        case "c":
+            return ContinueReplicaSet(name)
+        case "t":
+            return CommitReplicaSet(name, f"saved:{ticket}")
+        case _:
+            return DeleteReplicaSet(name)
+
+
+def _run(rng: Random, state: State, name: str, volume: str) -> Request:
+    image = rng.choice((*[IMAGE] * 8, PULLED, MISSING))
+    cmd = (NO_SUCH_COMMAND,) if rng.random() < 0.05 else ("sleep", "600")
+    disk = GIB if rng.random() < 0.3 else None
+    mounts = (_version(state, volume),) if rng.random() < 0.3 else ()
+    count, ports = rng.choice((0, 1, 1, 2)), rng.choice((0, 1, 2))
+    return run(name, count, ports, mounts, disk, image=image, cmd=cmd)
+
+
+def _patch(rng: Random, state: State, name: str, volume: str) -> PatchReplicaSet:
+    known = state.live(name)
+    revision = state.revisions.get((name, known.current)) if known else None
+    if revision is not None and revision.spec.binds and rng.random() < 0.3:
+        old = revision.spec.binds[0]
+        return remount(old, mount(_version(state, volume), old.target), name)
+    if rng.random() < 0.3:
+        return patch(name, memory_bytes=rng.choice((1, 2)) * GIB)
+    return patch(name, rng.choice((0, 1, 2, 3)))
+
+
+def _volume_command(rng: Random, state: State, volume: str) -> Request:
+    if state.live_volume(volume) is None:
+        return CreateVolume(volume, rng.choice((1, 2)) * GIB)
+    if rng.random() < 0.8:
+        return resize(volume, rng.choice((1, 2, 3)))
+    return DeleteVolume(volume)
+
+
+def _version(state: State, volume: str) -> str:
+    known = state.live_volume(volume)
+    return f"{volume}-{known.current if known else 1}"

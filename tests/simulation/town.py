@@ -1,0 +1,207 @@
+"""A simulation: one host, one life of the service after another, clients, and bad weather."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from random import Random
+from typing import Any, TypeVar
+
+from projections.state import Operation, State
+from service.application.intake import Accepted, Caller
+from service.domain.commands import Request
+from service.domain.reconcile import reconcile
+from service.domain.rejections import Rejected
+from service.errors import LedgerUnavailable
+from tests.kit.inline_store import InlineStore
+from tests.kit.simulated_service import SimulatedHost, SimulatedService
+from tests.simulation.clients import PATIENCE_S, PULLED, Client, ConnectionLost, Told
+from tests.simulation.line import Line, LineEngine, LineLedger, LineVolumes, Seen, Weather
+
+T = TypeVar("T")
+
+GPUS, PORTS = 3, 5
+CLIENTS, COMMANDS_EACH = 3, 16
+FAULT_RATES = (0.0, 0.02, 0.1, 0.3)
+
+QUIET_WITHIN_S = 600.0
+"""From when all is well again: far more than the longest pause between two attempts."""
+
+
+class Life:
+    """The service from a start to its crash, and the requests that it serves."""
+
+    def __init__(self, host: SimulatedHost, rng: Random, weather: Weather, seen: Seen) -> None:
+        self.line = Line(rng, weather)
+        self.service = SimulatedService(
+            host,
+            ledger=LineLedger(self.line, host.ledger),
+            engine=LineEngine(self.line, host, seen),
+            volumes=LineVolumes(self.line, host),
+        )
+        self.up = asyncio.Event()
+        self._requests: list[asyncio.Task[Any]] = []
+
+    async def run(self) -> None:
+        """Until it is cancelled. Raises LedgerUnavailable when it cannot start."""
+        try:
+            async with self.service:
+                self.up.set()
+                await asyncio.get_running_loop().create_future()
+        finally:
+            self.line.is_cut = True
+            for request in self._requests:
+                request.cancel()
+            assert not self.service.supervisor.failures, self.service.supervisor.failures
+
+    async def serve(self, request: Coroutine[Any, Any, T]) -> T:
+        """A request, as its client sees it. Raises ConnectionLost when the service dies."""
+        task = asyncio.create_task(request)
+        self._requests.append(task)
+        await asyncio.wait((task,))
+        self._requests.remove(task)
+        if task.cancelled():
+            raise ConnectionLost
+        return task.result()
+
+
+class Simulation:
+    """All of it, from one seed. `run` returns when everything has come to rest."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = Random(seed)
+        self.host = SimulatedHost(GPUS, PORTS, pullable=[PULLED])
+        self.weather = Weather()
+        self.seen = Seen()
+        self.lives = 0
+        self._life: Life | None = None
+        self._living: asyncio.Task[None] | None = None
+
+    @property
+    def told(self) -> list[Told]:
+        """What the clients were told."""
+        return [told for client in self._clients for told in client.told]
+
+    @property
+    def state(self) -> State:
+        """What the service of now has folded."""
+        return State() if self._life is None else self._life.service.state
+
+    async def run(self) -> SimulatedService:
+        """Live through it; the service that is up in the end, at rest."""
+        self._clients = [
+            Client(f"c{number}", self, self._rng, COMMANDS_EACH) for number in range(CLIENTS)
+        ]
+        trouble = asyncio.create_task(self._make_trouble())
+        keeper = asyncio.create_task(self._keep_up())
+        try:
+            await asyncio.gather(*(client.run() for client in self._clients))
+        finally:
+            trouble.cancel()
+            await asyncio.gather(trouble, return_exceptions=True)
+        self.weather.calm()
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)
+        await self._start()
+        assert self._life is not None
+        await self._rest(self._life.service)
+        return self._life.service
+
+    async def end(self) -> None:
+        """An orderly stop of the service."""
+        await self._crash()
+
+    # -- what clients see ---------------------------------------------------------------------
+
+    async def submit(self, command: Request, ticket: str, key: str) -> Accepted | Rejected:
+        """See `Town`."""
+        caller = Caller(actor=ticket, idempotency_key=key)
+        return await self._ask(
+            lambda service: service.intake.submit(command, {"ticket": ticket}, caller)
+        )
+
+    async def wait(self, operation_id: str) -> Operation | None:
+        """See `Town`."""
+        return await self._ask(lambda service: service.intake.wait(operation_id, PATIENCE_S))
+
+    async def _ask(self, ask: Callable[[SimulatedService], Coroutine[Any, Any, T]]) -> T:
+        life = self._life
+        if life is None or not life.up.is_set() or life.line.is_cut:
+            await asyncio.sleep(0.1)
+            raise ConnectionLost
+        return await life.serve(ask(life.service))
+
+    # -- lives and deaths ---------------------------------------------------------------------
+
+    async def _keep_up(self) -> None:
+        """Start it again, a moment after each death."""
+        while True:
+            await self._start()
+            assert self._living is not None
+            await asyncio.wait((self._living,))
+            # What was in flight arrives before: a start takes longer than a message.
+            await asyncio.sleep(self._rng.choice((0.05, 0.05, 1.0)))
+
+    async def _start(self) -> None:
+        if self._living is not None and not self._living.done():
+            return
+        self.lives += 1
+        self._life = Life(self.host, self._rng, self.weather, self.seen)
+        self._living = asyncio.create_task(self._life.run())
+
+    async def _crash(self) -> None:
+        if self._life is not None and self._living is not None:
+            self._life.line.is_cut = True
+            self._living.cancel()
+            await asyncio.wait((self._living,))
+            if not self._living.cancelled() and (error := self._living.exception()) is not None:
+                assert isinstance(error, LedgerUnavailable), error
+
+    async def _make_trouble(self) -> None:
+        kinds: tuple[Callable[[], Awaitable[None]], ...] = (
+            *(self._crash, self._crash, self._forget_rows, self._engine_away),
+            *(self._ledger_away, self._gpu_gone, self._driver_stuck),
+        )
+        while True:
+            self.weather.fault_rate = self._rng.choice(FAULT_RATES)
+            await asyncio.sleep(self._rng.uniform(0.0, 3.0))
+            await self._rng.choice(kinds)()
+
+    async def _forget_rows(self) -> None:
+        await self._crash()
+        self.host.store = InlineStore()
+
+    async def _engine_away(self) -> None:
+        self.weather.engine_down = True
+        await asyncio.sleep(self._rng.choice((0.1, 3.0)))
+        self.weather.engine_down = False
+
+    async def _ledger_away(self) -> None:
+        self.weather.ledger_down = True
+        await asyncio.sleep(self._rng.choice((0.1, 3.0, 30.0)))
+        self.weather.ledger_down = False
+
+    async def _gpu_gone(self) -> None:
+        shown = self.host.probe.shown
+        gone = shown.pop(self._rng.randrange(len(shown)))
+        await asyncio.sleep(self._rng.choice((0.1, 15.0)))
+        shown.append(gone)
+
+    async def _driver_stuck(self) -> None:
+        self.host.probe.trouble = "the driver does not answer"
+        await asyncio.sleep(self._rng.choice((0.1, 15.0)))
+        self.host.probe.trouble = ""
+
+    async def _rest(self, service: SimulatedService) -> None:
+        """Return when nothing is due and no operation goes on."""
+        assert self._life is not None
+        await asyncio.wait_for(self._life.up.wait(), QUIET_WITHIN_S)
+        until = self.host.clock.monotonic_s() + QUIET_WITHIN_S
+        while busy := [o for o in service.state.operations.values() if o.state == "running"]:
+            assert self.host.clock.monotonic_s() < until, f"no end to {busy}"
+            await asyncio.sleep(0.1)
+        await service.projector.wait_stored(service.projector.folded_seq)
+
+
+def due(state: State) -> list[object]:
+    """Every effect that is due in a state."""
+    kinds = {"replica_set": state.replica_sets, "volume": state.volumes}
+    return [e for kind, names in kinds.items() for name in names for e in reconcile(state, kind, name)]
