@@ -1,11 +1,11 @@
 """What must be so when a simulation has come to rest, whatever happened on the way."""
 
 from collections import Counter
-from collections.abc import Sequence
-
-from msgspec import Struct
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 
 from events.codec import decode
+from events.labels import LABEL_OWNER
 from events.operations import OperationAccepted, OperationFailed, OperationSucceeded
 from events.outcomes import CommandExecuted, ContainerStarted
 from events.record import Record
@@ -15,27 +15,138 @@ from projections.projector import Projector
 from projections.state import State
 from service.application.check import compare_engine
 from service.domain.invariants import check
-from service.domain.reconcile import SNAPSHOT_REPOSITORY
-from service.ports import Ledger
+from service.domain.reconcile import SNAPSHOT_REPOSITORY, reconcile
+from service.ports import StoredEntry
+from tests.kit.builders import OWNER
 from tests.kit.inline_store import InlineStore
 from tests.kit.logs import content
+from tests.kit.memory_ledger import MemoryLedger
 from tests.kit.simulated_service import SimulatedHost, SimulatedService
 from tests.simulation.clients import Told
 from tests.simulation.line import Seen
-from tests.simulation.town import due
 
 
-class Disk(Struct):
-    """The system disk of one revision, by what the ledger says was written."""
-
-    parent: "Disk | None" = None
-    written: set[str] = {}  # type: ignore[assignment]
-    perhaps: set[str] = {}  # type: ignore[assignment]
-
-
-async def records_of(ledger: Ledger) -> list[Record]:
+async def records_of(ledger: MemoryLedger) -> list[Record]:
     """Everything in the ledger."""
     last_seq = await ledger.last_seq()
-    return [
-        decode(entry.body) async for batch in ledger.read(0, last_seq) for entry in batch
-    ]
+    return [decode(entry.body) async for batch in ledger.read(0, last_seq) for entry in batch]
+
+
+async def check_at_rest(service: SimulatedService) -> None:
+    """The service by itself: nothing due, nothing broken, and the rows say the same."""
+    state = service.state
+    assert check(state) == ()
+    assert [o for o in state.operations.values() if o.state == "running"] == []
+    assert due(state) == []
+    fresh, rows = await fresh_fold(service.host.ledger)
+    assert content(state) == content(fresh)
+    assert await service.host.store.dump() == rows
+
+
+async def fresh_fold(ledger: MemoryLedger) -> tuple[State, dict[str, object]]:
+    """State and rows of the whole ledger, projected in one go."""
+    last_seq = await ledger.last_seq()
+
+    def read(after_seq: int) -> AsyncIterator[Sequence[StoredEntry]]:
+        return ledger.read(after_seq, last_seq)
+
+    async with InlineStore() as store:
+        projector = Projector(read, store)
+        await projector.run()
+        return projector.state, dict(await store.dump())
+
+
+def due(state: State) -> list[object]:
+    """Every effect that is due."""
+    kinds = {"replica_set": state.replica_sets, "volume": state.volumes}
+    named = ((kind, name) for kind, names in kinds.items() for name in names)
+    return [effect for kind, name in named for effect in reconcile(state, kind, name)]
+
+
+async def check_world(state: State, host: SimulatedHost) -> None:
+    """Docker and the disks hold what the ledger says, no more and no less."""
+    shown = await host.engine.list_containers({LABEL_OWNER: OWNER})
+    assert compare_engine(state, shown) == []
+    images = {i for i in host.world.images if i.startswith(SNAPSHOT_REPOSITORY)}
+    assert images == {r.snapshot for r in state.revisions.values() if r.snapshot}
+    live = [v for v in state.volumes.values() if v.current and not v.deleted]
+    sizes = {v.name: n.size_bytes for v in live for n in v.versions if n.number == v.current}
+    assert {name: disk.size_bytes for name, disk in host.volumes.disks.items()} == sizes
+    made = {versioned(v.name, n.number) for v in live for n in v.versions if n.made}
+    assert set(host.world.volumes) == made
+
+
+def check_told(told: Sequence[Told], records: Sequence[Record]) -> None:
+    """Whoever was told something was told the truth."""
+    stored: dict[str, list[tuple[int, str]]] = {}
+    ends: dict[str, list[str]] = {}
+    for seq, record in enumerate(records, 1):
+        for event in record.events:
+            if isinstance(event, OperationAccepted):
+                stored.setdefault(event.request["ticket"], []).append((seq, event.operation_id))
+            elif isinstance(event, OperationSucceeded):
+                ends.setdefault(event.operation_id, []).append("succeeded")
+            elif isinstance(event, OperationFailed):
+                ends.setdefault(event.operation_id, []).append("failed")
+    for one in told:
+        found = stored.get(one.ticket, [])
+        assert len(found) <= 1, f"{one.ticket} was stored more than once"
+        assert one.stored in (None, bool(found)), f"{one} is not so: {found}"
+        if one.accepted is not None:
+            assert found == [(one.accepted.seq, one.accepted.operation_id)], one
+        if one.ended is not None:
+            assert ends[one.ended.id] == [one.ended.state]
+
+
+def check_done_once(records: Sequence[Record], seen: Seen, told: Sequence[Told]) -> None:
+    """No command ran twice, and no container was started that was not to be started."""
+    assert seen.breaches == []
+    again = {text: count for text, count in seen.executed.items() if count > 1}
+    assert not again, f"executed more than once: {again}"
+    events = [event for record in records for event in record.events]
+    recorded = Counter(e.operation_id for e in events if isinstance(e, CommandExecuted))
+    assert all(count == 1 for count in recorded.values())
+    starts = {(e.name, e.revision, e.started_at) for e in events if isinstance(e, ContainerStarted)}
+    really = {(*name.rsplit("-", 1), at) for name, ats in seen.starts.items() for at in ats}
+    known = {(name, str(number), at) for name, number, at in starts}
+    assert really == known
+
+
+@dataclass
+class Disk:
+    """The system disk of one revision, by what the ledger says was written to it."""
+
+    parent: "Disk | None" = None
+    surely: set[str] = field(default_factory=set)
+    perhaps: set[str] = field(default_factory=set)
+
+    def all_surely(self) -> set[str]:
+        return self.surely | (self.parent.all_surely() if self.parent else set())
+
+    def all_perhaps(self) -> set[str]:
+        return self.perhaps | (self.parent.all_perhaps() if self.parent else set())
+
+
+def check_disks(records: Sequence[Record], host: SimulatedHost) -> None:
+    """What a command wrote is there in every later container that carries the disk on.
+
+    Every command writes a file of its own. Where its outcome is not known, it may be there.
+    """
+    disks: dict[tuple[str, int], Disk] = {}
+    writes: dict[str, tuple[Disk, str]] = {}
+    for event in (event for record in records for event in record.events):
+        match event:
+            case RevisionDeclared(name=name, number=number, disk_from=disk_from):
+                disks[name, number] = Disk(disks[name, disk_from] if disk_from else None)
+            case ExecutionRequested():
+                disk, path = disks[event.name, event.number], event.cmd[-1].split(" > ")[1]
+                disk.perhaps.add(path)
+                writes[event.operation_id] = disk, path
+            case CommandExecuted(exit_code=0):
+                disk, path = writes[event.operation_id]
+                disk.surely.add(path)
+    for name, container in host.world.containers.items():
+        base, _, number = name.rpartition("-")
+        disk = disks[base, int(number)]
+        assert disk.all_surely() <= set(container.files), f"{name} has lost files"
+        assert set(container.files) <= disk.all_perhaps(), f"{name} has files of others"

@@ -56,6 +56,8 @@ class Seen:
     """By the text of a command: how often it ran."""
     starts: dict[str, list[str]] = field(default_factory=dict)
     """By container: the instants of its starts."""
+    breaches: list[str] = field(default_factory=list)
+    """GPUs that two running containers had at the same time."""
 
 
 class Line:
@@ -157,6 +159,17 @@ class LineEngine(SimulatedEngine):
         self._seen = seen
         self._done: set[tuple[str, str]] = set()
 
+    async def execute(
+        self, name: str, cmd: Sequence[str], work_dir: str, output_bytes_max: int
+    ) -> ExecOutcome:
+        """As the port says; each command has a text of its own, and is counted by it."""
+
+        def note(container: str) -> None:
+            if container == name:
+                self._seen.executed[cmd[-1]] = self._seen.executed.get(cmd[-1], 0) + 1
+        self._on_execute = note
+        return await super().execute(name, cmd, work_dir, output_bytes_max)
+
     async def _call(self, verb: str, name: str, do: Callable[[], T]) -> T:
         async def arrive() -> T:
             self.down = self._line.weather.engine_down
@@ -191,8 +204,8 @@ class LineEngine(SimulatedEngine):
             starts.append(started.started_at)
         for other in self.world.containers.values():
             if other is not started and other.status == started.status == "running":
-                shared = set(started.gpus()) & set(other.gpus())
-                assert not shared, f"{name} and {other.name} run with {shared}"
+                if shared := set(started.gpus()) & set(other.gpus()):
+                    self._seen.breaches.append(f"{name} and {other.name} run with {shared}")
 
 
 class LineVolumes(MemoryVolumes):
