@@ -3,10 +3,11 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench clean
+.PHONY: help setup run image test lint bench clean
 
 help:
 	@echo 'make run     start gpuledger here, Docker and all    ARGS="--addr 0.0.0.0:2378"'
+	@echo 'make image   make the image "busybox" of the README here, where no registry is in reach'
 	@echo 'make test    lint, type check, every test            ARGS="-k volumes"'
 	@echo 'make lint    lint and type check only'
 	@echo 'make bench   measure                                 ARGS="--help"'
@@ -19,6 +20,9 @@ setup:
 # exec: Ctrl-C and signals reach the service itself, and its exit status is the recipe's.
 run:
 	@.ci/setup run && exec .venv/bin/gpuledger serve $(ARGS)
+
+image:
+	@.ci/setup run && .ci/setup image && exec .venv/bin/python -m tests.kit.busybox
 
 # loadfile: the tests of one file share a worker, and with it that worker's Docker engine.
 test: lint

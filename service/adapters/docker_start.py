@@ -15,6 +15,9 @@ from service.errors import EngineRefused
 
 LOOK_S_MAX = 2.0
 _LOOK_EVERY_S = 0.005
+_BLIND_LOOKS_MAX = 3
+"""So often may the processes not be listed (a host without ps) before running counts as enough."""
+
 _NOT_EXECUTED = (126, 127)
 """What Docker's init ends with: not executable, not found (as shells do)."""
 
@@ -27,6 +30,7 @@ def require_command(client: docker.APIClient, container_id: str) -> dict[str, An
     Raises EngineRefused (`bad_command`) with the words of Docker's init.
     """
     deadline = time.monotonic() + LOOK_S_MAX
+    blind = 0
     while True:
         seen = client.inspect_container(container_id)
         state: dict[str, Any] = seen["State"]
@@ -34,20 +38,24 @@ def require_command(client: docker.APIClient, container_id: str) -> dict[str, An
             if seen["HostConfig"].get("Init") and state["ExitCode"] in _NOT_EXECUTED:
                 raise EngineRefused(_last_words(client, container_id, state), "bad_command")
             return state
-        if not seen["HostConfig"].get("Init") or _runs_command(client, container_id):
+        if not seen["HostConfig"].get("Init"):
             return state
-        if time.monotonic() > deadline:
+        runs = _runs_command(client, container_id)
+        blind += runs is None
+        if runs or blind >= _BLIND_LOOKS_MAX or time.monotonic() > deadline:
             return state
         time.sleep(_LOOK_EVERY_S)
 
 
-def _runs_command(client: docker.APIClient, container_id: str) -> bool:
-    """Is there a process that is not Docker's init (nor its fork on the way to the command)?"""
+def _runs_command(client: docker.APIClient, container_id: str) -> bool | None:
+    """Is there a process that is not Docker's init (nor its fork on the way to the command)?
+
+    None when the processes cannot be listed: it has just ended, or its host has no ps.
+    """
     try:
         processes = client.top(container_id, ps_args="-eo pid,args")["Processes"]
     except APIError:
-        # It has just ended, which the next look shows; or its host has no ps: then `deadline`.
-        return False
+        return None
     return any(not args.split()[0].endswith(_INIT) for _, args in processes if args.split())
 
 

@@ -32,7 +32,7 @@ from typing import Any, Self
 
 import docker
 
-from tests.kit.busybox import busybox_rootfs
+from tests.kit.busybox import import_image
 from tests.kit.engine_remains import bridge_exists, end_processes, remove_remains
 
 NAME = "glkit"
@@ -156,15 +156,9 @@ class PrivateDockerd:
 
     def import_busybox_image(self, tag: str = "busybox:test") -> str:
         """Make the image of this host's static busybox, unless it is there; return its id."""
-        repository, _, version = tag.partition(":")
         with self.client() as client:
             if not client.images.list(name=tag):
-                client.api.import_image_from_data(
-                    busybox_rootfs(),
-                    repository=repository,
-                    tag=version,
-                    changes=['CMD ["sh"]', "ENV PATH=/bin"],
-                )
+                import_image(client.api, tag)
             return str(client.images.get(tag).id)
 
     @contextmanager

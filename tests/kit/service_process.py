@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 from types import TracebackType
@@ -52,8 +53,9 @@ def children(pid: int, name: str) -> list[int]:
     found = []
     for listing in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in listing.read_text().split():
-            if (Path("/proc") / child / "comm").read_text().strip() == name:
-                found.append(int(child))
+            with suppress(FileNotFoundError):  # it ended between the two looks
+                if Path(f"/proc/{child}/comm").read_text().strip() == name:
+                    found.append(int(child))
     return found
 
 

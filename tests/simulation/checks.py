@@ -98,7 +98,7 @@ def check_told(told: Sequence[Told], records: Sequence[Record]) -> None:
             assert ends[one.ended.id] == [one.ended.state]
 
 
-def check_done_once(records: Sequence[Record], seen: Seen, told: Sequence[Told]) -> None:
+def check_done_once(records: Sequence[Record], seen: Seen) -> None:
     """No command ran twice, and no container was started that was not to be started."""
     assert seen.breaches == []
     again = {text: count for text, count in seen.executed.items() if count > 1}

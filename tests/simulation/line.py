@@ -5,14 +5,16 @@ it. After the cut a dead service sends nothing more, whatever its clean-up tries
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from random import Random
 from typing import TypeVar
 
 from service.errors import LedgerUnavailable
-from service.ports import Entry, StoredEntry
+from service.ports import Entry, ExecOutcome, StoredEntry
 from tests.kit.builders import OWNER
 from tests.kit.memory_ledger import Fault, MemoryLedger
 from tests.kit.memory_volumes import MemoryVolumes
@@ -30,6 +32,16 @@ REFUSABLE = (
     *("create_container", "start_container", "stop_container", "remove_container"),
     *("commit_container", "remove_image", "remove_volume", "execute", "pull_image"),
 )
+
+UNDOES = {
+    "remove_container": ("create_container", "start_container"),
+    "stop_container": ("start_container",),
+    "start_container": ("stop_container",),
+    "create_container": ("remove_container",),
+}
+
+COMMAND: ContextVar[str] = ContextVar("command")
+"""The command being executed, which the engine's fault plan and watch are not told."""
 
 ASKING = ("ping", "info", "list_containers")
 """Their replies are lost only while the engine is down."""
@@ -52,10 +64,12 @@ class Weather:
 class Seen:
     """What really happened in the world, told by nobody but itself."""
 
-    executed: dict[str, int] = field(default_factory=dict)
+    executed: Counter[str] = field(default_factory=Counter)
     """By the text of a command: how often it ran."""
     starts: dict[str, list[str]] = field(default_factory=dict)
     """By container: the instants of its starts."""
+    done: set[tuple[str, str]] = field(default_factory=set)
+    """Verbs and names of what was done and not undone."""
     breaches: list[str] = field(default_factory=list)
     """GPUs that two running containers had at the same time."""
 
@@ -157,17 +171,12 @@ class LineEngine(SimulatedEngine):
         super().__init__(host.world, owner=OWNER, faults=self._fault)
         self._line = line
         self._seen = seen
-        self._done: set[tuple[str, str]] = set()
 
     async def execute(
         self, name: str, cmd: Sequence[str], work_dir: str, output_bytes_max: int
     ) -> ExecOutcome:
         """As the port says; each command has a text of its own, and is counted by it."""
-
-        def note(container: str) -> None:
-            if container == name:
-                self._seen.executed[cmd[-1]] = self._seen.executed.get(cmd[-1], 0) + 1
-        self._on_execute = note
+        COMMAND.set(cmd[-1])
         return await super().execute(name, cmd, work_dir, output_bytes_max)
 
     async def _call(self, verb: str, name: str, do: Callable[[], T]) -> T:
@@ -181,20 +190,19 @@ class LineEngine(SimulatedEngine):
         if verb in ASKING or not self._line.is_bad():
             return None
         kinds: tuple[str, ...] = ("before", "after")
-        if verb in REFUSABLE and (verb, name) not in self._done:
+        if verb in REFUSABLE and (verb, name) not in self._seen.done:
             kinds = ("before", "after", "refuse")
         return self._line.rng.choice(kinds)
 
     def _do(self, verb: str, name: str, do: Callable[[], T]) -> T:
         reply = do()
-        if verb in ("create_container", "start_container"):
-            self._done.add((verb, name))
-        if verb == "remove_container":
-            self._done -= {("create_container", name), ("start_container", name)}
-        if verb == "stop_container":
-            self._done.discard(("start_container", name))
+        self._seen.done.add((verb, name))
+        for undone in UNDOES.get(verb, ()):
+            self._seen.done.discard((undone, name))
         if verb == "start_container":
             self._note_start(name)
+        elif verb == "execute":
+            self._seen.executed[COMMAND.get()] += 1
         return reply
 
     def _note_start(self, name: str) -> None:
@@ -203,9 +211,9 @@ class LineEngine(SimulatedEngine):
         if started.started_at not in starts:
             starts.append(started.started_at)
         for other in self.world.containers.values():
-            if other is not started and other.status == started.status == "running":
-                if shared := set(started.gpus()) & set(other.gpus()):
-                    self._seen.breaches.append(f"{name} and {other.name} run with {shared}")
+            shared = set(started.gpus()) & set(other.gpus())
+            if shared and other is not started and other.status == started.status == "running":
+                self._seen.breaches.append(f"{name} and {other.name} run with {shared}")
 
 
 class LineVolumes(MemoryVolumes):

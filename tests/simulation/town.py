@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 from projections.state import Operation, State
 from service.application.intake import Accepted, Caller
 from service.domain.commands import Request
-from service.domain.reconcile import reconcile
 from service.domain.rejections import Rejected
 from service.errors import LedgerUnavailable
 from tests.kit.inline_store import InlineStore
@@ -100,14 +99,21 @@ class Simulation:
         self.weather.calm()
         keeper.cancel()
         await asyncio.gather(keeper, return_exceptions=True)
-        await self._start()
-        assert self._life is not None
-        await self._rest(self._life.service)
-        return self._life.service
+        if self._life is not None and self._life.line.is_cut:
+            await self._crash()
+        return await self.restart() if self._is_dead() else await self._rest()
+
+    async def restart(self) -> SimulatedService:
+        """Stop it in order, if it runs, and start it again; the new one, at rest."""
+        await self.end()
+        self._start()
+        return await self._rest()
 
     async def end(self) -> None:
-        """An orderly stop of the service."""
-        await self._crash()
+        """An orderly stop of the service: its line is not cut, it says goodbye itself."""
+        if self._living is not None:
+            self._living.cancel()
+            await self._buried()
 
     # -- what clients see ---------------------------------------------------------------------
 
@@ -134,15 +140,12 @@ class Simulation:
     async def _keep_up(self) -> None:
         """Start it again, a moment after each death."""
         while True:
-            await self._start()
-            assert self._living is not None
-            await asyncio.wait((self._living,))
+            self._start()
+            await self._buried()
             # What was in flight arrives before: a start takes longer than a message.
             await asyncio.sleep(self._rng.choice((0.05, 0.05, 1.0)))
 
-    async def _start(self) -> None:
-        if self._living is not None and not self._living.done():
-            return
+    def _start(self) -> None:
         self.lives += 1
         self._life = Life(self.host, self._rng, self.weather, self.seen)
         self._living = asyncio.create_task(self._life.run())
@@ -151,9 +154,19 @@ class Simulation:
         if self._life is not None and self._living is not None:
             self._life.line.is_cut = True
             self._living.cancel()
-            await asyncio.wait((self._living,))
-            if not self._living.cancelled() and (error := self._living.exception()) is not None:
-                assert isinstance(error, LedgerUnavailable), error
+            await self._buried()
+
+    async def _buried(self) -> None:
+        """Wait for the end of this life, and note what it died of."""
+        living = self._living
+        assert living is not None
+        await asyncio.wait((living,))
+        error = None if living.cancelled() else living.exception()
+        if error is not None and not isinstance(error, LedgerUnavailable):
+            self.seen.breaches.append(f"the service died of {error!r}")
+
+    def _is_dead(self) -> bool:
+        return self._living is None or self._living.done()
 
     async def _make_trouble(self) -> None:
         kinds: tuple[Callable[[], Awaitable[None]], ...] = (
@@ -190,18 +203,14 @@ class Simulation:
         await asyncio.sleep(self._rng.choice((0.1, 15.0)))
         self.host.probe.trouble = ""
 
-    async def _rest(self, service: SimulatedService) -> None:
-        """Return when nothing is due and no operation goes on."""
+    async def _rest(self) -> SimulatedService:
+        """The service, once nothing is due and no operation goes on."""
         assert self._life is not None
+        service = self._life.service
         await asyncio.wait_for(self._life.up.wait(), QUIET_WITHIN_S)
         until = self.host.clock.monotonic_s() + QUIET_WITHIN_S
         while busy := [o for o in service.state.operations.values() if o.state == "running"]:
             assert self.host.clock.monotonic_s() < until, f"no end to {busy}"
             await asyncio.sleep(0.1)
         await service.projector.wait_stored(service.projector.folded_seq)
-
-
-def due(state: State) -> list[object]:
-    """Every effect that is due in a state."""
-    kinds = {"replica_set": state.replica_sets, "volume": state.volumes}
-    return [e for kind, names in kinds.items() for name in names for e in reconcile(state, kind, name)]
+        return service

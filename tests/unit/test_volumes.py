@@ -1,0 +1,175 @@
+"""The rules for volumes: versions, and who stands still while a disk changes size."""
+
+import pytest
+
+from events.volumes import VolumeDeletionRequested, VolumeVersionAbandoned, VolumeVersionDeclared
+from service.domain.commands import (
+    Command,
+    CreateVolume,
+    DeleteReplicaSet,
+    DeleteVolume,
+    PauseReplicaSet,
+    StopReplicaSet,
+)
+from service.domain.effects import (
+    CreateContainer,
+    MakeVolume,
+    RemoveVolume,
+    Settle,
+    SizeVolume,
+    StartContainer,
+    StopContainer,
+)
+from service.domain.rejections import Reason
+from tests.kit.builders import GIB, facts, mount, patch, remount, resize, run
+from tests.kit.gwt import Step, failing, given, unfinished
+
+DISK = CreateVolume("disk", 2 * GIB)
+USER = run(gpu_count=1, mounts=("disk-1",))
+
+
+@pytest.mark.parametrize(
+    ("reason", "history", "command"),
+    [
+        (Reason.VOLUME_EXISTS, (DISK,), DISK),
+        (Reason.VOLUME_EXISTS, (unfinished(DISK),), DISK),
+        (Reason.VOLUME_EXISTS, (DISK, unfinished(DeleteVolume("disk"))), DISK),
+        (Reason.VOLUME_EXISTS, (run(data_disk_bytes=GIB),), CreateVolume("foo", GIB)),
+        (Reason.VOLUME_NOT_FOUND, (), resize("disk", 2)),
+        (Reason.VOLUME_NOT_FOUND, (DISK, DeleteVolume("disk")), resize("disk", 2)),
+        (Reason.VOLUME_NOT_FOUND, (failing(DISK, MakeVolume),), resize("disk", 2)),
+        (Reason.OPERATION_IN_PROGRESS, (unfinished(DISK),), resize("disk", 2)),
+        (Reason.OPERATION_IN_PROGRESS, (unfinished(run(data_disk_bytes=GIB)),), resize("foo", 1)),
+        (Reason.SAME_SIZE, (DISK, USER, unfinished(patch())), resize("disk", 2)),
+        (Reason.VOLUME_BUSY, (DISK, unfinished(USER)), resize("disk", 1)),
+        (Reason.VOLUME_BUSY, (DISK, USER, unfinished(patch())), resize("disk", 1)),
+        (Reason.VOLUME_NOT_FOUND, (), DeleteVolume("disk")),
+        (Reason.OPERATION_IN_PROGRESS, (DISK, unfinished(resize("disk", 1))), DeleteVolume("disk")),
+        (Reason.VOLUME_IN_USE, (DISK, USER), DeleteVolume("disk")),
+        (Reason.VOLUME_IN_USE, (DISK, USER, StopReplicaSet("foo")), DeleteVolume("disk")),
+        (
+            Reason.VOLUME_IN_USE,
+            (DISK, USER, unfinished(remount(mount("disk-1"), mount("/a")))),
+            DeleteVolume("disk"),
+        ),
+        (Reason.VOLUME_IN_USE, (run(data_disk_bytes=GIB),), DeleteVolume("foo")),
+    ],
+)
+def test_a_command_is_refused(
+    reason: Reason, history: tuple[Command | Step, ...], command: Command
+) -> None:
+    given(*history).when(command).rejected(reason)
+
+
+def test_create_makes_a_first_version() -> None:
+    decided = given().when(DISK)
+    decided.then(VolumeVersionDeclared("disk", 1, 2 * GIB, cause="create")).then_due(MakeVolume)
+    decided.then_driven()
+    assert decided.operation.result == {"name": "disk-1", "size": "2GB"}
+
+
+def test_a_failed_creation_leaves_nothing_and_its_half_made_disk_is_removed() -> None:
+    decided = given().when(DISK)
+    decided.world.fail(decided.world.due()[0])
+    decided.then_due(RemoveVolume).then_driven()
+    assert decided.operation.state == "failed"
+    assert decided.state.live_volume("disk") is None
+
+
+def test_a_name_never_uses_a_version_twice_after_a_deletion() -> None:
+    decided = given(DISK, resize("disk", 4), DeleteVolume("disk")).when(DISK)
+    decided.then(VolumeVersionDeclared("disk", 3, 2 * GIB, cause="create"))
+
+
+def test_a_resize_is_the_next_version_of_the_same_disk() -> None:
+    decided = given(DISK).when(resize("disk", 4)).then_due(SizeVolume)
+    decided.then(VolumeVersionDeclared("disk", 2, 4 * GIB, cause="resize", supersedes=1))
+    decided.then_driven()
+    assert decided.operation.result == {"name": "disk-2", "size": "4GB"}
+    assert [v.made for v in decided.state.volumes["disk"].versions] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("gib", "grows_online", "halts"),
+    [(1, False, True), (1, True, True), (4, False, True), (4, True, False)],
+)
+def test_users_stand_still_unless_the_disk_can_grow_under_them(
+    gib: int, grows_online: bool, halts: bool
+) -> None:
+    world = given(DISK, USER, on=facts(volumes_grow_online=grows_online))
+    decided = world.when(resize("disk", gib))
+    decided.then_due(StopContainer if halts else SizeVolume)
+
+
+def test_the_disk_changes_size_when_all_its_users_stand_still_and_then_they_go_on() -> None:
+    history = (DISK, run("foo", 1, mounts=("disk-1",)), run("bar", 1, mounts=("disk-1",)))
+    decided = given(*history).when(resize("disk", 1)).then_due(StopContainer, StopContainer)
+    world = decided.world
+    world.succeed(world.due()[0])
+    decided.then_due(StopContainer)
+    world.succeed(world.due()[0])
+    decided.then_due(SizeVolume)
+    assert {unit.holder for unit in decided.state.gpus.values()} == {"foo", "bar"}
+    world.succeed(world.due()[0])
+    decided.then_due(StartContainer, StartContainer)
+    world.succeed(world.due()[1])
+    decided.then_due(StartContainer)
+    world.succeed(world.due()[0])
+    decided.then_due(Settle)
+
+
+def test_a_failed_resize_lets_the_users_go_on_with_the_size_they_had() -> None:
+    decided = given(DISK, USER).when(resize("disk", 1)).then_driven(SizeVolume)
+    assert decided.operation.state == "failed"
+    assert decided.state.revisions["foo", 1].container == "running"
+    volume = decided.state.volumes["disk"]
+    assert (volume.current, volume.versions[-1].size_bytes) == (1, 2 * GIB)
+    abandoned = [
+        e for e in decided.world.records[-1].events if isinstance(e, VolumeVersionAbandoned)
+    ]
+    assert abandoned == [VolumeVersionAbandoned("disk", 2, 1)]
+
+
+def test_a_user_that_does_not_start_again_is_paused_and_the_resize_ends() -> None:
+    decided = given(DISK, USER).when(resize("disk", 1)).then_driven(StartContainer)
+    assert decided.operation.state == "succeeded"
+    assert decided.state.replica_sets["foo"].phase == "paused"
+    assert decided.state.gpus["gpu-0"].holder == "foo"
+
+
+@pytest.mark.parametrize("command", [PauseReplicaSet("foo"), StopReplicaSet("foo")])
+def test_users_that_stand_still_anyway_stay_so(command: Command) -> None:
+    decided = given(DISK, USER, command).when(resize("disk", 1)).then_due(SizeVolume)
+    decided.then_driven()
+    assert decided.state.revisions["foo", 1].container == "exited"
+
+
+def test_who_stands_still_for_one_disk_is_not_halted_for_another() -> None:
+    """It would start for the first while the second changes size under it."""
+    two = (DISK, CreateVolume("other", 2 * GIB), run(mounts=("disk-1", "other-1")))
+    for effects_done in range(3):
+        world = given(*two, unfinished(resize("disk", 1), effects_done))
+        world.when(resize("other", 1)).rejected(Reason.VOLUME_BUSY, "foo", "disk")
+    given(*two, resize("disk", 1)).when(resize("other", 1)).then_driven()
+
+
+def test_a_volume_can_be_mounted_by_any_version_that_it_had() -> None:
+    decided = given(DISK, resize("disk", 4)).when(USER).then_driven()
+    assert decided.operation.state == "succeeded"
+
+
+def test_a_volume_is_deleted_with_all_its_versions() -> None:
+    decided = given(DISK, resize("disk", 4), USER, DeleteReplicaSet("foo"))
+    decided.when(DeleteVolume("disk")).then(VolumeDeletionRequested("disk"))
+    (remove,) = decided.world.due()
+    assert isinstance(remove, RemoveVolume)
+    assert remove.volumes == ("disk-1", "disk-2")
+    decided.world.drive()
+    assert decided.world.state.live_volume("disk") is None
+
+
+def test_a_set_that_was_to_mount_it_first_gives_it_free_when_it_fails() -> None:
+    world = given(DISK, run(mounts=("/a",)), failing(
+        remount(mount("/a"), mount("disk-1")), CreateContainer
+    ))
+    world.when(DeleteVolume("disk")).then_driven()
