@@ -42,7 +42,10 @@ class Intake(Protocol):
         ...
 
     async def wait(self, operation_id: str, timeout_s: float) -> Operation | None:
-        """The operation once it has ended and the read store shows it; None when time is up."""
+        """The operation once it has ended and the read store shows it.
+
+        None when time is up, and when the service folds no more.
+        """
         ...
 
     def output(self, operation_id: str) -> ExecOutcome | None:

@@ -3,13 +3,14 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from events.operations import OperationFailed, OperationSucceeded
 from events.record import Record
-from projections.projector import Projector
+from projections.projector import Projector, ProjectorStopped
 from projections.state import Operation
 from projections.store import ReadStore
 from service.application.engine_gate import EngineGate
@@ -61,7 +62,7 @@ class LedgerIntake:
             fingerprint = _fingerprint(command)
             known = await self._known(operation_id)
             if known is not None:
-                return _again(known, fingerprint)
+                return await self._findable(_again(known, fingerprint))
         await self._gate.require()
         envelope = Envelope(
             command_id=operation_id,
@@ -79,9 +80,15 @@ class LedgerIntake:
             self._metrics.commands.labels(verb, "refused").inc()
             return answer
         self._metrics.commands.labels(verb, "accepted").inc()
-        # Whoever is told of the operation finds it: a caller reads its own write.
-        await self._projector.wait_stored(answer.seq)
-        return Accepted(answer.operation_id, answer.seq)
+        return await self._findable(Accepted(answer.operation_id, answer.seq))
+
+    async def _findable(self, answer: Accepted | Rejected) -> Accepted | Rejected:
+        """Whoever is told of an operation finds it: a caller reads its own write."""
+        if isinstance(answer, Accepted):
+            # It is stored in the ledger, and accepted, also when no rows are written any more.
+            with suppress(ProjectorStopped):
+                await self._projector.wait_stored(answer.seq)
+        return answer
 
     async def wait(self, operation_id: str, timeout_s: float) -> Operation | None:
         """See `service.application.intake.Intake`."""
@@ -96,7 +103,7 @@ class LedgerIntake:
                 else:
                     await self._projector.wait_stored(known.finished_seq or 0)
                 return await self._known(operation_id)
-        except TimeoutError:
+        except (TimeoutError, ProjectorStopped):
             return None
         finally:
             waiting.discard(ended)

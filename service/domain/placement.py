@@ -25,9 +25,10 @@ def place_gpus(
     return tuple(gpu.uuid for gpu in sorted(chosen, key=lambda gpu: (gpu.index, gpu.uuid)))
 
 
-def count_usable_gpus(state: State, name: str) -> int:
-    """How many GPUs `name` could have: the free ones and its own."""
-    return sum(1 for g in state.gpus.values() if g.present and g.holder in (None, name))
+def count_usable_gpus(state: State, name: str) -> tuple[int, int]:
+    """How many GPUs `name` could have: free ones, and those that it has already."""
+    holders = [gpu.holder for gpu in state.gpus.values() if gpu.present]
+    return holders.count(None), holders.count(name)
 
 
 def place_ports(

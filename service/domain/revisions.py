@@ -169,8 +169,9 @@ def _declare(
     count = wish.spec.gpu_count
     gpus = place_gpus(state, wish.name, count, prefer_gpus)
     if gpus is None:
-        free = count_usable_gpus(state, wish.name)
-        return Rejected(Reason.GPUS_EXHAUSTED, f"{count} GPUs asked for, {free} free")
+        free, own = count_usable_gpus(state, wish.name)
+        message = f"{count} GPUs asked for, {free} free" + (f" beside its own {own}" * bool(own))
+        return Rejected(Reason.GPUS_EXHAUSTED, message)
     ports = place_ports(
         state,
         wish.name,

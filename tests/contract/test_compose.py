@@ -5,6 +5,7 @@ Debian 13's docker-compose) or 1.29 (Debian 12's and Ubuntu's docker-compose).
 """
 
 import asyncio
+import functools
 import json
 import os
 import re
@@ -31,6 +32,7 @@ from tests.kit.fixtures import free_port
 COMPOSE = Path(__file__).parents[2] / "compose"
 BASE = COMPOSE / "compose.yaml"
 GPU = COMPOSE / "compose.gpu.yaml"
+EXAMPLE = COMPOSE / ".env.example"
 TOOL_TIMEOUT_S = 60.0
 START_TIMEOUT_S = 20.0
 REQUIRED = {
@@ -45,7 +47,7 @@ Compose = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def compose() -> Compose:
-    """Run Compose with arguments and the variables of a user, and nobody's .env."""
+    """Run Compose with arguments and variables, on top of the example's .env as it is."""
     if shutil.which("docker-compose"):
         command = ["docker-compose"]
     elif subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0:
@@ -61,7 +63,7 @@ def compose() -> Compose:
     ) -> subprocess.CompletedProcess[str]:
         named = [word for file in files for word in ("-f", str(file))]
         return subprocess.run(
-            [*command, "-p", "gpuledger", "--env-file", os.devnull, *named, *arguments],
+            [*command, "-p", "gpuledger", "--env-file", str(EXAMPLE), *named, *arguments],
             env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"} | variables,
             capture_output=True,
             text=True,
@@ -71,11 +73,13 @@ def compose() -> Compose:
     return run
 
 
+@functools.cache
 def configured(compose: Compose, files: tuple[Path, ...], **variables: str) -> dict[str, Any]:
     """What Compose makes of the files, in one form whichever version it is."""
     said = compose(files, "config", "--format", "json", **(REQUIRED | variables))
-    if said.returncode != 0:
-        # 1.29 knows YAML only; it is a program of the system's Python, which has the parser.
+    if not said.stdout:
+        # 1.29 knows YAML only (and ends with 0 here). It is a program of the system's Python,
+        # which therefore has the parser.
         said = compose(files, "config", **(REQUIRED | variables))
         assert said.returncode == 0, said.stderr
         to_json = "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)"
@@ -195,7 +199,7 @@ def test_the_service_understands_its_environment(compose: Compose, files: tuple[
     assert settings.nats == "nats://service:pservice1@nats:4222"
     assert settings.node == "node-1"
     assert settings.otlp_endpoint == "http://otel-collector:4318"
-    assert ("0.0.0.0", 2378) == (settings.host, settings.port)
+    assert (settings.host, settings.port) == ("0.0.0.0", 2378)
 
 
 def test_the_collector_listens_and_scrapes_where_the_others_are() -> None:
@@ -242,7 +246,7 @@ def test_a_missing_secret_stops_it_with_a_word(compose: Compose, missing: str) -
 
 
 def test_the_example_names_every_variable(compose: Compose) -> None:
-    example = (COMPOSE / ".env.example").read_text()
+    example = EXAMPLE.read_text()
     files = BASE.read_text() + GPU.read_text()
     for variable in set(re.findall(r"\$\{([A-Z_]+)", files)) - {"GPULEDGER_VERSION"}:
         assert re.search(rf"^#?{variable}=", example, re.MULTILINE), variable
@@ -251,8 +255,7 @@ def test_the_example_names_every_variable(compose: Compose) -> None:
         assert re.search(rf"^{variable}=$", example, re.MULTILINE), variable
 
 
-def test_the_ledgers_server_has_the_embedded_ones_configuration(compose: Compose) -> None:
-    nats = configured(compose, (BASE,))["services"]["nats"]
+def test_the_ledgers_server_has_the_embedded_ones_configuration(nats: dict[str, Any]) -> None:
     assert (str(NATS_CONF), "/etc/nats/nats.conf", "ro") in nats["volumes"]
     assert ("ledger", "/data", "rw") in nats["volumes"]
     assert nats["environment"]["NATS_STORE_DIR"] == "/data"
@@ -261,10 +264,16 @@ def test_the_ledgers_server_has_the_embedded_ones_configuration(compose: Compose
     assert re.search(r"^\s*sync_interval: always$", NATS_CONF.read_text(), re.MULTILINE)
 
 
+@pytest.fixture(scope="module")
+def nats(compose: Compose) -> dict[str, Any]:
+    """The server's part of compose.yaml. Not read in `server`: Compose would block the loop."""
+    part: dict[str, Any] = configured(compose, (BASE,))["services"]["nats"]
+    return part
+
+
 @pytest.fixture
-async def server(compose: Compose, tmp_path: Path) -> AsyncIterator[str]:
+async def server(nats: dict[str, Any], tmp_path: Path) -> AsyncIterator[str]:
     """A nats-server as compose.yaml starts it, but on loopback; its address."""
-    nats = configured(compose, (BASE,))["services"]["nats"]
     listen = f"127.0.0.1:{free_port()}"
     program, *flags = [
         {"/etc/nats/nats.conf": str(NATS_CONF), "8222": str(free_port())}.get(word, word)
@@ -305,22 +314,17 @@ async def make_stream(url: str, password: str) -> tuple[int, str]:
 
 async def test_the_admin_makes_the_stream_and_the_service_only_appends(server: str) -> None:
     service = NatsAddress((server.replace("//", "//service:pservice1@"),))
+    there = f"the ledger on {server} is there:"
     with pytest.raises(LedgerUnavailable):
         await JetStreamLedger(service).__aenter__()
-    assert await make_stream(server, "padmin2") == (
-        0,
-        f"the ledger on {server} is there: 0 records\n",
-    )
+    assert await make_stream(server, "padmin2") == (0, f"{there} 0 records\n")
     async with JetStreamLedger(service) as ledger:
         assert await ledger.append([Entry("ledger.node.replica_set.a.run", "id-1", b"{}")], 0) == 1
     async with NatsConnection.open(service) as connection:
         with pytest.raises(LedgerUnavailable) as refused:
             await connection.call(f"STREAM.DELETE.{STREAM}", timeout_s=0.5)
         assert not isinstance(refused.value, JetStreamRefused)
-    assert await make_stream(server, "padmin2") == (
-        0,
-        f"the ledger on {server} is there: 1 records\n",
-    )
+    assert await make_stream(server, "padmin2") == (0, f"{there} 1 records\n")
 
 
 async def test_a_wrong_password_is_said_in_one_line(server: str) -> None:

@@ -87,7 +87,7 @@ BAD_BODIES: list[tuple[str, bytes, int]] = [
     ("nothing", b"", 400),
     ("not JSON", b"imageName=busybox", 400),
     ("half of it", b'{"imageName": "busy', 400),
-    ("two of it", b"{} {}", 400),
+    ("two of it", b'{"imageName": "a", "replicaSetName": "foo"} {}', 400),
     ("a list", b'[{"imageName": "busybox:test"}]', 400),
     ("null", b"null", 400),
     ("a text", b'"foo"', 400),
@@ -252,7 +252,8 @@ def test_an_idempotency_key_that_is_none(shared: ServiceProcess) -> None:
 
 
 def test_a_body_that_is_not_compressed_as_it_says(shared: ServiceProcess) -> None:
-    answer = shared.call("POST", "/replicaSet", GOOD, {"Content-Encoding": "gzip"})
+    headers = {"Content-Encoding": "gzip", "Connection": "close"}
+    answer = shared.call("POST", "/replicaSet", GOOD, headers)
     assert (answer.code, answer.status) == (1000, 400), answer
 
 

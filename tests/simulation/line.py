@@ -43,6 +43,8 @@ UNDOES = {
 COMMAND: ContextVar[str] = ContextVar("command")
 """The command being executed, which the engine's fault plan and watch are not told."""
 
+LOST = ("before", "after")
+
 ASKING = ("ping", "info", "list_containers")
 """Their replies are lost only while the engine is down."""
 
@@ -70,6 +72,8 @@ class Seen:
     """By container: the instants of its starts."""
     done: set[tuple[str, str]] = field(default_factory=set)
     """Verbs and names of what was done and not undone."""
+    in_flight: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Verbs and names of what was sent and has not arrived, also of lives that are over."""
     breaches: list[str] = field(default_factory=list)
     """GPUs that two running containers had at the same time."""
 
@@ -181,18 +185,21 @@ class LineEngine(SimulatedEngine):
 
     async def _call(self, verb: str, name: str, do: Callable[[], T]) -> T:
         async def arrive() -> T:
+            self._seen.in_flight[verb, name] -= 1
             self.down = self._line.weather.engine_down
             return await super(LineEngine, self)._call(verb, name, lambda: self._do(verb, name, do))
 
+        if not self._line.is_cut:
+            self._seen.in_flight[verb, name] += 1
         return await self._line.carry(ENGINE_DELAYS_S, arrive)
 
     def _fault(self, verb: str, name: str) -> str | None:
         if verb in ASKING or not self._line.is_bad():
             return None
-        kinds: tuple[str, ...] = ("before", "after")
-        if verb in REFUSABLE and (verb, name) not in self._seen.done:
-            kinds = ("before", "after", "refuse")
-        return self._line.rng.choice(kinds)
+        call = (verb, name)
+        is_so = call in self._seen.done or self._seen.in_flight[call] > 0
+        refusable = verb in REFUSABLE and not is_so
+        return self._line.rng.choice(("before", "after", "refuse") if refusable else LOST)
 
     def _do(self, verb: str, name: str, do: Callable[[], T]) -> T:
         reply = do()
@@ -224,6 +231,7 @@ class LineVolumes(MemoryVolumes):
         self.disks = host.volumes.disks
         self._line = line
         self._world = host.world
+        self._wanted: dict[str, int] = {}
 
     async def _call(self, verb: str, name: str, do: Callable[[], T]) -> T:
         async def arrive() -> T:
@@ -232,7 +240,17 @@ class LineVolumes(MemoryVolumes):
 
         return await self._line.carry(ENGINE_DELAYS_S, arrive)
 
+    async def resize(self, name: str, size_bytes: int) -> None:
+        """As the port says."""
+        self._wanted[name] = size_bytes
+        await super().resize(name, size_bytes)
+
     def _fault(self, verb: str, name: str) -> str | None:
+        disk = self.disks.get(name)
+        if disk is not None and verb == "create_disk":
+            return None
+        if disk is not None and verb == "resize_disk" and disk.size_bytes == self._wanted[name]:
+            return None
         # A disk that was resized and says that it was not is a fault nobody could recover from.
         kinds = ("before",) if verb == "resize_disk" else ("before", "after")
         return self._line.rng.choice(kinds) if self._line.is_bad() else None

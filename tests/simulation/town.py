@@ -97,6 +97,7 @@ class Simulation:
             trouble.cancel()
             await asyncio.gather(trouble, return_exceptions=True)
         self.weather.calm()
+        self.host.probe.trouble = ""
         keeper.cancel()
         await asyncio.gather(keeper, return_exceptions=True)
         if self._life is not None and self._life.line.is_cut:
@@ -212,5 +213,6 @@ class Simulation:
         while busy := [o for o in service.state.operations.values() if o.state == "running"]:
             assert self.host.clock.monotonic_s() < until, f"no end to {busy}"
             await asyncio.sleep(0.1)
+        await service.watcher.look()
         await service.projector.wait_stored(service.projector.folded_seq)
         return service
