@@ -35,7 +35,7 @@ from service.domain.effects import (
 )
 from service.domain.reconcile import reconcile
 from service.domain.rejections import Rejected
-from service.errors import EngineUnavailable, LedgerUnavailable, ServiceBusy
+from service.errors import EngineUnavailable, LedgerError, ServiceBusy
 from service.ports import Clock, PullProgress
 from service.telemetry import Metrics, span_from
 
@@ -43,6 +43,12 @@ log = logging.getLogger(__name__)
 
 AT_ONCE_MAX = 32
 """So many effects are being done at a time; Docker's own work is mostly serial below that."""
+
+EXECUTIONS_MAX = 128
+"""So many commands run in containers at a time. They are counted apart, because they take as
+long as they like: the stop that ends one must never wait for it."""
+
+PAUSE_S_MIN = 0.25
 
 RETRY_S_MAX = 30.0
 PROGRESS_EVERY_S = 2.0
@@ -74,8 +80,10 @@ class Executor:
         self._wake = asyncio.Event()
         self._doing: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(AT_ONCE_MAX)
+        self._executions = asyncio.Semaphore(EXECUTIONS_MAX)
         self._traces: dict[str, str] = {}
-        self._interrupted: set[str] = set()
+        self._begun: set[str] = set()
+        """Operations whose execution was begun, perhaps in an earlier life: never again."""
         self._reports: set[asyncio.Future[None]] = set()
         projector.subscribe(self._on_record)
 
@@ -86,6 +94,7 @@ class Executor:
             self._traces[record.operation_id] = record.traceparent
         if isinstance(record.events[-1], OperationSucceeded | OperationFailed):
             self._traces.pop(record.operation_id, None)
+            self._begun.discard(record.operation_id)
         self._want(record.kind, record.name)
         self._wake.set()
 
@@ -105,18 +114,24 @@ class Executor:
                 self._wanted["volume", volume] = None
 
     async def run(self) -> None:
-        """Do what is due until cancelled; cancelling leaves effects to the next start."""
+        """Do what is due until cancelled; cancelling leaves effects to the next start.
+
+        Raises ProjectorStopped.
+        """
         self._resume()
         try:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
+                if self._projector.failure is not None:
+                    # The fold stands still: what it says is due may have been done since.
+                    raise ProjectorStopped(self._projector.failure)
                 wanted, self._wanted = self._wanted, {}
                 for kind, name in wanted:
                     for effect in reconcile(self._projector.state, kind, name):
                         self._begin(effect)
         finally:
-            doing = tuple(self._doing.values())
+            doing = (*self._doing.values(), *self._reports)
             for task in doing:
                 task.cancel()
             await asyncio.gather(*doing, return_exceptions=True)
@@ -128,7 +143,7 @@ class Executor:
             if operation.state == "running":
                 self._want(operation.kind, operation.name)
                 if operation.verb == "execute":
-                    self._interrupted.add(operation.id)
+                    self._begun.add(operation.id)
         self._wake.set()
 
     def _begin(self, effect: Effect) -> None:
@@ -148,51 +163,81 @@ class Executor:
 
     async def _do(self, effect: Effect) -> None:
         traceparent = self._traces.get(effect.operation_id, "")
-        async with self._slots:
-            with span_from(traceparent, type(effect).__name__):
-                outcome = await self._outcome(effect)
-        await self._report(effect, RecordOutcome(effect, outcome), "done")
+        with span_from(traceparent, type(effect).__name__):
+            outcome = await self._outcome(effect)
+        await self._report(effect, RecordOutcome(effect, outcome))
 
     async def _outcome(self, effect: Effect) -> Succeeded | Failed:
-        name = type(effect).__name__
-        if isinstance(effect, Execute) and effect.operation_id in self._interrupted:
-            return Failed("interrupted", "the service stopped while the command ran: whether it"
-                          " ran to its end is not known")
+        """What came of it: tried until there is an answer, and taking away until it is done."""
         attempt = 0
         while True:
+            outcome = await self._attempt(effect)
+            if isinstance(outcome, Failed) and isinstance(effect, MUST_SUCCEED):
+                log.warning("%s refused, trying again: %s", effect.effect_id, outcome.message)
+            elif outcome is not None:
+                return outcome
+            await self._pause(attempt)
+            attempt += 1
+
+    async def _attempt(self, effect: Effect) -> Succeeded | Failed | None:
+        """Do it; None when it is not known what came of it."""
+        name = type(effect).__name__
+        if isinstance(effect, Execute):
+            if effect.operation_id in self._begun:
+                return Failed(
+                    "interrupted",
+                    "the service stopped while the command ran: whether it ran to its end is"
+                    " not known",
+                )
+            self._begun.add(effect.operation_id)
+        async with self._executions if isinstance(effect, Execute) else self._slots:
             begun = self._clock.monotonic_s()
             try:
                 outcome = await self._performer.perform(effect, self._progress_of(effect))
             except EngineUnavailable as error:
                 log.warning("%s: no answer, trying again: %s", effect.effect_id, error)
-                self._metrics.effects.labels(name, "unknown").inc()
-            else:
-                self._metrics.effect_duration.labels(name).observe(
-                    self._clock.monotonic_s() - begun
-                )
-                word = "succeeded" if isinstance(outcome, Succeeded) else "failed"
-                self._metrics.effects.labels(name, word).inc()
-                if isinstance(outcome, Succeeded) or not isinstance(effect, MUST_SUCCEED):
-                    return outcome
-                log.warning("%s refused, trying again: %s", effect.effect_id, outcome.message)
-            await self._clock.sleep(min(0.25 * 2**attempt, RETRY_S_MAX))
-            attempt += 1
+                outcome = None
+            except Exception:
+                # A fault of ours. It is tried again with pauses, and other effects go on.
+                log.exception("%s broke off, trying again", effect.effect_id)
+                outcome = None
+        if outcome is None:
+            self._metrics.effects.labels(name, "unknown").inc()
+            return None
+        self._metrics.effect_duration.labels(name).observe(self._clock.monotonic_s() - begun)
+        word = "succeeded" if isinstance(outcome, Succeeded) else "failed"
+        self._metrics.effects.labels(name, word).inc()
+        return outcome
 
-    async def _report(self, effect: Effect, command: Command, what: str) -> None:
+    async def _report(self, effect: Effect, command: RecordOutcome) -> None:
         """Record it, and wait until the fold shows it: until then the effect counts as doing."""
         attempt = 0
         while True:
             try:
-                receipt = await self._writer.submit(self._envelope(effect, command, what))
+                receipt = await self._writer.submit(self._envelope(effect, command, "done"))
                 if not isinstance(receipt, Rejected):
                     await self._projector.wait_folded(receipt.seq)
                 return
-            except (LedgerUnavailable, ServiceBusy) as error:
+            except (LedgerError, ServiceBusy) as error:
                 log.warning("%s not recorded yet: %s", effect.effect_id, error)
             except ProjectorStopped:
                 return  # health is red, and nothing more will be folded
-            await self._clock.sleep(min(0.25 * 2**attempt, RETRY_S_MAX))
+            await self._pause(attempt)
             attempt += 1
+
+    async def _report_progress(self, effect: Effect, command: RecordProgress, what: str) -> None:
+        """Record it, or not: the next one says more.
+
+        Never a second time: one that was stored and not confirmed would be due still, and the
+        ledger refuses the id, and with it every command in the same batch.
+        """
+        try:
+            await self._writer.submit(self._envelope(effect, command, what))
+        except (LedgerError, ServiceBusy) as error:
+            log.info("progress of %s not recorded: %s", effect.effect_id, error)
+
+    async def _pause(self, attempt: int) -> None:
+        await self._clock.sleep(min(PAUSE_S_MIN * 2**attempt, RETRY_S_MAX))
 
     def _envelope(self, effect: Effect, command: Command, what: str) -> Envelope:
         operation = self._projector.state.operations.get(effect.operation_id)
@@ -218,7 +263,7 @@ class Executor:
             count[0] += 1
             command = RecordProgress(effect, progress.done_bytes, progress.total_bytes)
             task = asyncio.ensure_future(
-                self._report(effect, command, f"progress-{now:.0f}-{count[0]}")
+                self._report_progress(effect, command, f"progress-{now:.0f}-{count[0]}")
             )
             self._reports.add(task)
             task.add_done_callback(self._reports.discard)

@@ -50,13 +50,13 @@ def spec(
     gpu_count: int = 0, ports: int = 0, mounts: tuple[str, ...] = (), **changes: Any
 ) -> ContainerSpec:
     """What a container is to be: so many GPUs and ports; each of `mounts` at "/mnt/<source>"."""
-    return ContainerSpec(
-        image=changes.pop("image", IMAGE),
+    plain = ContainerSpec(
+        image=IMAGE,
         gpu_count=gpu_count,
         container_ports=tuple(f"{22 + number}/tcp" for number in range(ports)),
         binds=tuple(mount(source) for source in mounts),
-        **changes,
     )
+    return replace(plain, **changes)
 
 
 def mount(source: str, target: str = "") -> Bind:

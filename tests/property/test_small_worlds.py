@@ -4,6 +4,8 @@ From each world that can be reached the search goes on with every command that i
 every outcome of every effect that is due. `World` looks at everything after every record; where
 nothing is due any more, every operation must have ended. Worlds that go on the same are visited
 once. The search is depth first, so a failing assertion tells one history that leads to it.
+
+Depths are chosen so that all searches together take about half a minute.
 """
 
 from collections.abc import Sequence
@@ -14,18 +16,22 @@ from msgspec import Struct
 
 from service.domain.commands import (
     Command,
+    CommitReplicaSet,
     ContinueReplicaSet,
     CreateVolume,
     DeleteReplicaSet,
     DeleteVolume,
-    Facts,
+    ExecuteInReplicaSet,
+    ObserveGpus,
     PauseReplicaSet,
     RestartReplicaSet,
     RollBackReplicaSet,
     StopReplicaSet,
 )
+from service.domain.effects import Settle
 from service.domain.rejections import Rejected
-from tests.kit.builders import GIB, facts, mount, patch, remount, resize, run
+from tests.kit.builders import GIB, facts, gpu, mount, patch, remount, resize, run
+from tests.kit.gwt import given
 from tests.kit.world import NEVER_FAIL, World
 
 
@@ -64,3 +70,123 @@ def explore(world: World, commands: Sequence[Command], depth: int) -> Found:
             if not isinstance(there.send(command), Rejected):
                 waiting.append((there, left - 1))
     return found
+
+
+def life_of(name: str, gpus: int = 2) -> tuple[Command, ...]:
+    """Every command that a replica set knows in its life."""
+    return (
+        *(run(name, count, ports=1) for count in range(gpus + 1)),
+        *(patch(name, count) for count in range(gpus + 1)),
+        StopReplicaSet(name),
+        PauseReplicaSet(name),
+        ContinueReplicaSet(name),
+        RestartReplicaSet(name),
+        RollBackReplicaSet(name, 1),
+        DeleteReplicaSet(name),
+    )
+
+
+DISK = CreateVolume("disk", 2 * GIB)
+OTHER = CreateVolume("other", 2 * GIB)
+
+
+def test_two_sets_from_nothing() -> None:
+    found = explore(World(2, facts(3)), life_of("foo") + life_of("bar"), depth=3)
+    assert found.worlds > 20_000
+
+
+def test_two_sets_that_have_all_gpus_between_them() -> None:
+    world = given(run("foo", 1, ports=1), run("bar", 1, ports=1), on=facts(3)).world
+    found = explore(world, life_of("foo") + life_of("bar"), depth=2)
+    assert found.worlds > 4_000
+
+
+def test_one_set_for_long() -> None:
+    found = explore(World(2, facts(2)), life_of("foo"), depth=4)
+    assert found.worlds > 10_000
+
+
+def test_ports_that_do_not_suffice() -> None:
+    commands = (*life_of("foo", gpus=0), run("bar", ports=2), patch("bar"), DeleteReplicaSet("bar"))
+    assert explore(World(0, facts(2)), commands, depth=4).worlds > 1_000
+
+
+def test_a_set_and_its_data_disk() -> None:
+    commands = (
+        run("foo", 1, data_disk_bytes=GIB),
+        run("foo", mounts=("foo-1",)),
+        run("foo", mounts=("foo-1", "foo-2"), data_disk_bytes=GIB),
+        patch("foo"),
+        StopReplicaSet("foo"),
+        RestartReplicaSet("foo"),
+        DeleteReplicaSet("foo"),
+        CreateVolume("foo", GIB),
+        resize("foo", 4),
+        DeleteVolume("foo"),
+    )
+    assert explore(World(1, facts(2)), commands, depth=5).worlds > 4_000
+
+
+def test_a_volume_that_comes_and_goes() -> None:
+    commands = (
+        DISK,
+        resize("disk", 1),
+        resize("disk", 4),
+        DeleteVolume("disk"),
+        run("foo", 1, mounts=("disk-1",)),
+        patch("foo"),
+        PauseReplicaSet("foo"),
+        ContinueReplicaSet("foo"),
+        DeleteReplicaSet("foo"),
+    )
+    assert explore(World(1, facts(2)), commands, depth=5).worlds > 2_000
+
+
+@pytest.mark.parametrize("grows_online", [False, True])
+def test_two_disks_that_change_size_under_their_users(grows_online: bool) -> None:
+    on = facts(2, volumes_grow_online=grows_online)
+    world = given(DISK, OTHER, run("foo", 1, 1, ("disk-1", "other-1")), gpus=1, on=on).world
+    commands = (
+        resize("disk", 1),
+        resize("disk", 4),
+        resize("other", 1),
+        DeleteVolume("other"),
+        patch("foo"),
+        StopReplicaSet("foo"),
+        PauseReplicaSet("foo"),
+        ContinueReplicaSet("foo"),
+        DeleteReplicaSet("foo"),
+        remount(mount("other-1"), mount("/data")),
+        run("bar", mounts=("disk-1",)),
+        DeleteReplicaSet("bar"),
+    )
+    assert explore(world, commands, depth=3).worlds > 5_000
+
+
+def test_executions_and_commits_beside_everything_and_gpus_that_come_and_go() -> None:
+    world = given(run("foo", 1, ports=1), on=facts(3)).world
+    commands = (
+        ExecuteInReplicaSet("foo", ("true",)),
+        CommitReplicaSet("foo", "saved:1"),
+        patch("foo", 2),
+        StopReplicaSet("foo"),
+        RestartReplicaSet("foo"),
+        DeleteReplicaSet("foo"),
+        run("bar", 1, ports=1),
+        ObserveGpus((gpu(1),)),
+        ObserveGpus((gpu(0), gpu(1))),
+    )
+    assert explore(world, commands, depth=3).worlds > 4_000
+
+
+def test_a_search_finds_what_nobody_ends() -> None:
+    """The search itself: a world with an operation that nothing ends must not pass."""
+    world = World(0)
+    world.send(DISK)
+    (make,) = world.due()
+    world.succeed(make)
+    (settle,) = world.due()
+    assert isinstance(settle, Settle)
+    world._due = {}
+    with pytest.raises(AssertionError, match=r"disk\.1.* wait for ever"):
+        explore(world, (), depth=0)

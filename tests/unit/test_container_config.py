@@ -21,7 +21,7 @@ def test_the_defaults_of_every_container() -> None:
     config = body()
     assert config["Image"] == "image:1"
     assert config["OpenStdin"] is True
-    assert config["Tty"] is True
+    assert "Tty" not in config, "an interactive shell would ignore SIGTERM"
     assert config["HostConfig"]["Init"] is True
     assert config["HostConfig"]["RestartPolicy"] == {"Name": "no"}
     assert "Cmd" not in config
