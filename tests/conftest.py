@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-pytest_plugins = ["tests.kit.fixtures"]
+pytest_plugins = ["tests.kit.fixtures", "tests.kit.nats_server"]
 
 
 def _skipped_in_ci(config: pytest.Config) -> int:

@@ -269,4 +269,3 @@ class Executor:
             task.add_done_callback(self._reports.discard)
 
         return report
-

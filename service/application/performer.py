@@ -39,6 +39,9 @@ from service.ports import (
 OUTPUT_BYTES_MAX = 8 << 20
 """So much of a command's output is kept for its caller, of each stream."""
 
+MESSAGE_LENGTH_MAX = 8192
+"""So much of Docker's own words goes into the record; a record has a limit too."""
+
 OUTPUTS_KEPT_MAX = 32
 """So many commands' outputs wait for their callers; the oldest goes first."""
 
@@ -72,7 +75,7 @@ class Performer:
         try:
             return await self._perform(effect, on_progress)
         except (EngineRefused, VolumeStoreError) as error:
-            return Failed(error.reason, str(error))
+            return Failed(error.reason, str(error)[:MESSAGE_LENGTH_MAX])
 
     async def _perform(self, effect: Effect, on_progress: Progress) -> Succeeded | Failed:
         engine = self._engine

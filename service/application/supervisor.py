@@ -21,14 +21,14 @@ class Supervisor:
 
     def __init__(self, failures: dict[str, str] | None = None) -> None:
         self.failures: dict[str, str] = {} if failures is None else failures
-        self._parts: list[asyncio.Task[None]] = []
+        self._parts: list[tuple[asyncio.Task[None], Coroutine[Any, Any, None]]] = []
 
     async def __aenter__(self) -> "Supervisor":
         return self
 
     def start(self, name: str, part: Coroutine[Any, Any, None]) -> None:
         """Run a part until the context is left."""
-        self._parts.append(asyncio.create_task(self._run(name, part), name=name))
+        self._parts.append((asyncio.create_task(self._run(name, part), name=name), part))
 
     async def _run(self, name: str, part: Coroutine[Any, Any, None]) -> None:
         try:
@@ -46,6 +46,7 @@ class Supervisor:
         trace: TracebackType | None,
     ) -> None:
         while self._parts:
-            part = self._parts.pop()
-            part.cancel()
-            await asyncio.gather(part, return_exceptions=True)
+            task, part = self._parts.pop()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            part.close()  # it may never have had its first turn

@@ -35,6 +35,8 @@ BATCH_MAX = 256
 RECOVERY_S = 15.0
 """So long a command waits for a ledger that does not confirm; a leader election takes 5 s."""
 
+ENDED = "the service is stopping, or its writer has failed"
+
 
 class Receipt(Struct, frozen=True):
     """Proof of append: the record is in the ledger at `seq`."""
@@ -51,22 +53,23 @@ class _Waiting(Struct):
 class Writer:
     """Submit from anywhere; `run` does the work, in one place and in order."""
 
-    def __init__(
-        self, ledger: Ledger, projector: Projector, node: str, metrics: Metrics
-    ) -> None:
+    def __init__(self, ledger: Ledger, projector: Projector, node: str, metrics: Metrics) -> None:
         self._ledger = ledger
         self._projector = projector
         self._node = node
         self._metrics = metrics
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(WAITING_MAX)
         self._state: State | None = None
+        self._ended = False
 
     async def submit(self, envelope: Envelope) -> Receipt | Rejected:
         """Decide on a command and store the decision, durably.
 
         Raises ServiceBusy (nothing was stored), LedgerUnavailable (it may be stored: the same
-        command id may be sent again).
+        command id may be sent again), RecordTooLarge (nothing was stored).
         """
+        if self._ended:
+            raise LedgerUnavailable(ENDED)
         answer: asyncio.Future[Receipt | Rejected] = asyncio.get_running_loop().create_future()
         try:
             self._queue.put_nowait(_Waiting(envelope, answer))
@@ -77,25 +80,25 @@ class Writer:
         return await answer
 
     async def run(self) -> None:
-        """Serve the queue until cancelled."""
-        while True:
-            batch = [await self._queue.get()]
-            while len(batch) < BATCH_MAX and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
-            try:
+        """Serve the queue until cancelled. However it ends, nobody is left waiting."""
+        batch: list[_Waiting] = []
+        try:
+            while True:
+                batch = [await self._queue.get()]
+                while len(batch) < BATCH_MAX and not self._queue.empty():
+                    batch.append(self._queue.get_nowait())
                 await self._write(batch)
-            except BaseException as error:
-                refusal = LedgerUnavailable("the service is stopping or its writer has failed")
-                refusal.__cause__ = error
-                _refuse(batch, refusal)
-                raise
+        finally:
+            self._ended = True
+            waiting = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
+            _refuse([*batch, *waiting], ENDED)
 
     async def _write(self, batch: list[_Waiting]) -> None:
         if self._state is None:
             try:
                 self._state = await asyncio.wait_for(self._caught_up(), RECOVERY_S)
             except (LedgerUnavailable, ProjectorStopped, TimeoutError) as error:
-                _refuse(batch, LedgerUnavailable(f"the ledger cannot be reached: {error}"))
+                _refuse(batch, f"the ledger cannot be reached: {_why(error)}")
                 return
         before = self._state.seq
         entries: list[Entry] = []
@@ -132,7 +135,8 @@ class Writer:
         try:
             body = encode(record)
         except RecordTooLarge as error:
-            waiting.answer.set_exception(error)
+            if not waiting.answer.done():
+                waiting.answer.set_exception(error)
             return None
         entries.append(Entry(subject_of(record), record.command_id, body))
         evolve(state, state.seq + 1, record)
@@ -161,23 +165,27 @@ class Writer:
         try:
             async with asyncio.timeout(RECOVERY_S):
                 self._state = await self._caught_up()
-                for waiting, _ in answers:
-                    await self._resolve_one(waiting, before)
+                for waiting, answer in answers:
+                    await self._resolve_one(waiting, answer, before)
         except (LedgerUnavailable, ProjectorStopped, TimeoutError) as error:
-            message = f"the ledger did not confirm, so it is not known what it stored: {error}"
-            _refuse([waiting for waiting, _ in answers], LedgerUnavailable(message))
-
-    async def _resolve_one(self, waiting: _Waiting, before: int) -> None:
-        envelope = waiting.envelope
-        seq = await self._ledger.find(envelope.command_id, before)
-        if waiting.answer.done():
-            return
-        if seq is not None:
-            waiting.answer.set_result(Receipt(seq, _operation_of(envelope)))
-        else:
-            waiting.answer.set_exception(
-                LedgerUnavailable("the ledger did not confirm, and nothing was stored")
+            message = (
+                f"the ledger did not confirm, so it is not known what it stored: {_why(error)}"
             )
+            _refuse([waiting for waiting, _ in answers], message)
+
+    async def _resolve_one(
+        self, waiting: _Waiting, answer: Receipt | Rejected, before: int
+    ) -> None:
+        """A refusal is not told: what it was decided on may never have come to be."""
+        seq: int | None = None
+        if isinstance(answer, Receipt):
+            known = answer.seq <= before  # it was sent before, and stored then
+            command_id = waiting.envelope.command_id
+            seq = answer.seq if known else await self._ledger.find(command_id, before)
+        if seq is None:
+            _refuse([waiting], "the ledger did not confirm, and nothing was stored")
+        elif not waiting.answer.done():
+            waiting.answer.set_result(Receipt(seq, _operation_of(waiting.envelope)))
 
 
 def _operation_of(envelope: Envelope) -> str:
@@ -205,7 +213,11 @@ def _record(envelope: Envelope, events: tuple[Event, ...], node: str) -> Record:
     )
 
 
-def _refuse(batch: list[_Waiting], error: Exception) -> None:
+def _why(error: Exception) -> str:
+    return str(error) or f"no answer within {RECOVERY_S:.0f} s"
+
+
+def _refuse(batch: list[_Waiting], message: str) -> None:
     for waiting in batch:
         if not waiting.answer.done():
-            waiting.answer.set_exception(error)
+            waiting.answer.set_exception(LedgerUnavailable(message))

@@ -35,8 +35,9 @@ async def open_ledger(
     Raises LedgerUnavailable and SettingsError, with a line for people.
     """
     if settings.nats != "embedded":
-        async with JetStreamLedger(address_of(settings)) as ledger:
-            yield OpenLedger(ledger, settings.nats)
+        address = address_of(settings)
+        async with JetStreamLedger(address) as ledger:
+            yield OpenLedger(ledger, repr(address))  # which leaves passwords out
         return
     make_data_dir(settings.data_dir)
     async with NatsChild(settings.data_dir, on_failed) as child:

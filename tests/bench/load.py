@@ -9,11 +9,13 @@ import asyncio
 import re
 import sys
 from time import perf_counter
+from typing import cast
 
 import msgspec
 import uvloop
 
 WARM_UP_S = 0.3
+ANSWER_TIMEOUT_S = 30.0
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
@@ -58,8 +60,8 @@ class _Client(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are none of asyncio's classes.
+        self._transport = cast(asyncio.Transport, transport)
         self._send()
 
     def data_received(self, data: bytes) -> None:
@@ -106,7 +108,8 @@ async def _load(port: int, clients: int, seconds: float, requests: list[bytes]) 
         own = requests[number::clients]
         _, client = await loop.create_connection(lambda own=own: _Client(run, own), port=port)
         ends.append(client.ended)
-    await asyncio.gather(*ends)
+    async with asyncio.timeout(WARM_UP_S + seconds + ANSWER_TIMEOUT_S):
+        await asyncio.gather(*ends)
     return run
 
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 SERVES_ON = "gpuledger serves on "
 STOP_TIMEOUT_S = 60.0
+CHILD_TIMEOUT_S = 120.0
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 Command = Sequence[str]
@@ -30,7 +31,7 @@ def run_child(module: str, *args: object) -> Any:
         [sys.executable, "-m", f"tests.bench.{module}", *map(str, args)],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=CHILD_TIMEOUT_S,
     )
     if done.returncode:
         raise RuntimeError(f"{module} failed:\n{done.stderr[-4000:]}")

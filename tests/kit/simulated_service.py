@@ -64,9 +64,7 @@ class ListProbe:
 class SimulatedHost:
     """A machine with `gpus` GPUs and `ports` host ports to lend; its images are there already."""
 
-    def __init__(
-        self, gpus: int = 2, ports: int = 8, *, pullable: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, gpus: int = 2, ports: int = 8, *, pullable: Sequence[str] = ()) -> None:
         self.clock = VirtualClock()
         self.ids = CountingIds()
         self.ledger = MemoryLedger()

@@ -104,7 +104,7 @@ def fold(state: State, records: Sequence[Record]) -> State:
 
 
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
+    max_examples=800, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
 )
 @given(STEPS, st.booleans(), st.integers(0, 120))
 def test_the_fold_of_the_stored_records_is_the_live_state(
@@ -116,7 +116,7 @@ def test_the_fold_of_the_stored_records_is_the_live_state(
     assert contents(fold(copied, world.records[copied.seq :])) == live
 
 
-@settings(max_examples=50, deadline=None, database=None)
+@settings(max_examples=200, deadline=None, database=None)
 @given(STEPS, st.booleans())
 def test_what_was_taken_can_all_be_given_back(steps: Sequence[Any], grows_online: bool) -> None:
     """Whatever went before: when every set and volume is deleted, nothing is held by anybody."""

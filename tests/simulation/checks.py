@@ -1,7 +1,7 @@
 """What must be so when a simulation has come to rest, whatever happened on the way."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from events.codec import decode
@@ -13,6 +13,7 @@ from events.replica_sets import ExecutionRequested, RevisionDeclared
 from events.values import versioned
 from projections.projector import Projector
 from projections.state import State
+from projections.tables import Row
 from service.application.check import compare_engine
 from service.domain.invariants import check
 from service.domain.reconcile import SNAPSHOT_REPOSITORY, reconcile
@@ -43,7 +44,7 @@ async def check_at_rest(service: SimulatedService) -> None:
     assert await service.host.store.dump() == rows
 
 
-async def fresh_fold(ledger: MemoryLedger) -> tuple[State, dict[str, object]]:
+async def fresh_fold(ledger: MemoryLedger) -> tuple[State, dict[str, list[Row]]]:
     """State and rows of the whole ledger, projected in one go."""
     last_seq = await ledger.last_seq()
 
@@ -53,12 +54,12 @@ async def fresh_fold(ledger: MemoryLedger) -> tuple[State, dict[str, object]]:
     async with InlineStore() as store:
         projector = Projector(read, store)
         await projector.run()
-        return projector.state, dict(await store.dump())
+        return projector.state, await store.dump()
 
 
 def due(state: State) -> list[object]:
     """Every effect that is due."""
-    kinds = {"replica_set": state.replica_sets, "volume": state.volumes}
+    kinds: dict[str, Iterable[str]] = {"replica_set": state.replica_sets, "volume": state.volumes}
     named = ((kind, name) for kind, names in kinds.items() for name in names)
     return [effect for kind, name in named for effect in reconcile(state, kind, name)]
 
@@ -108,8 +109,7 @@ def check_done_once(records: Sequence[Record], seen: Seen) -> None:
     assert all(count == 1 for count in recorded.values())
     starts = {(e.name, e.revision, e.started_at) for e in events if isinstance(e, ContainerStarted)}
     really = {(*name.rsplit("-", 1), at) for name, ats in seen.starts.items() for at in ats}
-    known = {(name, str(number), at) for name, number, at in starts}
-    assert really == known
+    assert really == {(name, str(number), at) for name, number, at in starts}
 
 
 @dataclass
@@ -146,7 +146,7 @@ def check_disks(records: Sequence[Record], host: SimulatedHost) -> None:
                 disk, path = writes[event.operation_id]
                 disk.surely.add(path)
     for name, container in host.world.containers.items():
-        base, _, number = name.rpartition("-")
-        disk = disks[base, int(number)]
-        assert disk.all_surely() <= set(container.files), f"{name} has lost files"
-        assert set(container.files) <= disk.all_perhaps(), f"{name} has files of others"
+        base, _, revision = name.rpartition("-")
+        carried = disks[base, int(revision)]
+        assert carried.all_surely() <= set(container.files), f"{name} has lost files"
+        assert set(container.files) <= carried.all_perhaps(), f"{name} has files of others"

@@ -2,6 +2,8 @@
 
 import pytest
 
+pytest.register_assert_rewrite("tests.simulation.checks", "tests.simulation.town")
+
 SEEDS = 150
 """As many as take well under a minute on one core."""
 

@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 LEDGER_DELAYS_S = (0.0, 0.0002, 0.002, 0.01)
 ENGINE_DELAYS_S = (0.0, 0.001, 0.02, 0.3)
+DELAY_S_MAX = 0.301
 
 # Only what Docker can have a reason to refuse. Nothing is refused that is so already: that is
 # the port's promise, and what makes doing an effect again safe.
@@ -72,8 +73,6 @@ class Seen:
     """By container: the instants of its starts."""
     done: set[tuple[str, str]] = field(default_factory=set)
     """Verbs and names of what was done and not undone."""
-    in_flight: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Verbs and names of what was sent and has not arrived, also of lives that are over."""
     breaches: list[str] = field(default_factory=list)
     """GPUs that two running containers had at the same time."""
 
@@ -185,20 +184,15 @@ class LineEngine(SimulatedEngine):
 
     async def _call(self, verb: str, name: str, do: Callable[[], T]) -> T:
         async def arrive() -> T:
-            self._seen.in_flight[verb, name] -= 1
             self.down = self._line.weather.engine_down
             return await super(LineEngine, self)._call(verb, name, lambda: self._do(verb, name, do))
 
-        if not self._line.is_cut:
-            self._seen.in_flight[verb, name] += 1
         return await self._line.carry(ENGINE_DELAYS_S, arrive)
 
     def _fault(self, verb: str, name: str) -> str | None:
         if verb in ASKING or not self._line.is_bad():
             return None
-        call = (verb, name)
-        is_so = call in self._seen.done or self._seen.in_flight[call] > 0
-        refusable = verb in REFUSABLE and not is_so
+        refusable = verb in REFUSABLE and (verb, name) not in self._seen.done
         return self._line.rng.choice(("before", "after", "refuse") if refusable else LOST)
 
     def _do(self, verb: str, name: str, do: Callable[[], T]) -> T:

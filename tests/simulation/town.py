@@ -7,13 +7,22 @@ from typing import Any, TypeVar
 
 from projections.state import Operation, State
 from service.application.intake import Accepted, Caller
+from service.application.watcher import LOOK_EVERY_S
 from service.domain.commands import Request
 from service.domain.rejections import Rejected
 from service.errors import LedgerUnavailable
 from tests.kit.inline_store import InlineStore
 from tests.kit.simulated_service import SimulatedHost, SimulatedService
 from tests.simulation.clients import PATIENCE_S, PULLED, Client, ConnectionLost, Told
-from tests.simulation.line import Line, LineEngine, LineLedger, LineVolumes, Seen, Weather
+from tests.simulation.line import (
+    DELAY_S_MAX,
+    Line,
+    LineEngine,
+    LineLedger,
+    LineVolumes,
+    Seen,
+    Weather,
+)
 
 T = TypeVar("T")
 
@@ -143,8 +152,8 @@ class Simulation:
         while True:
             self._start()
             await self._buried()
-            # What was in flight arrives before: a start takes longer than a message.
-            await asyncio.sleep(self._rng.choice((0.05, 0.05, 1.0)))
+            # A start takes longer than a message: what was in flight has arrived before it.
+            await asyncio.sleep(self._rng.choice((DELAY_S_MAX, DELAY_S_MAX, 1.0)))
 
     def _start(self) -> None:
         self.lives += 1
@@ -213,6 +222,6 @@ class Simulation:
         while busy := [o for o in service.state.operations.values() if o.state == "running"]:
             assert self.host.clock.monotonic_s() < until, f"no end to {busy}"
             await asyncio.sleep(0.1)
-        await service.watcher.look()
-        await service.projector.wait_stored(service.projector.folded_seq)
+        await asyncio.sleep(2 * LOOK_EVERY_S)  # the watcher has seen the GPUs as they are now
+        await service.projector.wait_stored(await service.ledger.last_seq())
         return service

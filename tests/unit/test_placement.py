@@ -16,7 +16,6 @@ from service.domain.placement import (
 )
 from tests.kit.builders import NODE, OWNER, replica_set, revision, state_of, unit
 
-
 MIG_A, MIG_B = replace(unit(5), index=7), replace(unit(4), index=7)
 """Two instances of one GPU share its index: the UUID breaks the tie."""
 
@@ -59,10 +58,10 @@ def test_gpus_are_chosen(
         assert place_gpus(state_of(*order), "foo", count, prefer) == chosen
 
 
-def test_usable_are_the_free_ones_and_its_own() -> None:
+def test_usable_are_the_free_ones_and_beside_them_its_own() -> None:
     state = state_of(unit(0, "foo", 1), unit(1, "bar", 1), unit(2), unit(3, present=False))
-    assert count_usable_gpus(state, "foo") == 2
-    assert count_usable_gpus(state, "new") == 1
+    assert count_usable_gpus(state, "foo") == (1, 1)
+    assert count_usable_gpus(state, "new") == (1, 0)
 
 
 @pytest.mark.parametrize(

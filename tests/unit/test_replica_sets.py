@@ -97,13 +97,13 @@ def test_after_a_stop_continue_is_refused_for_its_gpus_may_be_somebody_elses() -
 def test_stop_gives_back_only_what_was_seen_stopped() -> None:
     """Predecessor: GPUs are given back before Docker has removed the container."""
     decided = given(run(gpu_count=1, ports=1)).when(StopReplicaSet("foo"))
-    decided.then(PhaseRequested("foo", "stopped")).then_due(StopContainer)
-    assert decided.state.gpus["gpu-0"].holder == "foo"
-    decided.world.succeed(decided.world.due()[0])
-    decided.then_due(Settle)
-    assert decided.state.gpus["gpu-0"].holder == "foo"
-    decided.world.succeed(decided.world.due()[0])
-    assert decided.state.gpus["gpu-0"].holder is None
+    decided.then(PhaseRequested("foo", "stopped"))
+    for effect in (StopContainer, Settle):
+        assert decided.state.gpus["gpu-0"].holder == "foo"
+        assert PORT_FIRST in decided.state.ports
+        decided.then_due(effect)
+        decided.world.succeed(decided.world.due()[0])
+    assert [unit.holder for unit in decided.state.gpus.values()] == [None, None]
     assert not decided.state.ports
 
 
