@@ -127,7 +127,8 @@ def _effect_failed(state: State, record: Record, event: EffectFailed) -> None:
         put_volume(state, replace(known, failure=failure, halts_users=False))
     replica_set = state.replica_sets.get(event.name)
     if replica_set is not None and replica_set.operation == event.operation_id:
-        put_replica_set(state, replace(replica_set, failure=failure))
+        # The first failure is why; one that follows while it is undone does not take its place.
+        put_replica_set(state, replace(replica_set, failure=replica_set.failure or failure))
 
 
 FOLDS: Folds = {

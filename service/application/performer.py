@@ -6,7 +6,8 @@ answer (EngineUnavailable) is left to the executor.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from events.labels import LABEL_EFFECT, LABEL_NAME, LABEL_NODE, LABEL_OWNER, LABEL_REVISION
 from service.domain.commands import Failed, Succeeded
@@ -32,6 +33,7 @@ from service.ports import (
     ContainerEngine,
     ExecOutcome,
     ImageInfo,
+    ObservedContainer,
     PullProgress,
     VolumeStore,
 )
@@ -88,11 +90,10 @@ class Performer:
             case StartContainer():
                 return await self._start(effect)
             case StopContainer():
-                seen = await engine.stop_container(effect.container, self._stop_timeout_s)
-                code, at = (seen.exit_code, seen.finished_at) if seen else (0, "")
-                return Succeeded({"exit_code": code, "finished_at": at})
+                return await self._stop(effect)
             case RemoveContainer():
-                await engine.remove_container(effect.container)
+                with _not_ours_is_gone():
+                    await engine.remove_container(effect.container)
                 return Succeeded()
             case TakeSnapshot():
                 return _saved(await self._take_snapshot(effect))
@@ -119,6 +120,13 @@ class Performer:
         if seen is not None and seen.started_at not in ("", effect.last_started_at):
             return Succeeded({"started_at": seen.started_at})
         return Succeeded({"started_at": await self._engine.start_container(effect.container)})
+
+    async def _stop(self, effect: StopContainer) -> Succeeded:
+        seen: ObservedContainer | None = None
+        with _not_ours_is_gone():
+            seen = await self._engine.stop_container(effect.container, self._stop_timeout_s)
+        code, at = (seen.exit_code, seen.finished_at) if seen else (0, "")
+        return Succeeded({"exit_code": code, "finished_at": at})
 
     async def _take_snapshot(self, effect: TakeSnapshot) -> ImageInfo:
         kept = await self._engine.inspect_image(effect.image)
@@ -155,11 +163,10 @@ class Performer:
     async def _volume(self, effect: MakeVolume | SizeVolume | RemoveVolume) -> Succeeded:
         if isinstance(effect, RemoveVolume):
             for volume in effect.volumes:
-                await self._engine.remove_volume(volume)
+                with _not_ours_is_gone():
+                    await self._engine.remove_volume(volume)
             await self._volumes.remove(effect.name)
             return Succeeded()
-        if isinstance(effect, SizeVolume):
-            await self._volumes.resize(effect.name, effect.size_bytes)
         options = await self._volumes.create(effect.name, effect.size_bytes)
         labels = {
             **self._labels,
@@ -168,7 +175,24 @@ class Performer:
             LABEL_EFFECT: effect.effect_id,
         }
         await self._engine.create_volume(effect.volume, options, labels)
+        if isinstance(effect, SizeVolume):
+            try:
+                await self._volumes.resize(effect.name, effect.size_bytes)
+            except VolumeStoreError:
+                # The version that will not be leaves no name behind on the engine.
+                await self._engine.remove_volume(effect.volume)
+                raise
         return Succeeded()
+
+
+@contextmanager
+def _not_ours_is_gone() -> Iterator[None]:
+    """To take away what somebody else's thing has the name of by now: ours is not there."""
+    try:
+        yield
+    except EngineRefused as error:
+        if error.reason != "not_ours":
+            raise
 
 
 def _saved(image: ImageInfo) -> Succeeded:

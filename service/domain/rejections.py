@@ -21,7 +21,6 @@ class Reason(StrEnum):
     BIND_TARGET_TAKEN = "bind_target_taken"
     SYSTEM_DISK_GONE = "system_disk_gone"
     NOT_RUNNING = "not_running"
-    NOT_PAUSED = "not_paused"
     STOPPED = "stopped"
     SAME_SIZE = "same_size"
     VOLUME_IN_USE = "volume_in_use"

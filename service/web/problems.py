@@ -164,7 +164,6 @@ _OWN: Mapping[Reason, HTTPStatus] = {
     Reason.BIND_NOT_FOUND: _RULE,
     Reason.BIND_TARGET_TAKEN: _RULE,
     Reason.NOT_RUNNING: _CONFLICT,
-    Reason.NOT_PAUSED: _CONFLICT,
     Reason.STOPPED: _CONFLICT,
 }
 

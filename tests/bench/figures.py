@@ -59,20 +59,20 @@ def show(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def print_table(console: Console, titles: dict[str, str], figures: list[Figure]) -> None:
-    """All figures, under the titles of their questions."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("", no_wrap=True)
-    table.add_column("median", justify="right")
-    table.add_column("unit", no_wrap=True)
-    table.add_column("rounds", justify="right", no_wrap=True)
-    table.add_column("goal", justify="right", no_wrap=True)
-    table.add_column("met", no_wrap=True)
-    for letter, title in titles.items():
-        table.add_row(f"({letter}) {title}", style="bold")
-        for figure in (f for f in figures if f.question == letter):
-            table.add_row(f"    {figure.what}", *_cells(figure))
+def print_question(console: Console, letter: str, title: str, figures: list[Figure]) -> None:
+    """The figures of one question, under its title; columns as wide as under the others."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("", width=44)
+    table.add_column("median", justify="right", width=9)
+    table.add_column("unit", width=9)
+    table.add_column("rounds", justify="right", width=19)
+    table.add_column("goal", justify="right", width=9)
+    table.add_column("met", width=3)
+    for figure in figures:
+        table.add_row(figure.what, *_cells(figure))
+    console.print(f"[bold]({letter}) {title}[/bold]")
     console.print(table)
+    console.print()
 
 
 def _cells(figure: Figure) -> tuple[str, ...]:

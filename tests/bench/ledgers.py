@@ -18,6 +18,9 @@ from tests.kit.histories import NODE, records
 FLAGS = ("--node", NODE, "--gpus", "none", "--log-level", "error")
 """How the service is started on such a ledger: it is of a node, and none of its GPUs is here."""
 
+NODE_RECORDS = 1
+"""The first record of every history: the node is registered."""
+
 NAMES_RUN_RECORDS = 6
 """A name needs so many records to be there: its GPU's, and the five of its `run`."""
 

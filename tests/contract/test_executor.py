@@ -27,7 +27,6 @@ from service.domain.commands import (
     RollBackReplicaSet,
     StopReplicaSet,
 )
-from service.domain.invariants import check
 from service.ports import Entry, ExecOutcome, ImageInfo, PullProgress
 from tests.kit.builders import GIB, OWNER, patch, resize, run
 from tests.kit.inline_store import InlineStore
@@ -133,6 +132,10 @@ def shown(host: SimulatedHost) -> list[str]:
     return sorted(host.world.containers)
 
 
+def holders(service: SimulatedService) -> list[str | None]:
+    return [gpu.holder for gpu in service.state.gpus.values()]
+
+
 @pytest.mark.parametrize("fault", ["before", "after"])
 @pytest.mark.parametrize("verb", ENGINE_VERBS)
 @virtual
@@ -143,7 +146,7 @@ async def test_an_effect_whose_reply_was_lost_is_done_once(verb: str, fault: str
         await service.succeed(*LIFE)
         assert host.clock.monotonic_s() > 0, "the fault did not come"
         assert shown(host) == []
-        assert host.world.volumes == host.volumes.disks == {}
+        assert (host.world.volumes, host.volumes.disks) == ({}, {})
         await check_at_rest(service)
 
 
@@ -157,11 +160,11 @@ async def test_what_takes_away_is_tried_until_it_is_done_and_leases_stay(verb: s
         deleting = await service.submit(DeleteReplicaSet("ann"))
         assert isinstance(deleting, Accepted)
         assert await service.intake.wait(deleting.operation_id, 20) is None
-        assert service.state.gpus["gpu-0"].holder == "ann"
+        assert holders(service) == ["ann"]
         assert len(service.state.ports) == 1
         assert (await service.ended(deleting)).state == "succeeded"
-        assert service.state.gpus["gpu-0"].holder is None
-        assert not service.state.ports
+        assert holders(service) == [None]
+        assert len(service.state.ports) == 0
 
 
 @pytest.mark.parametrize(
@@ -177,7 +180,7 @@ async def test_a_run_that_fails_gives_everything_back(command: Request, reason: 
     async with SimulatedService(host) as service:
         failed = await service.do(command)
         assert (failed.state, failed.reason) == ("failed", reason)
-        assert [gpu.holder for gpu in service.state.gpus.values()] == [None, None]
+        assert holders(service) == [None, None]
         assert not service.state.ports
         assert shown(host) == []
 
@@ -298,28 +301,34 @@ async def test_progress_is_recorded_now_and_then_and_never_twice() -> None:
     assert done == [second for second in range(2, 60, 2) if second != 12]
 
 
-@pytest.mark.parametrize("last", range(3, 63))
-def test_a_restart_after_any_record_goes_on(last: int) -> None:
-    _restart_after(last)
-
-
 @virtual
-async def _restart_after(last: int) -> None:
-    """The service stops dead while record `last + 1` is on its way, and starts again."""
+async def test_a_restart_after_any_record_goes_on() -> None:
+    last = 2  # the node and its GPUs
+    while await _halts_after(last):
+        last += 1
+    assert last > 40
+
+
+async def _halts_after(last: int) -> bool:
+    """The service stops dead while record `last + 1` is on its way, and starts again.
+
+    False when there is no such record.
+    """
     host = SimulatedHost(gpus=2)
     host.ledger = ledger = HaltingLedger(last)
     async with SimulatedService(host) as service:
         living = asyncio.create_task(service.succeed(*LIFE))
         halted = asyncio.create_task(ledger.reached.wait())
         await asyncio.wait((living, halted), return_when=asyncio.FIRST_COMPLETED)
-        assert halted.done(), "this is more than there is: lower the range"
-        living.cancel()
-        await asyncio.wait((living,))
+        halts = halted.done()
+        for task in (living, halted):
+            task.cancel()
+        await asyncio.wait((living, halted))
     ledger.last = 1_000_000
     async with SimulatedService(host) as service:
         for operation in tuple(service.state.operations.values()):
             ended = await service.ended(Accepted(operation.id, operation.seq))
             assert ended.state == "succeeded" or ended.reason == "interrupted"
-        assert check(service.state) == ()
         assert compare_engine(service.state, await host.engine.list_containers({})) == []
         await check_at_rest(service)
+    return halts
