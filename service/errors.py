@@ -12,6 +12,7 @@
     │   └── EngineRefused           Docker answered no; the message is Docker's own
     ├── VolumeStoreError
     │   └── VolumeBelowUsed         the new size is below what the data needs
+    ├── SystemDiskError             a container's layer could not be kept, carried or dropped
     └── DeviceProbeError            the driver is there, but did not answer as it should
 
 A refusal by a rule is no error: it is a value, `service.domain.rejections.Rejected`.
@@ -79,6 +80,12 @@ class VolumeBelowUsed(VolumeStoreError):
     """The new size is below what the data in the volume needs. Nothing was changed."""
 
     reason = "volume_below_used"
+
+
+class SystemDiskError(GpuledgerError):
+    """A container's layer could not be kept, carried or dropped. The text says why."""
+
+    reason = "system_disk"
 
 
 class DeviceProbeError(GpuledgerError):

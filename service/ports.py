@@ -267,3 +267,45 @@ class Ids(Protocol):
     """Source of ids that never come twice (UUIDv7-like: they sort by time)."""
 
     def new(self) -> str: ...
+
+
+class DiskProbe(Struct, frozen=True):
+    """Can system disks be carried by their upper directories here?"""
+
+    works: bool
+    reflink: bool
+    """True when a clone shares blocks, and so costs neither time nor space."""
+    detail: str
+    """One line for people: how, or why not."""
+
+
+class SystemDisks(Protocol):
+    """Containers' own layers, kept and carried as directories. Raises SystemDiskError.
+
+    A kept disk has a name of ours. Every method may be called again after a crash at any point
+    of it, and then finishes what it began.
+    """
+
+    async def probe(self) -> DiskProbe: ...
+
+    async def keep(self, container: str, kept: str) -> int:
+        """Move the layer of a stopped container into the store, as `kept`; its size in bytes.
+
+        O(1): a rename. The container is left with an empty layer and can only be removed, or
+        get its layer put back.
+        """
+        ...
+
+    async def put_back(self, kept: str, container: str) -> None:
+        """The reverse of `keep`: the container is as it was. `kept` is gone."""
+        ...
+
+    async def fill(
+        self, container: str, kept: str, on_progress: Callable[[PullProgress], None]
+    ) -> None:
+        """Clone `kept` into the layer of a container that was created and never started."""
+        ...
+
+    async def remove(self, kept: str) -> None:
+        """Drop a kept disk; one that is not there is success."""
+        ...
