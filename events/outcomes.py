@@ -2,6 +2,8 @@
 
 from msgspec import Struct
 
+from events.values import Carry
+
 
 class ImageResolved(
     Struct, frozen=True, tag_field="type", tag="image.resolved.v1", omit_defaults=True
@@ -23,6 +25,8 @@ class ContainerCreated(
     revision: int
     container_id: str
     effect_id: str
+    image: str = ""
+    """What its system disk lies on."""
 
 
 class ContainerStarted(
@@ -58,18 +62,40 @@ class ContainerRemoved(
 class SnapshotTaken(
     Struct, frozen=True, tag_field="type", tag="snapshot.taken.v1", omit_defaults=True
 ):
-    """The system disk of a stopped revision is kept, as an image of the engine."""
+    """The system disk of a stopped revision is kept, as an image or as a directory."""
 
     name: str
     revision: int
     image: str
+    """The image's or the directory's name."""
     size_bytes: int
+    carry: Carry = "commit"
 
 
 class SnapshotRemoved(
     Struct, frozen=True, tag_field="type", tag="snapshot.removed.v1", omit_defaults=True
 ):
     """The system disk of a revision is no longer kept."""
+
+    name: str
+    revision: int
+    image: str
+
+
+class SystemDiskFilled(
+    Struct, frozen=True, tag_field="type", tag="system_disk.filled.v1", omit_defaults=True
+):
+    """A kept system disk was cloned into the container of a revision that has not run yet."""
+
+    name: str
+    revision: int
+    image: str
+
+
+class SystemDiskPutBack(
+    Struct, frozen=True, tag_field="type", tag="system_disk.put_back.v1", omit_defaults=True
+):
+    """A kept system disk is the container's own again: the revision is not superseded after all."""
 
     name: str
     revision: int

@@ -35,6 +35,8 @@ Event = (
     | outcomes.ContainerRemoved
     | outcomes.SnapshotTaken
     | outcomes.SnapshotRemoved
+    | outcomes.SystemDiskFilled
+    | outcomes.SystemDiskPutBack
     | outcomes.ImageCommitted
     | outcomes.CommandExecuted
     | outcomes.VolumeMade

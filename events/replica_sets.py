@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from events.values import ContainerSpec, GpuRuntime, Phase, PortBinding, Verb
+from events.values import Carry, ContainerSpec, GpuRuntime, Phase, PortBinding, Verb
 
 
 class RevisionDeclared(
@@ -27,6 +27,8 @@ class RevisionDeclared(
     disk_from: int | None = None
     """The revision whose system disk it starts with; None starts with the bare image."""
     rolled_back_to: int | None = None
+    carry: Carry = "commit"
+    """How the system disk of the superseded revision is kept for this one."""
     data_volume: str | None = None
     """The volume that was declared along with it, as its data disk."""
 

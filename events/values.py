@@ -30,6 +30,10 @@ _IMAGE = re.compile(
 GpuRuntime = Literal["nvidia", "cdi", "simulated", "none"]
 """How GPUs are handed to the engine; "simulated" and "none" hand over nothing."""
 
+Carry = Literal["upper", "commit"]
+"""How a system disk is kept and carried to the next revision: by moving and cloning its upper
+directory (overlay2 on this host), or by committing it as an image (any engine)."""
+
 Verb = Literal[
     "run",
     "patch",

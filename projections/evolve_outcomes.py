@@ -15,6 +15,8 @@ from events.outcomes import (
     ImageResolved,
     SnapshotRemoved,
     SnapshotTaken,
+    SystemDiskFilled,
+    SystemDiskPutBack,
     VolumeMade,
     VolumeRemoved,
 )
@@ -39,7 +41,14 @@ def _image_resolved(state: State, record: Record, event: ImageResolved) -> None:
 
 
 def _created(state: State, record: Record, event: ContainerCreated) -> None:
-    _change(state, event.name, event.revision, container="created", container_id=event.container_id)
+    _change(
+        state,
+        event.name,
+        event.revision,
+        container="created",
+        container_id=event.container_id,
+        base_image=event.image,
+    )
     _step(state, record, f"{versioned(event.name, event.revision)} created")
 
 
@@ -66,22 +75,35 @@ def _removed(state: State, record: Record, event: ContainerRemoved) -> None:
 
 
 def _snapshot_taken(state: State, record: Record, event: SnapshotTaken) -> None:
-    _change(state, event.name, event.revision, snapshot=event.image)
+    _change(
+        state, event.name, event.revision, snapshot=event.image, snapshot_carry=event.carry
+    )
     known = state.replica_sets[event.name]
     put_replica_set(state, replace(known, snapshots=(*known.snapshots, event.revision)))
-    _step(
-        state,
-        record,
-        f"system disk of {versioned(event.name, event.revision)} kept"
-        f" ({show_size(event.size_bytes)} with its image)",
-    )
+    size = show_size(event.size_bytes) + (" with its image" if event.carry == "commit" else "")
+    container = versioned(event.name, event.revision)
+    _step(state, record, f"system disk of {container} kept ({size})")
 
 
 def _snapshot_removed(state: State, record: Record, event: SnapshotRemoved) -> None:
-    _change(state, event.name, event.revision, snapshot=None)
-    known = state.replica_sets[event.name]
-    left = tuple(number for number in known.snapshots if number != event.revision)
+    _forget_snapshot(state, event.name, event.revision)
+
+
+def _put_back(state: State, record: Record, event: SystemDiskPutBack) -> None:
+    _forget_snapshot(state, event.name, event.revision)
+    _step(state, record, f"{versioned(event.name, event.revision)} has its system disk again")
+
+
+def _forget_snapshot(state: State, name: str, number: int) -> None:
+    _change(state, name, number, snapshot=None)
+    known = state.replica_sets[name]
+    left = tuple(kept for kept in known.snapshots if kept != number)
     put_replica_set(state, replace(known, snapshots=left))
+
+
+def _filled(state: State, record: Record, event: SystemDiskFilled) -> None:
+    _change(state, event.name, event.revision, filled=True)
+    _step(state, record, f"system disk carried to {versioned(event.name, event.revision)}")
 
 
 def _image_committed(state: State, record: Record, event: ImageCommitted) -> None:
@@ -139,6 +161,8 @@ FOLDS: Folds = {
     ContainerRemoved: _removed,
     SnapshotTaken: _snapshot_taken,
     SnapshotRemoved: _snapshot_removed,
+    SystemDiskFilled: _filled,
+    SystemDiskPutBack: _put_back,
     ImageCommitted: _image_committed,
     CommandExecuted: _executed,
     VolumeMade: _volume_made,

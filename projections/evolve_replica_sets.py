@@ -203,6 +203,7 @@ def _declared(state: State, record: Record, event: RevisionDeclared) -> None:
             disk_from=event.disk_from,
             rolled_back_to=event.rolled_back_to,
             data_volume=event.data_volume,
+            carry=event.carry,
         ),
     )
     replica_set = state.replica_sets[event.name]

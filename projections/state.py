@@ -13,7 +13,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from events.record import Record
-from events.values import ContainerSpec, GpuRuntime, Kind, Phase, PortBinding, Verb
+from events.values import Carry, ContainerSpec, GpuRuntime, Kind, Phase, PortBinding, Verb
 
 FINISHED_OPERATIONS_MAX = 4096
 """So many ended operations stay in memory; older ones are in the read store.
@@ -89,8 +89,15 @@ class Revision(Struct, frozen=True, gc=False, omit_defaults=True):
     container_id: str = ""
     started_at: str = ""
     exit_code: int | None = None
+    carry: Carry = "commit"
+    base_image: str = ""
+    """What its container's system disk lies on."""
+    filled: bool = False
+    """The kept system disk that it starts with was cloned into its container."""
     snapshot: str | None = None
-    """The image that holds its system disk, once it was stopped for a newer revision."""
+    """The image or directory that holds its system disk, once it was stopped for a newer one."""
+    snapshot_carry: Carry = "commit"
+    """Which of the two `snapshot` names."""
 
 
 class Execution(Struct, frozen=True, gc=False):

@@ -27,6 +27,7 @@ from service.domain.commands import (
 from service.domain.effects import (
     Effect,
     Execute,
+    PutBackDisk,
     RemoveContainer,
     RemoveSnapshot,
     RemoveVolume,
@@ -54,8 +55,9 @@ RETRY_S_MAX = 30.0
 PROGRESS_EVERY_S = 2.0
 """Progress is recorded at most this often, so that a long pull does not fill the log."""
 
-MUST_SUCCEED = (StopContainer, RemoveContainer, RemoveSnapshot, RemoveVolume)
-"""Taking away is tried until it is done: a lease must not end before, and nothing is left over."""
+MUST_SUCCEED = (StopContainer, RemoveContainer, RemoveSnapshot, PutBackDisk, RemoveVolume)
+"""Taking away and putting back are tried until they are done: a lease must not end before, nothing
+is left over, and what was there before a failed operation is there after it."""
 
 
 class Executor:

@@ -17,7 +17,9 @@ from service.domain.effects import (
     Effect,
     EnsureImage,
     Execute,
+    FillDisk,
     MakeVolume,
+    PutBackDisk,
     RemoveContainer,
     RemoveSnapshot,
     RemoveVolume,
@@ -27,7 +29,12 @@ from service.domain.effects import (
     StopContainer,
     TakeSnapshot,
 )
-from service.errors import EngineRefused, EngineUnavailable, VolumeStoreError
+from service.errors import (
+    EngineRefused,
+    EngineUnavailable,
+    SystemDiskError,
+    VolumeStoreError,
+)
 from service.ports import (
     Clock,
     ContainerEngine,
@@ -35,6 +42,7 @@ from service.ports import (
     ImageInfo,
     ObservedContainer,
     PullProgress,
+    SystemDisks,
     VolumeStore,
 )
 
@@ -59,6 +67,7 @@ class Performer:
         self,
         engine: ContainerEngine,
         volumes: VolumeStore,
+        disks: SystemDisks,
         clock: Clock,
         *,
         owner: str,
@@ -67,6 +76,7 @@ class Performer:
     ) -> None:
         self._engine = engine
         self._volumes = volumes
+        self._disks = disks
         self._clock = clock
         self._labels = {LABEL_OWNER: owner, LABEL_NODE: node}
         self._stop_timeout_s = stop_timeout_s
@@ -76,7 +86,7 @@ class Performer:
         """Do it and say what came of it. Raises EngineUnavailable."""
         try:
             return await self._perform(effect, on_progress)
-        except (EngineRefused, VolumeStoreError) as error:
+        except (EngineRefused, VolumeStoreError, SystemDiskError) as error:
             return Failed(error.reason, str(error)[:MESSAGE_LENGTH_MAX])
 
     async def _perform(self, effect: Effect, on_progress: Progress) -> Succeeded | Failed:
@@ -95,11 +105,8 @@ class Performer:
                 with _not_ours_is_gone():
                     await engine.remove_container(effect.container)
                 return Succeeded()
-            case TakeSnapshot():
-                return _saved(await self._take_snapshot(effect))
-            case RemoveSnapshot():
-                await engine.remove_image(effect.image)
-                return Succeeded()
+            case TakeSnapshot() | RemoveSnapshot() | FillDisk() | PutBackDisk():
+                return await self._system_disk(effect, on_progress)
             case CommitImage():
                 return _saved(await self._commit(effect.container, effect.image, effect.pause))
             case Execute():
@@ -128,10 +135,28 @@ class Performer:
         code, at = (seen.exit_code, seen.finished_at) if seen else (0, "")
         return Succeeded({"exit_code": code, "finished_at": at})
 
-    async def _take_snapshot(self, effect: TakeSnapshot) -> ImageInfo:
-        kept = await self._engine.inspect_image(effect.image)
-        # A commit goes on in the daemon when its client dies: look before doing it again.
-        return kept or await self._commit(effect.container, effect.image, pause=False)
+    async def _system_disk(
+        self,
+        effect: TakeSnapshot | RemoveSnapshot | FillDisk | PutBackDisk,
+        on_progress: Progress,
+    ) -> Succeeded:
+        match effect:
+            case TakeSnapshot(carry="upper"):
+                size = await self._disks.keep(effect.container, effect.image)
+                return Succeeded({"size_bytes": size})
+            case TakeSnapshot():
+                # A commit goes on in the daemon when its client dies: look before doing it again.
+                kept = await self._engine.inspect_image(effect.image)
+                return _saved(kept or await self._commit(effect.container, effect.image, False))
+            case RemoveSnapshot(carry="upper"):
+                await self._disks.remove(effect.image)
+            case RemoveSnapshot():
+                await self._engine.remove_image(effect.image)
+            case FillDisk():
+                await self._disks.fill(effect.container, effect.image, on_progress)
+            case PutBackDisk():
+                await self._disks.put_back(effect.image, effect.container)
+        return Succeeded()
 
     async def _commit(self, container: str, image: str, pause: bool) -> ImageInfo:
         # A commit bakes the container's labels into the image, and cannot drop them: emptied,

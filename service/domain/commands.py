@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from events.values import Bind, ContainerSpec, Gpu, GpuRuntime
+from events.values import Bind, Carry, ContainerSpec, Gpu, GpuRuntime
 from service.domain.effects import Effect
 
 
@@ -181,6 +181,7 @@ class Facts(Struct, frozen=True):
     port_first: int = 40000
     port_last: int = 65535
     volumes_grow_online: bool = False
+    carry: Carry = "commit"
     data_disk_path: str = "/root/foo-tmp"
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from events.values import Carry
+
 
 class EnsureImage(Struct, frozen=True, tag=True):
     """See that an image is on the engine, and which content it has; pull it when it is not."""
@@ -66,7 +68,7 @@ class RemoveContainer(Struct, frozen=True, tag=True):
 
 
 class TakeSnapshot(Struct, frozen=True, tag=True):
-    """Keep the system disk of a stopped container, as `image`."""
+    """Keep the system disk of a stopped container, as `image`: an image or a directory."""
 
     effect_id: str
     operation_id: str
@@ -74,6 +76,7 @@ class TakeSnapshot(Struct, frozen=True, tag=True):
     number: int
     container: str
     image: str
+    carry: Carry
 
 
 class RemoveSnapshot(Struct, frozen=True, tag=True):
@@ -83,6 +86,29 @@ class RemoveSnapshot(Struct, frozen=True, tag=True):
     operation_id: str
     name: str
     number: int
+    image: str
+    carry: Carry
+
+
+class FillDisk(Struct, frozen=True, tag=True):
+    """Clone a kept system disk into a container that has not run yet."""
+
+    effect_id: str
+    operation_id: str
+    name: str
+    number: int
+    container: str
+    image: str
+
+
+class PutBackDisk(Struct, frozen=True, tag=True):
+    """Give a kept system disk back to the container that it was taken from."""
+
+    effect_id: str
+    operation_id: str
+    name: str
+    number: int
+    container: str
     image: str
 
 
@@ -160,6 +186,8 @@ Effect = (
     | RemoveContainer
     | TakeSnapshot
     | RemoveSnapshot
+    | FillDisk
+    | PutBackDisk
     | CommitImage
     | Execute
     | MakeVolume

@@ -14,6 +14,8 @@ from events.outcomes import (
     ImageResolved,
     SnapshotRemoved,
     SnapshotTaken,
+    SystemDiskFilled,
+    SystemDiskPutBack,
     VolumeMade,
     VolumeRemoved,
 )
@@ -28,7 +30,9 @@ from service.domain.effects import (
     Effect,
     EnsureImage,
     Execute,
+    FillDisk,
     MakeVolume,
+    PutBackDisk,
     RemoveContainer,
     RemoveSnapshot,
     RemoveVolume,
@@ -84,7 +88,8 @@ def _succeeded(effect: Effect, facts: dict[str, Any]) -> Decision:
         case EnsureImage():
             return (ImageResolved(name, number, effect.image, facts["image_id"]),)
         case CreateContainer():
-            return (ContainerCreated(name, number, facts["container_id"], effect.effect_id),)
+            made, image = facts["container_id"], effect.config["Image"]
+            return (ContainerCreated(name, number, made, effect.effect_id, image),)
         case StartContainer():
             return (ContainerStarted(name, number, facts["started_at"]),)
         case StopContainer():
@@ -92,9 +97,14 @@ def _succeeded(effect: Effect, facts: dict[str, Any]) -> Decision:
         case RemoveContainer():
             return (ContainerRemoved(name, number),)
         case TakeSnapshot():
-            return (SnapshotTaken(name, number, effect.image, facts["size_bytes"]),)
+            size = facts["size_bytes"]
+            return (SnapshotTaken(name, number, effect.image, size, effect.carry),)
         case RemoveSnapshot():
             return (SnapshotRemoved(name, number, effect.image),)
+        case FillDisk():
+            return (SystemDiskFilled(name, number, effect.image),)
+        case PutBackDisk():
+            return (SystemDiskPutBack(name, number, effect.image),)
         case CommitImage():
             image_id, size = facts["image_id"], facts["size_bytes"]
             return (ImageCommitted(name, number, effect.image, image_id, size),)

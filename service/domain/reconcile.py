@@ -14,16 +14,16 @@ from service.domain.effects import (
     Effect,
     EnsureImage,
     Execute,
-    MakeVolume,
+    FillDisk,
+    PutBackDisk,
     RemoveContainer,
     RemoveSnapshot,
-    RemoveVolume,
     Settle,
-    SizeVolume,
     StartContainer,
     StopContainer,
     TakeSnapshot,
 )
+from service.domain.reconcile_volumes import due_for_volume
 
 DECLARING = ("run", "patch", "rollback", "restart")
 """The verbs that put a new revision in place."""
@@ -34,7 +34,7 @@ SNAPSHOT_REPOSITORY = "gpuledger/snapshot"
 def reconcile(state: State, kind: str, name: str) -> tuple[Effect, ...]:
     """The effects that are due for a name, in a fixed order."""
     if kind == "volume":
-        effect = _volume(state, name)
+        effect = due_for_volume(state, name)
         return () if effect is None else (effect,)
     replica_set = state.replica_sets.get(name)
     if replica_set is None:
@@ -89,21 +89,18 @@ def _bring_up(state: State, replica_set: ReplicaSet, current: Revision) -> Effec
             return None
         if current.disk_from is None and current.image_id is None:
             return EnsureImage(*_ids(replica_set, "image", current), image=current.spec.image)
-        if previous is not None and previous.container == "running":
-            return _stop(replica_set, previous)
-        if previous is not None and previous.snapshot is None:
-            operation = (replica_set.operation or "")[-12:]
-            return TakeSnapshot(
-                *_ids(replica_set, "snapshot", previous),
-                container=_container(previous),
-                image=f"{SNAPSHOT_REPOSITORY}:{_container(previous)}-{operation}",
+        if current.carry == "commit" and (due := _retire(replica_set, current, previous)):
+            return due
+        return _create(state, replica_set, current)
+    if current.container == "created":
+        # An upper directory is carried while the new container waits: its name is the lock, and
+        # the old one stands still for the shortest time.
+        if due := _retire(replica_set, current, previous):
+            return due
+        if (kept := _to_fill(state, current)) is not None:
+            return FillDisk(
+                *_ids(replica_set, "fill", current), container=_container(current), image=kept
             )
-        ids = _ids(replica_set, "create", current)
-        return CreateContainer(
-            *ids,
-            container=_container(current),
-            config=container_config(current, base_image(state, current), state.node, ids[0]),
-        )
     if current.container in ("created", "exited"):
         return _start(replica_set, current)
     if previous is not None and previous.container != "removed":
@@ -111,11 +108,51 @@ def _bring_up(state: State, replica_set: ReplicaSet, current: Revision) -> Effec
     return None
 
 
+def _retire(
+    replica_set: ReplicaSet, current: Revision, previous: Revision | None
+) -> Effect | None:
+    """Stop the revision that is superseded, and keep its system disk."""
+    if previous is None:
+        return None
+    if previous.container == "running":
+        return _stop(replica_set, previous)
+    if previous.snapshot is not None:
+        return None
+    operation = (replica_set.operation or "")[-12:]
+    kept = f"{_container(previous)}-{operation}"
+    return TakeSnapshot(
+        *_ids(replica_set, "snapshot", previous),
+        container=_container(previous),
+        image=kept if current.carry == "upper" else f"{SNAPSHOT_REPOSITORY}:{kept}",
+        carry=current.carry,
+    )
+
+
+def _create(state: State, replica_set: ReplicaSet, current: Revision) -> Effect:
+    ids = _ids(replica_set, "create", current)
+    return CreateContainer(
+        *ids,
+        container=_container(current),
+        config=container_config(current, base_image(state, current), state.node, ids[0]),
+    )
+
+
 def base_image(state: State, revision: Revision) -> str:
-    """What a revision's system disk starts as: the image asked for, or a kept system disk."""
+    """What a revision's system disk lies on: an image by its content, or a kept system disk."""
     if revision.disk_from is None:
-        return revision.spec.image
-    return state.revisions[revision.name, revision.disk_from].snapshot or revision.spec.image
+        return revision.image_id or revision.spec.image
+    source = state.revisions[revision.name, revision.disk_from]
+    if source.snapshot is not None and source.snapshot_carry == "commit":
+        return source.snapshot
+    return source.base_image
+
+
+def _to_fill(state: State, revision: Revision) -> str | None:
+    """The kept directory that is still to be cloned into a revision's container."""
+    if revision.disk_from is None or revision.filled:
+        return None
+    source = state.revisions[revision.name, revision.disk_from]
+    return source.snapshot if source.snapshot_carry == "upper" else None
 
 
 def _undo(state: State, replica_set: ReplicaSet, current: Revision) -> Effect | None:
@@ -129,10 +166,14 @@ def _undo(state: State, replica_set: ReplicaSet, current: Revision) -> Effect | 
         return None
     previous = _previous(state, replica_set)
     if previous is not None:
-        if previous.snapshot is not None:
-            return RemoveSnapshot(
-                *_ids(replica_set, "drop-snapshot", previous), image=previous.snapshot
+        if previous.snapshot is not None and previous.snapshot_carry == "upper":
+            return PutBackDisk(
+                *_ids(replica_set, "put-back", previous),
+                container=_container(previous),
+                image=previous.snapshot,
             )
+        if previous.snapshot is not None:
+            return _drop_snapshot(replica_set, previous, previous.snapshot)
         was_running = replica_set.phase_before == "running" and replica_set.phase == "running"
         if was_running and previous.container == "exited":
             return _start(replica_set, previous)
@@ -147,7 +188,7 @@ def _take_down(state: State, replica_set: ReplicaSet, current: Revision) -> Effe
     for number in replica_set.snapshots:
         kept = state.revisions[replica_set.name, number]
         if kept.snapshot is not None:
-            return RemoveSnapshot(*_ids(replica_set, "drop-snapshot", kept), image=kept.snapshot)
+            return _drop_snapshot(replica_set, kept, kept.snapshot)
     return _settle(replica_set)
 
 
@@ -170,84 +211,6 @@ def _halt(state: State, replica_set: ReplicaSet) -> Effect | None:
                 current.started_at,
             )
     return None
-
-
-def _volume(state: State, name: str) -> Effect | None:
-    volume = state.volumes.get(name)
-    if volume is None or volume.operation is None or not volume.current:
-        return None
-    version = next(v for v in volume.versions if v.number == volume.current)
-    failed_to_make = volume.failure is not None and volume.previous is None and not version.made
-    if volume.deleting or failed_to_make:
-        if not volume.removed:
-            return None if _mounted(state, name) else _remove_volume(volume)
-    elif not version.made and volume.failure is None:
-        if volume.previous is None:
-            return MakeVolume(
-                f"{volume.operation}/make-{versioned(name, version.number)}",
-                volume.operation,
-                name,
-                version.number,
-                volume=versioned(name, version.number),
-                size_bytes=version.size_bytes,
-            )
-        if volume.halts_users and _running_users(state, name):
-            return None
-        return SizeVolume(
-            f"{volume.operation}/size-{versioned(name, version.number)}",
-            volume.operation,
-            name,
-            version.number,
-            volume=versioned(name, version.number),
-            size_bytes=version.size_bytes,
-        )
-    elif _halted_users(state, name):
-        return None
-    operation = state.operations.get(volume.operation)
-    if operation is None or operation.kind != "volume":
-        return None
-    return Settle(
-        f"{volume.operation}/settle", volume.operation, name, volume.current, kind="volume"
-    )
-
-
-def _remove_volume(volume: Volume) -> Effect:
-    return RemoveVolume(
-        f"{volume.operation}/remove-{volume.name}",
-        volume.operation or "",
-        volume.name,
-        volume.current,
-        volumes=tuple(
-            versioned(volume.name, v.number)
-            for v in volume.versions
-            if v.made or v.number == volume.current
-        ),
-    )
-
-
-def _users(state: State, volume: str) -> list[tuple[ReplicaSet, Revision]]:
-    sets = [state.replica_sets[name] for name in sorted(state.volume_users.get(volume, ()))]
-    return [(s, state.revisions[s.name, s.current]) for s in sets if s.current]
-
-
-def _running_users(state: State, volume: str) -> bool:
-    return any(revision.container == "running" for _, revision in _users(state, volume))
-
-
-def _halted_users(state: State, volume: str) -> bool:
-    return any(
-        replica_set.phase == "running"
-        and replica_set.operation is None
-        and revision.container == "exited"
-        for replica_set, revision in _users(state, volume)
-    )
-
-
-def _mounted(state: State, volume: str) -> bool:
-    return any(
-        revision.container in ("created", "running", "exited")
-        for _, revision in _users(state, volume)
-    )
 
 
 def _volumes(state: State, revision: Revision) -> list[Volume]:
@@ -291,6 +254,11 @@ def _start(replica_set: ReplicaSet, revision: Revision) -> Effect:
 
 def _stop(replica_set: ReplicaSet, revision: Revision) -> Effect:
     return StopContainer(*_ids(replica_set, "stop", revision), _container(revision))
+
+
+def _drop_snapshot(replica_set: ReplicaSet, revision: Revision, kept: str) -> Effect:
+    ids = _ids(replica_set, "drop-snapshot", revision)
+    return RemoveSnapshot(*ids, image=kept, carry=revision.snapshot_carry)
 
 
 def _remove(replica_set: ReplicaSet, revision: Revision) -> Effect:

@@ -118,6 +118,12 @@ def roll_back(state: State, envelope: Envelope, command: RollBackReplicaSet) -> 
             f"the system disk of {versioned(command.name, wanted.number)} is not kept any more;"
             f" versions to roll back to: {kept}",
         )
+    if wanted.snapshot_carry == "upper" and envelope.facts.carry != "upper":
+        return Rejected(
+            Reason.SYSTEM_DISK_GONE,
+            f"the system disk of {versioned(command.name, wanted.number)} is kept as a directory of"
+            " the engine, which the service cannot reach now; see /readyz",
+        )
     return _succeed(state, envelope, current, "rollback", wanted.spec, current.gpus, wanted.number)
 
 
@@ -146,6 +152,7 @@ def _succeed(
             gpu_runtime=envelope.facts.gpu_runtime,
             supersedes=current.number,
             disk_from=disk_from,
+            carry=envelope.facts.carry,
             rolled_back_to=disk_from if verb == "rollback" else None,
         ),
         prefer_gpus=prefer_gpus,

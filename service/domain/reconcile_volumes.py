@@ -1,0 +1,84 @@
+"""What is due for a volume: made, given another size, or removed, once nothing is in the way."""
+
+from events.values import versioned
+from projections.state import ReplicaSet, Revision, State, Volume
+from service.domain.effects import Effect, MakeVolume, RemoveVolume, Settle, SizeVolume
+
+
+def due_for_volume(state: State, name: str) -> Effect | None:
+    """The one effect that is due on a volume's disk, or the end of its operation."""
+    volume = state.volumes.get(name)
+    if volume is None or volume.operation is None or not volume.current:
+        return None
+    version = next(v for v in volume.versions if v.number == volume.current)
+    failed_to_make = volume.failure is not None and volume.previous is None and not version.made
+    if volume.deleting or failed_to_make:
+        if not volume.removed:
+            return None if _mounted(state, name) else _remove_volume(volume)
+    elif not version.made and volume.failure is None:
+        if volume.previous is None:
+            return MakeVolume(
+                f"{volume.operation}/make-{versioned(name, version.number)}",
+                volume.operation,
+                name,
+                version.number,
+                volume=versioned(name, version.number),
+                size_bytes=version.size_bytes,
+            )
+        if volume.halts_users and _running_users(state, name):
+            return None
+        return SizeVolume(
+            f"{volume.operation}/size-{versioned(name, version.number)}",
+            volume.operation,
+            name,
+            version.number,
+            volume=versioned(name, version.number),
+            size_bytes=version.size_bytes,
+        )
+    elif _halted_users(state, name):
+        return None
+    operation = state.operations.get(volume.operation)
+    if operation is None or operation.kind != "volume":
+        return None
+    return Settle(
+        f"{volume.operation}/settle", volume.operation, name, volume.current, kind="volume"
+    )
+
+
+def _remove_volume(volume: Volume) -> Effect:
+    return RemoveVolume(
+        f"{volume.operation}/remove-{volume.name}",
+        volume.operation or "",
+        volume.name,
+        volume.current,
+        volumes=tuple(
+            versioned(volume.name, v.number)
+            for v in volume.versions
+            if v.made or v.number == volume.current
+        ),
+    )
+
+
+def _users(state: State, volume: str) -> list[tuple[ReplicaSet, Revision]]:
+    sets = [state.replica_sets[name] for name in sorted(state.volume_users.get(volume, ()))]
+    return [(s, state.revisions[s.name, s.current]) for s in sets if s.current]
+
+
+def _running_users(state: State, volume: str) -> bool:
+    return any(revision.container == "running" for _, revision in _users(state, volume))
+
+
+def _halted_users(state: State, volume: str) -> bool:
+    return any(
+        replica_set.phase == "running"
+        and replica_set.operation is None
+        and revision.container == "exited"
+        for replica_set, revision in _users(state, volume)
+    )
+
+
+def _mounted(state: State, volume: str) -> bool:
+    return any(
+        revision.container in ("created", "running", "exited")
+        for _, revision in _users(state, volume)
+    )
