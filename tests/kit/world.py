@@ -43,6 +43,7 @@ from service.domain.effects import (
     Effect,
     EnsureImage,
     Execute,
+    PutBackDisk,
     RemoveContainer,
     RemoveSnapshot,
     RemoveVolume,
@@ -59,7 +60,14 @@ from service.domain.reconcile import reconcile
 from service.domain.rejections import Reason, Rejected
 from tests.kit.builders import IMAGE_ID, NODE, OWNER, facts, gpu
 
-NEVER_FAIL = (StopContainer, RemoveContainer, RemoveSnapshot, RemoveVolume, Settle)
+NEVER_FAIL = (
+    StopContainer,
+    RemoveContainer,
+    RemoveSnapshot,
+    PutBackDisk,
+    RemoveVolume,
+    Settle,
+)
 """Effects that the executor repeats until they succeed, and the one without any I/O."""
 
 FAILURE = Failed("refused", "the engine does not want to")

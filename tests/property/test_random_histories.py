@@ -5,13 +5,14 @@ state: from the first record on, and from a copy taken at any point.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from events.codec import decode, encode
 from events.record import Record
+from events.values import Carry
 from projections.evolve import evolve
 from projections.state import State
 from service.domain.commands import (
@@ -64,15 +65,19 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.sets(st.integers(0, 3)).map(lambda shown: ObserveGpus(tuple(map(gpu, sorted(shown))))),
 )
 
+CARRIES = st.sampled_from(get_args(Carry))
+
 EFFECT = st.tuples(st.integers(0, 7), st.integers(0, 3))
 """Which of the due effects ends next, and whether it fails (one time in four)."""
 
 STEPS = st.lists(st.one_of(COMMANDS, EFFECT, EFFECT, EFFECT), min_size=10, max_size=120)
 
 
-def play(steps: Sequence[Any], grows_online: bool, copy_at: int) -> tuple[World, State]:
+def play(
+    steps: Sequence[Any], grows_online: bool, carry: Carry, copy_at: int
+) -> tuple[World, State]:
     """The world after all steps, driven to rest, and a copy of its state on the way."""
-    world = World(3, facts(4, volumes_grow_online=grows_online))
+    world = World(3, facts(4, volumes_grow_online=grows_online, carry=carry))
     copied = world.state.copy()
     for place, step in enumerate(steps):
         if place == copy_at:
@@ -106,21 +111,23 @@ def fold(state: State, records: Sequence[Record]) -> State:
 @settings(
     max_examples=800, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
 )
-@given(STEPS, st.booleans(), st.integers(0, 120))
+@given(STEPS, st.booleans(), CARRIES, st.integers(0, 120))
 def test_the_fold_of_the_stored_records_is_the_live_state(
-    steps: Sequence[Any], grows_online: bool, copy_at: int
+    steps: Sequence[Any], grows_online: bool, carry: Carry, copy_at: int
 ) -> None:
-    world, copied = play(steps, grows_online, copy_at)
+    world, copied = play(steps, grows_online, carry, copy_at)
     live = contents(world.state)
     assert contents(fold(State(), world.records)) == live
     assert contents(fold(copied, world.records[copied.seq :])) == live
 
 
 @settings(max_examples=200, deadline=None, database=None)
-@given(STEPS, st.booleans())
-def test_what_was_taken_can_all_be_given_back(steps: Sequence[Any], grows_online: bool) -> None:
+@given(STEPS, st.booleans(), CARRIES)
+def test_what_was_taken_can_all_be_given_back(
+    steps: Sequence[Any], grows_online: bool, carry: Carry
+) -> None:
     """Whatever went before: when every set and volume is deleted, nothing is held by anybody."""
-    world, _ = play(steps, grows_online, 0)
+    world, _ = play(steps, grows_online, carry, 0)
     for name in list(world.state.replica_sets):
         world.send(DeleteReplicaSet(name))
     world.drive()

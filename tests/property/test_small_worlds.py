@@ -10,10 +10,12 @@ Depths are chosen so that all searches together take about half a minute.
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import get_args
 
 import pytest
 from msgspec import Struct
 
+from events.values import Carry
 from service.domain.commands import (
     Command,
     CommitReplicaSet,
@@ -90,8 +92,10 @@ DISK = CreateVolume("disk", 2 * GIB)
 OTHER = CreateVolume("other", 2 * GIB)
 
 
-def test_two_sets_from_nothing() -> None:
-    found = explore(World(2, facts(3)), life_of("foo") + life_of("bar"), depth=3)
+@pytest.mark.parametrize("carry", get_args(Carry))
+def test_two_sets_from_nothing(carry: Carry) -> None:
+    world = World(2, facts(3, carry=carry))
+    found = explore(world, life_of("foo") + life_of("bar"), depth=3)
     assert found.worlds > 20_000
 
 
@@ -101,8 +105,9 @@ def test_two_sets_that_have_all_gpus_between_them() -> None:
     assert found.worlds > 4_000
 
 
-def test_one_set_for_long() -> None:
-    found = explore(World(2, facts(2)), life_of("foo"), depth=4)
+@pytest.mark.parametrize("carry", get_args(Carry))
+def test_one_set_for_long(carry: Carry) -> None:
+    found = explore(World(2, facts(2, carry=carry)), life_of("foo"), depth=4)
     assert found.worlds > 10_000
 
 

@@ -52,7 +52,7 @@ SNAPSHOT = "gpuledger/snapshot:foo-1-foo.2"
         ((unfinished(run()),), ImageResolved("foo", 1, IMAGE, IMAGE_ID)),
         (
             (unfinished(run(), 1),),
-            ContainerCreated("foo", 1, "id of foo-1", "foo.1/create-foo-1"),
+            ContainerCreated("foo", 1, "id of foo-1", "foo.1/create-foo-1", IMAGE_ID),
         ),
         ((unfinished(run(), 2),), ContainerStarted("foo", 1, "i")),
         ((run(), unfinished(StopReplicaSet("foo"))), ContainerStopped("foo", 1, 0)),
