@@ -13,7 +13,7 @@ from msgspec import Struct
 from events.values import GPU_COUNT_MAX
 from service import settings_text as parse
 from service.errors import SettingsError
-from service.settings_text import GpuRuntimeChoice, LogLevel
+from service.settings_text import GpuRuntimeChoice, LogLevel, SystemDiskChoice
 
 T = TypeVar("T")
 
@@ -96,6 +96,13 @@ SETTINGS: Mapping[str, Setting] = {
         ", ".join(get_args(GpuRuntimeChoice)),
         "auto",
     ),
+    "system_disk": Setting(
+        ("--system-disk",),
+        "How a container's own layer is carried to its next version",
+        "auto (upper where the engine lets us, else commit), upper (move and clone its directory),"
+        " commit (as an image)",
+        "auto",
+    ),
     "log_level": Setting(
         ("--log-level", "--logLevel"),
         "What is logged at least",
@@ -154,6 +161,7 @@ class Settings(Struct, frozen=True):
     gpus: str
     """"auto", "none" or "simulated:N"; see `simulated_gpus`."""
     gpu_runtime: GpuRuntimeChoice
+    system_disk: SystemDiskChoice
     log_level: LogLevel
     data_disk_path: str
     file_storage_path: str
@@ -197,6 +205,7 @@ class Settings(Struct, frozen=True):
             node=source.read_or("node", parse.node, lambda: parse.node_of_host(host_name)),
             gpus=source.read("gpus", parse.gpus),
             gpu_runtime=source.read("gpu_runtime", parse.gpu_runtime),
+            system_disk=source.read("system_disk", parse.system_disk),
             log_level=source.read("log_level", parse.log_level),
             data_disk_path=data_disk_path,
             file_storage_path=source.read(

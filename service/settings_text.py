@@ -16,6 +16,7 @@ PORT_MAX = 65535
 WAIT_TIMEOUT_S_MAX = 86_400
 STOP_TIMEOUT_S_MAX = 3_600
 
+SystemDiskChoice = Literal["auto", "upper", "commit"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 GpuRuntimeChoice = Literal["auto", "nvidia", "cdi"]
 
@@ -108,6 +109,11 @@ def gpus(text: str) -> str:
 def gpu_runtime(text: str) -> GpuRuntimeChoice:
     """One of the ways to hand a GPU to Docker."""
     return cast(GpuRuntimeChoice, _one_of(text, get_args(GpuRuntimeChoice)))
+
+
+def system_disk(text: str) -> SystemDiskChoice:
+    """One of the ways to carry a system disk."""
+    return cast(SystemDiskChoice, _one_of(text, get_args(SystemDiskChoice)))
 
 
 def log_level(text: str) -> LogLevel:

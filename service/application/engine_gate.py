@@ -3,7 +3,7 @@
 import asyncio
 
 from service.errors import EngineUnavailable
-from service.ports import Clock, ContainerEngine, EngineInfo
+from service.ports import Clock, ContainerEngine, DiskProbe, EngineInfo, SystemDisks
 
 FRESH_S = 1.0
 """An answer of the engine counts for this long, so that a burst of commands asks once."""
@@ -13,13 +13,16 @@ class EngineGate:
     """Asks the engine whether it is there, at most once in FRESH_S.
 
     `info` is what it said of itself when it was reached; asked again after it was away, because
-    it may have been restarted as another version or with other GPUs.
+    it may have been restarted as another version or with other GPUs. `disks` is how its
+    containers' disks can be carried, found out at the same time.
     """
 
-    def __init__(self, engine: ContainerEngine, clock: Clock) -> None:
+    def __init__(self, engine: ContainerEngine, disks: SystemDisks, clock: Clock) -> None:
         self._engine = engine
+        self._disks = disks
         self._clock = clock
         self.info: EngineInfo | None = None
+        self.disks: DiskProbe | None = None
         self._answered_at_s: float | None = None
         self._asking = asyncio.Lock()
 
@@ -34,7 +37,9 @@ class EngineGate:
             try:
                 await self._engine.ping()
                 if self.info is None:
-                    self.info = await self._engine.info()
+                    info = await self._engine.info()
+                    self.disks = await self._disks.probe()
+                    self.info = info
             except EngineUnavailable as error:
                 self.info = None
                 raise EngineUnavailable(

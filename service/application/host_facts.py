@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from typing import Literal
 
-from events.values import GpuRuntime
+from events.values import Carry, GpuRuntime
 from projections.state import State
 from service.application.engine_gate import EngineGate
 from service.domain.commands import Facts
 
 RuntimeChoice = Literal["auto", "nvidia", "cdi"]
+
+DiskChoice = Literal["auto", "upper", "commit"]
 
 CDI_NAME = "nvidia.com/gpu="
 
@@ -23,16 +25,19 @@ class HostFacts:
         state: Callable[[], State],
         gpus: GpuRuntime | None,
         choice: RuntimeChoice,
+        system_disk: DiskChoice,
     ) -> None:
         """`gpus` is "simulated" or "none" when it is settled that no real ones are handed over.
 
         Otherwise `choice` says how they are: by hook, by CDI name, or by what the engine can.
+        `system_disk` says how system disks are carried; "auto" is by directory where that works.
         """
         self._base = base
         self._gate = gate
         self._state = state
         self._gpus = gpus
         self._choice = choice
+        self._system_disk = system_disk
 
     def __call__(self) -> Facts:
         """The facts for a command issued now."""
@@ -44,7 +49,15 @@ class HostFacts:
             port_last=base.port_last,
             volumes_grow_online=base.volumes_grow_online,
             data_disk_path=base.data_disk_path,
+            carry=self.carry(),
         )
+
+    def carry(self) -> Carry:
+        """How system disks are carried from now on."""
+        if self._system_disk != "auto":
+            return self._system_disk
+        probe = self._gate.disks
+        return "upper" if probe is not None and probe.works else "commit"
 
     def gpu_runtime(self) -> GpuRuntime:
         """By CDI name only where the engine names every GPU: a stale spec breaks MIG."""

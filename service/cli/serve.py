@@ -26,6 +26,7 @@ Docker = Annotated[str | None, _flag("docker")]
 Node = Annotated[str | None, _flag("node")]
 Gpus = Annotated[str | None, _flag("gpus")]
 GpuRuntime = Annotated[str | None, _flag("gpu_runtime")]
+SystemDisk = Annotated[str | None, _flag("system_disk")]
 LogLevel = Annotated[str | None, _flag("log_level")]
 DataDiskPath = Annotated[str | None, _flag("data_disk_path")]
 FileStoragePath = Annotated[str | None, _flag("file_storage_path")]
@@ -50,6 +51,7 @@ def serve(
     node: Node = None,
     gpus: Gpus = None,
     gpu_runtime: GpuRuntime = None,
+    system_disk: SystemDisk = None,
     log_level: LogLevel = None,
     data_disk_path: DataDiskPath = None,
     file_storage_path: FileStoragePath = None,
