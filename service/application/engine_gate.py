@@ -2,7 +2,7 @@
 
 import asyncio
 
-from service.errors import EngineUnavailable
+from service.errors import EngineError, EngineUnavailable
 from service.ports import Clock, ContainerEngine, EngineInfo
 
 FRESH_S = 1.0
@@ -35,7 +35,7 @@ class EngineGate:
                 await self._engine.ping()
                 if self.info is None:
                     self.info = await self._engine.info()
-            except EngineUnavailable as error:
+            except EngineError as error:
                 self.info = None
                 raise EngineUnavailable(
                     f"Docker does not answer, so nothing was begun: {error}"

@@ -123,7 +123,8 @@ def _undo(state: State, replica_set: ReplicaSet, current: Revision) -> Effect | 
     operation = state.operations.get(replica_set.operation or "")
     if operation is None or operation.verb not in DECLARING:
         return _settle(replica_set)
-    if current.container in ("created", "running", "exited"):
+    if current.container != "removed":
+        # Also one that nobody has seen: the reply to its creation may have been lost.
         return _remove(replica_set, current)
     if current.data_volume is not None and not state.volumes[current.data_volume].removed:
         return None
@@ -177,11 +178,13 @@ def _volume(state: State, name: str) -> Effect | None:
     if volume is None or volume.operation is None or not volume.current:
         return None
     version = next(v for v in volume.versions if v.number == volume.current)
-    failed_to_make = volume.failure is not None and volume.previous is None and not version.made
-    if volume.deleting or failed_to_make:
+    failed = volume.failure is not None and not version.made
+    if volume.deleting or (failed and volume.previous is None):
         if not volume.removed:
             return None if _mounted(state, name) else _remove_volume(volume)
-    elif not version.made and volume.failure is None:
+    elif failed and not volume.removed:
+        return _remove_version(volume)
+    elif not version.made and not failed:
         if volume.previous is None:
             return MakeVolume(
                 f"{volume.operation}/make-{versioned(name, version.number)}",
@@ -222,6 +225,20 @@ def _remove_volume(volume: Volume) -> Effect:
             for v in volume.versions
             if v.made or v.number == volume.current
         ),
+        with_disk=True,
+    )
+
+
+def _remove_version(volume: Volume) -> Effect:
+    """The engine's name of a version that will not be; the disk stays as it is."""
+    version = versioned(volume.name, volume.current)
+    return RemoveVolume(
+        f"{volume.operation}/remove-{version}",
+        volume.operation or "",
+        volume.name,
+        volume.current,
+        volumes=(version,),
+        with_disk=False,
     )
 
 

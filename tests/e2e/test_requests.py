@@ -107,9 +107,12 @@ def test_location_and_a_limited_wait(shared: ServiceProcess) -> None:
     assert response.headers["Preference-Applied"] == "wait=1"
     location = response.headers["Location"]
     assert location == f"/api/v1/operations/{response.json()['data']['operationId']}"
-    look = lambda: shared.page(location).json()["data"]  # noqa: E731
-    assert look()["state"] == "running"
-    eventually(lambda: look()["state"] == "succeeded")
+
+    def state() -> str:
+        return str(shared.page(location).json()["data"]["state"])
+
+    assert state() == "running"
+    eventually(lambda: state() == "succeeded")
 
 
 def test_one_operation_on_a_name_at_a_time(shared: ServiceProcess) -> None:

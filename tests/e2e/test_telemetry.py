@@ -106,7 +106,9 @@ def test_the_trace_of_a_request_is_in_its_records(shared: ServiceProcess) -> Non
     accepted = stored[0].events[0]
     assert isinstance(accepted, OperationAccepted)
     assert accepted.request == body
-    shared.call("POST", "/replicaSet/traced/execute", {"cmd": ["true"]}, {"traceparent": "nonsense"})
+    shared.call(
+        "POST", "/replicaSet/traced/execute", {"cmd": ["true"]}, {"traceparent": "nonsense"}
+    )
     assert shared.records()[-1].traceparent == ""
 
 
