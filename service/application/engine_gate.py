@@ -2,7 +2,7 @@
 
 import asyncio
 
-from service.errors import EngineUnavailable
+from service.errors import EngineError, EngineUnavailable
 from service.ports import Clock, ContainerEngine, DiskProbe, EngineInfo, SystemDisks
 
 FRESH_S = 1.0
@@ -40,7 +40,7 @@ class EngineGate:
                     info = await self._engine.info()
                     self.disks = await self._disks.probe()
                     self.info = info
-            except EngineUnavailable as error:
+            except EngineError as error:
                 self.info = None
                 raise EngineUnavailable(
                     f"Docker does not answer, so nothing was begun: {error}"

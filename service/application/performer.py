@@ -190,7 +190,8 @@ class Performer:
             for volume in effect.volumes:
                 with _not_ours_is_gone():
                     await self._engine.remove_volume(volume)
-            await self._volumes.remove(effect.name)
+            if effect.with_disk:
+                await self._volumes.remove(effect.name)
             return Succeeded()
         options = await self._volumes.create(effect.name, effect.size_bytes)
         labels = {
@@ -201,12 +202,8 @@ class Performer:
         }
         await self._engine.create_volume(effect.volume, options, labels)
         if isinstance(effect, SizeVolume):
-            try:
-                await self._volumes.resize(effect.name, effect.size_bytes)
-            except VolumeStoreError:
-                # The version that will not be leaves no name behind on the engine.
-                await self._engine.remove_volume(effect.volume)
-                raise
+            # Last, so that an effect that fails leaves the size as it was.
+            await self._volumes.resize(effect.name, effect.size_bytes)
         return Succeeded()
 
 

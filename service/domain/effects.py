@@ -159,13 +159,14 @@ class SizeVolume(Struct, frozen=True, tag=True):
 
 
 class RemoveVolume(Struct, frozen=True, tag=True):
-    """Remove the engine's volumes of all versions, then the disk."""
+    """Remove the engine's volumes of these versions, then the disk unless it is to stay."""
 
     effect_id: str
     operation_id: str
     name: str
     number: int
     volumes: tuple[str, ...]
+    with_disk: bool
 
 
 class Settle(Struct, frozen=True, tag=True):

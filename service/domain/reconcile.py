@@ -160,7 +160,8 @@ def _undo(state: State, replica_set: ReplicaSet, current: Revision) -> Effect | 
     operation = state.operations.get(replica_set.operation or "")
     if operation is None or operation.verb not in DECLARING:
         return _settle(replica_set)
-    if current.container in ("created", "running", "exited"):
+    if current.container != "removed":
+        # Also one that nobody has seen: the reply to its creation may have been lost.
         return _remove(replica_set, current)
     if current.data_volume is not None and not state.volumes[current.data_volume].removed:
         return None

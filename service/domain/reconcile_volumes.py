@@ -11,11 +11,13 @@ def due_for_volume(state: State, name: str) -> Effect | None:
     if volume is None or volume.operation is None or not volume.current:
         return None
     version = next(v for v in volume.versions if v.number == volume.current)
-    failed_to_make = volume.failure is not None and volume.previous is None and not version.made
-    if volume.deleting or failed_to_make:
+    failed = volume.failure is not None and not version.made
+    if volume.deleting or (failed and volume.previous is None):
         if not volume.removed:
             return None if _mounted(state, name) else _remove_volume(volume)
-    elif not version.made and volume.failure is None:
+    elif failed and not volume.removed:
+        return _remove_version(volume)
+    elif not version.made and not failed:
         if volume.previous is None:
             return MakeVolume(
                 f"{volume.operation}/make-{versioned(name, version.number)}",
@@ -56,6 +58,20 @@ def _remove_volume(volume: Volume) -> Effect:
             for v in volume.versions
             if v.made or v.number == volume.current
         ),
+        with_disk=True,
+    )
+
+
+def _remove_version(volume: Volume) -> Effect:
+    """The engine's name of a version that will not be; the disk stays as it is."""
+    version = versioned(volume.name, volume.current)
+    return RemoveVolume(
+        f"{volume.operation}/remove-{version}",
+        volume.operation or "",
+        volume.name,
+        volume.current,
+        volumes=(version,),
+        with_disk=False,
     )
 
 

@@ -23,8 +23,8 @@ from tests.bench.figures import Figure, print_question
 QUESTIONS: dict[str, ModuleType] = {
     module.LETTER: module for module in (commands, rebuild, startup, decisions, memory)
 }
-ROUNDS = 5
-WIDTH = 110
+ROUNDS = 3
+WIDTH = 100
 
 
 def main() -> None:

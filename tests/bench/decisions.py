@@ -95,17 +95,15 @@ def measure(folder: Path, rounds: int) -> list[Figure]:
     worlds = [(world.state, world.commands()) for world in (_World(FEW), _World(MANY))]
     figures: list[Figure] = []
     for verb in worlds[0][1]:
-        few, many = ([], [])  # type: tuple[list[float], list[float]]
+        few: list[float] = []
+        many: list[float] = []
         for _ in range(rounds):
             for microseconds, (state, commands) in zip((few, many), worlds, strict=True):
                 microseconds.append(_decide_us(state, commands[verb]))
-        one = Figure(LETTER, f"{verb}, {FEW} sets", few, "µs")
+        one = Figure(LETTER, verb, few, "µs")
         other = Figure(LETTER, f"{verb}, {MANY:,} sets", many, "µs")
-        figures += [
-            one,
-            other,
-            ratio(LETTER, f"{verb}, {MANY:,} / {FEW}", other, one, goal_max=RATIO_GOAL),
-        ]
+        times = f"{verb}, {MANY:,} / {FEW} sets"
+        figures += [other, ratio(LETTER, times, other, one, goal_max=RATIO_GOAL)]
     return figures
 
 

@@ -49,7 +49,7 @@ def ratio(
 ) -> Figure:
     """One figure over another, round by round: what slows a whole round leaves it alone."""
     rounds = [a / b for a, b in zip(over.rounds, under.rounds, strict=True)]
-    return Figure(question, what, rounds, "×", goal_min, goal_max)
+    return Figure(question, what, rounds, "times", goal_min, goal_max)
 
 
 def show(value: float) -> str:
@@ -62,11 +62,11 @@ def show(value: float) -> str:
 def print_question(console: Console, letter: str, title: str, figures: list[Figure]) -> None:
     """The figures of one question, under its title; columns as wide as under the others."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("", width=44)
-    table.add_column("median", justify="right", width=9)
+    table.add_column("", width=40)
+    table.add_column("median", justify="right", width=8)
     table.add_column("unit", width=9)
-    table.add_column("rounds", justify="right", width=19)
-    table.add_column("goal", justify="right", width=9)
+    table.add_column("rounds", justify="right", width=18)
+    table.add_column("goal", justify="right", width=8)
     table.add_column("met", width=3)
     for figure in figures:
         table.add_row(figure.what, *_cells(figure))
@@ -76,6 +76,6 @@ def print_question(console: Console, letter: str, title: str, figures: list[Figu
 
 
 def _cells(figure: Figure) -> tuple[str, ...]:
-    span = f"{show(min(figure.rounds))} – {show(max(figure.rounds))}"
+    span = f"{show(min(figure.rounds))} to {show(max(figure.rounds))}"
     met = {None: "", True: "yes", False: "NO"}[figure.met]
     return show(figure.value), figure.unit, span, figure.goal, met

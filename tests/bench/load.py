@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import re
 import sys
+from functools import partial
 from time import perf_counter
 from typing import cast
 
@@ -23,15 +24,18 @@ _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 class Load(msgspec.Struct, frozen=True):
     """What came of it. Latencies are in milliseconds."""
 
+    accepted: int
+    """In all: also while it warmed up, and after the time was over."""
     per_second: float
     p50_ms: float
     p99_ms: float
 
 
-def summed_up(latencies_s: list[float], seconds: float) -> Load:
-    """The figures of a run that took so long."""
+def summed_up(accepted: int, latencies_s: list[float], seconds: float) -> Load:
+    """The figures of a run that was timed for so long."""
     ranked = sorted(latencies_s)
     return Load(
+        accepted=accepted,
         per_second=len(ranked) / seconds,
         p50_ms=1_000 * ranked[len(ranked) // 2],
         p99_ms=1_000 * ranked[len(ranked) * 99 // 100],
@@ -44,6 +48,7 @@ class _Run:
     def __init__(self, seconds: float) -> None:
         self.begins_at = perf_counter() + WARM_UP_S
         self.ends_at = self.begins_at + seconds
+        self.accepted = 0
         self.latencies_s: list[float] = []
         self.failure = ""
 
@@ -74,8 +79,10 @@ class _Client(asyncio.Protocol):
         run = self._run
         if not self._answer.startswith(b"HTTP/1.1 202"):
             run.failure = self._answer.decode(errors="replace")
-        elif run.begins_at <= self._sent_at and now <= run.ends_at:
-            run.latencies_s.append(now - self._sent_at)
+        else:
+            run.accepted += 1
+            if run.begins_at <= self._sent_at and now <= run.ends_at:
+                run.latencies_s.append(now - self._sent_at)
         self._answer = b""
         if now >= run.ends_at or run.failure:
             self._end()
@@ -105,8 +112,8 @@ async def _load(port: int, clients: int, seconds: float, requests: list[bytes]) 
     run = _Run(seconds)
     ends = []
     for number in range(clients):
-        own = requests[number::clients]
-        _, client = await loop.create_connection(lambda own=own: _Client(run, own), port=port)
+        make = partial(_Client, run, requests[number::clients])
+        _, client = await loop.create_connection(make, "127.0.0.1", port)
         ends.append(client.ended)
     async with asyncio.timeout(WARM_UP_S + seconds + ANSWER_TIMEOUT_S):
         await asyncio.gather(*ends)
@@ -136,7 +143,8 @@ def main() -> None:
     run = uvloop.run(_load(given.port, given.clients, given.seconds, requests))
     if run.failure:
         sys.exit(run.failure)
-    sys.stdout.buffer.write(msgspec.json.encode(summed_up(run.latencies_s, given.seconds)))
+    load = summed_up(run.accepted, run.latencies_s, given.seconds)
+    sys.stdout.buffer.write(msgspec.json.encode(load))
 
 
 if __name__ == "__main__":

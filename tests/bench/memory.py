@@ -17,6 +17,7 @@ LETTER = "e"
 SETS = 10_000
 TITLE = f"resident memory, idle and with {SETS:,} replica sets"
 
+KINDS = IDLE, FOLDED, LOADED = "idle", "folded from the ledger", "loaded from the rows"
 READ_STORE_FILES = ("read.db", "read.db-wal", "read.db-shm")
 
 
@@ -24,26 +25,25 @@ def measure(folder: Path, rounds: int) -> list[Figure]:
     """All three starts in turns."""
     full = folder / "memory-full"
     fill(full, NODE_RECORDS + SETS * NAMES_RUN_RECORDS, SETS)
-    kinds = {
-        "idle": (lambda n: folder / f"memory-idle-{n}", 0),
-        f"{SETS:,} sets, folded from the ledger": (lambda n: _without_rows(full), SETS),
-        f"{SETS:,} sets, loaded from the rows": (lambda n: full, SETS),
-    }
-    service: dict[str, list[float]] = {what: [] for what in kinds}
-    nats: dict[str, list[float]] = {what: [] for what in kinds}
+    service: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    nats: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for number in range(rounds):
-        for what, (make, gpus) in kinds.items():
+        for kind in KINDS:
+            data_dir, gpus = full, SETS
+            if kind == IDLE:
+                data_dir, gpus = folder / f"memory-idle-{number}", 0
+            if kind == FOLDED:
+                _drop_rows(full)
             flags = ("--node", NODE, "--shown-gpus", str(gpus), "--log-level", "error")
-            with ServiceChild(SIMULATED_SERVICE, make(number), *flags) as child:
-                service[what].append(child.resident_mib())
-                nats[what].append(child.nats_resident_mib())
+            with ServiceChild(SIMULATED_SERVICE, data_dir, *flags) as child:
+                service[kind].append(child.resident_mib())
+                nats[kind].append(child.nats_resident_mib())
     return [
-        *(Figure(LETTER, f"service, {what}", service[what], "MiB") for what in kinds),
-        *(Figure(LETTER, f"nats-server, {what}", nats[what], "MiB") for what in kinds),
+        *(Figure(LETTER, f"service, {kind}", service[kind], "MiB") for kind in KINDS),
+        *(Figure(LETTER, f"nats-server, {kind}", nats[kind], "MiB") for kind in KINDS),
     ]
 
 
-def _without_rows(data_dir: Path) -> Path:
+def _drop_rows(data_dir: Path) -> None:
     for name in READ_STORE_FILES:
         (data_dir / name).unlink(missing_ok=True)
-    return data_dir

@@ -26,20 +26,21 @@ EXPECTED_SEQ = "Nats-Expected-Last-Sequence"
 
 
 class _Appender:
-    """Keeps so many appends in flight, each with the sequence that it will have when all go well."""
+    """Keeps so many appends in flight, each with the sequence that it will get."""
 
     def __init__(self, connection: NatsConnection, last_seq: int, body: bytes) -> None:
         self._connection = connection
         self._last_seq = last_seq
         self._body = body
         self._latencies_s: list[float] = []
+        self._accepted = 0
 
     async def run(self, in_flight: int, seconds: float) -> Load:
         """Append for so long; the figures."""
         self._begins_at = perf_counter() + WARM_UP_S
         self._ends_at = self._begins_at + seconds
         await asyncio.gather(*(self._append_in_turn() for _ in range(in_flight)))
-        return summed_up(self._latencies_s, seconds)
+        return summed_up(self._accepted, self._latencies_s, seconds)
 
     async def _append_in_turn(self) -> None:
         while True:
@@ -51,6 +52,7 @@ class _Appender:
             reply = await (await self._connection.send(SUBJECT, self._body, headers))
             now = perf_counter()
             _check(reply, expected + 1)
+            self._accepted += 1
             if self._begins_at <= sent_at and now <= self._ends_at:
                 self._latencies_s.append(now - sent_at)
             if now >= self._ends_at:
@@ -64,7 +66,6 @@ def _check(reply: Msg | None, seq: int) -> None:
 
 
 async def _append(data_dir: Path, in_flight: int, seconds: float, size_bytes: int) -> Load:
-    data_dir.mkdir(exist_ok=True)
     async with NatsChild(data_dir) as child:
         async with JetStreamLedger(child.service, child.admin) as ledger:
             last_seq = await ledger.last_seq()

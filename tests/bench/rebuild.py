@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import msgspec
+
 from tests.bench.figures import Figure
 from tests.bench.ledgers import fill
 from tests.bench.processes import run_child
+from tests.bench.rebuild_steps import Alone
 
 LETTER = "b"
 RECORDS = 200_000
@@ -13,25 +16,24 @@ TITLE = f"`gpuledger rebuild` of {RECORDS:,} records about {NAMES:,} names, and 
 
 RATE_GOAL = 40_000.0
 
-STEPS = {
-    "rebuild": "rebuild, from end to end",
-    "read": "read alone",
-    "decode": "decode alone",
-    "evolve": "evolve alone",
-    "write": "writes alone (rows, and indexes at the end)",
-}
 
 
 def measure(folder: Path, rounds: int) -> list[Figure]:
-    """Every step in turn, each time in a process of its own."""
+    """The whole and the steps in turns, each time in a process of its own."""
     data_dir = folder / "rebuild"
     fill(data_dir, RECORDS, NAMES)
-    rates: dict[str, list[float]] = {step: [] for step in STEPS}
+    whole: list[float] = []
+    alone: list[Alone] = []
     for _ in range(rounds):
-        for step in STEPS:
-            rates[step].append(run_child("rebuild_steps", step, data_dir))
-    goals = {"rebuild": RATE_GOAL}
+        whole.append(run_child("rebuild_steps", "whole", data_dir))
+        alone.append(msgspec.convert(run_child("rebuild_steps", "alone", data_dir), Alone))
+    steps = {
+        "read alone": [step.read for step in alone],
+        "decode alone": [step.decode for step in alone],
+        "evolve alone": [step.evolve for step in alone],
+        "writes alone (rows, then indexes)": [step.write for step in alone],
+    }
     return [
-        Figure(LETTER, what, rates[step], "records/s", goal_min=goals.get(step))
-        for step, what in STEPS.items()
+        Figure(LETTER, "rebuild, from end to end", whole, "records/s", goal_min=RATE_GOAL),
+        *(Figure(LETTER, what, rates, "records/s") for what, rates in steps.items()),
     ]

@@ -1,16 +1,18 @@
-"""The steps of a rebuild, one at a time: run as a module with a step and a data directory.
+"""A rebuild as a whole, and its steps one at a time: run as a module, with a data directory.
 
 Prints records per second as JSON. Whatever a step needs is made before its time begins.
 """
 
-import json
+import gc
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from time import perf_counter
 
+import msgspec
 import uvloop
+from msgspec import Struct
 
 from events.codec import decode
 from events.record import Record
@@ -21,59 +23,67 @@ from projections.store import ReadStore
 from projections.tables import Batch, Row, history_row, take_batch
 from service.bootstrap import rebuild
 from service.bootstrap.ledger import open_ledger
-from service.ports import StoredEntry
 from tests.bench.ledgers import settings_for
 
 
-async def _rebuild(data_dir: Path) -> float:
-    """The code behind `gpuledger rebuild`, timed as it times itself: without nats-server's start."""
+class Alone(Struct, frozen=True):
+    """Records per second of each step when nothing else is done."""
+
+    read: float
+    decode: float
+    evolve: float
+    write: float
+
+
+async def whole(data_dir: Path) -> float:
+    """The code behind `gpuledger rebuild`, timed as it times itself: nats-server runs by then."""
     summary = await rebuild(settings_for(data_dir))
     return summary.records / summary.seconds
 
 
-async def _read(data_dir: Path) -> float:
+async def alone(data_dir: Path) -> Alone:
+    """One step after the other; each begins with what the one before has made."""
     async with open_ledger(settings_for(data_dir)) as opened:
         until = await opened.ledger.last_seq()
-        count = 0
-        begun = perf_counter()
-        async for entries in opened.ledger.read(0, until):
-            count += len(entries)
-        return count / (perf_counter() - begun)
+        timed = _Timed(until)
+        entries = [some async for some in opened.ledger.read(0, until)]
+        read = timed.rate()
+    bodies = [entry.body for some in entries for entry in some]
+    timed = _Timed(until)
+    records = [decode(body) for body in bodies]
+    decoded = timed.rate()
+    timed = _Timed(until)
+    _evolve(records)
+    evolved = timed.rate()
+    with tempfile.TemporaryDirectory(dir=data_dir) as folder:
+        return Alone(read, decoded, evolved, await _write(Path(folder), _batches(records)))
 
 
-async def _decode(data_dir: Path) -> float:
-    bodies = [entry.body for entry in await _all(data_dir)]
-    begun = perf_counter()
-    for body in bodies:
-        decode(body)
-    return len(bodies) / (perf_counter() - begun)
+class _Timed:
+    """A clock that is started when it is made."""
+
+    def __init__(self, records: int) -> None:
+        # What the steps before have left is none of this one's garbage to look through.
+        gc.collect()
+        gc.freeze()
+        self._records = records
+        self._begun = perf_counter()
+
+    def rate(self) -> float:
+        """Records per second since then."""
+        return self._records / (perf_counter() - self._begun)
 
 
-async def _evolve(data_dir: Path) -> float:
-    records = await _records(data_dir)
+def _evolve(records: list[Record]) -> None:
     state = State()
-    begun = perf_counter()
     for seq, record in enumerate(records, 1):
         evolve(state, seq, record)
         if seq % BATCH_RECORDS_MAX == 0:
             state.forget_touched()
-    return len(records) / (perf_counter() - begun)
-
-
-async def _write(data_dir: Path) -> float:
-    """Batches as large as a rebuild's at most, into a file like that of a rebuild."""
-    records = await _records(data_dir)
-    batches = _batches(records)
-    with tempfile.TemporaryDirectory(dir=data_dir) as folder:
-        async with ReadStore(Path(folder) / "read.db") as store:
-            begun = perf_counter()
-            async with store.fast_rebuild():
-                for batch in batches:
-                    await store.apply(batch)
-            return len(records) / (perf_counter() - begun)
 
 
 def _batches(records: list[Record]) -> list[Batch]:
+    """As large as those of a rebuild can get."""
     state = State()
     batches: list[Batch] = []
     history: list[Row] = []
@@ -87,28 +97,22 @@ def _batches(records: list[Record]) -> list[Batch]:
     return batches
 
 
-async def _all(data_dir: Path) -> list[StoredEntry]:
-    async with open_ledger(settings_for(data_dir)) as opened:
-        until = await opened.ledger.last_seq()
-        return [entry async for entries in opened.ledger.read(0, until) for entry in entries]
+async def _write(folder: Path, batches: list[Batch]) -> float:
+    """Into a file like that of a rebuild, with the indexes at the end."""
+    async with ReadStore(folder / "read.db") as store:
+        timed = _Timed(batches[-1].seq)
+        async with store.fast_rebuild():
+            for batch in batches:
+                await store.apply(batch)
+        return timed.rate()
 
 
-async def _records(data_dir: Path) -> list[Record]:
-    return [decode(entry.body) for entry in await _all(data_dir)]
-
-
-STEPS: dict[str, Callable[[Path], Awaitable[float]]] = {
-    "rebuild": _rebuild,
-    "read": _read,
-    "decode": _decode,
-    "evolve": _evolve,
-    "write": _write,
+STEPS: dict[str, Callable[[Path], Coroutine[None, None, object]]] = {
+    "whole": whole,
+    "alone": alone,
 }
 
 
-async def _measure(step: str, data_dir: Path) -> float:
-    return await STEPS[step](data_dir)
-
-
 if __name__ == "__main__":
-    json.dump(uvloop.run(_measure(sys.argv[1], Path(sys.argv[2]))), sys.stdout)
+    measured = uvloop.run(STEPS[sys.argv[1]](Path(sys.argv[2])))
+    sys.stdout.buffer.write(msgspec.json.encode(measured))

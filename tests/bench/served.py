@@ -7,6 +7,7 @@ the made-up histories, so that a ledger of thousands of them finds them all stil
 import argparse
 import os
 import sys
+from typing import Any
 from unittest.mock import patch
 
 import uvloop
@@ -41,9 +42,9 @@ class HistoryProbe:
         return f"{len(self._gpus)} made-up GPUs"
 
 
-def _settings(given: dict[str, str]) -> Settings:
-    known = {name: value for name, value in given.items() if name in SETTINGS and value}
-    return Settings.from_mapping(os.environ, **known)
+def _settings(given: dict[str, object]) -> Settings:
+    flags: dict[str, Any] = {name: given[name] for name in SETTINGS}
+    return Settings.from_mapping(os.environ, **flags)
 
 
 def main() -> None:
@@ -52,7 +53,7 @@ def main() -> None:
     for name in SETTINGS:
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name)
     parser.add_argument("--shown-gpus", type=int, default=0)
-    given = vars(parser.parse_args())
+    given: dict[str, Any] = vars(parser.parse_args())
     world = World(images=[IMAGE])
     probe = HistoryProbe(given.pop("shown_gpus")), "simulated"
     with (

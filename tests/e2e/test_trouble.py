@@ -10,7 +10,7 @@ import pytest
 from tests.kit.dockerd import PrivateDockerd
 from tests.kit.service_process import ServiceProcess
 
-HELD = {"gpus": 2, "containerPorts": ["22", "80"]}
+HELD: dict[str, Any] = {"gpus": 2, "containerPorts": ["22", "80"]}
 """What every run here asks for beside what it fails by."""
 
 # What a run fails by: fields, HTTP status, reason, Docker's words.
@@ -157,8 +157,8 @@ FAILING_PATCHES: list[tuple[str, dict[str, Any], str]] = [
 def test_a_patch_that_fails_comes_back(
     shared: ServiceProcess, dockerd: PrivateDockerd, phase: str, body: dict[str, Any], words: str
 ) -> None:
-    fields = {"binds": [{"src": "/tmp", "dest": "/mnt"}], "env": ["A=1"], **HELD}
-    made = shared.run("foo", **fields).ok()["name"]
+    fields: dict[str, Any] = {"binds": [{"src": "/tmp", "dest": "/mnt"}], "env": ["A=1"]}
+    made = shared.run("foo", **HELD, **fields).ok()["name"]
     shared.shell("foo", "echo mine > /root/f; rm /bin/wget")
     if phase == "paused":
         shared.call("PATCH", "/replicaSet/foo/pause").ok()

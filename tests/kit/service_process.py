@@ -217,14 +217,25 @@ class ServiceProcess:
         content: bytes | None = None,
     ) -> Answer:
         """One request to the API; `content` sends bytes as they are."""
-        response = self._http.request(
+        response = self.send(method, path, body, headers, content)
+        answer = response.json()
+        return Answer(response.status_code, answer["code"], answer["msg"], answer["data"])
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> httpx.Response:
+        """The same, and what HTTP has to say of it."""
+        return self._http.request(
             method,
             f"{self.url}/api/v1{path}",
             headers={"Content-Type": "application/json", **(headers or {})},
             content=content if content is not None else msgspec.json.encode(body or {}),
         )
-        answer = response.json()
-        return Answer(response.status_code, answer["code"], answer["msg"], answer["data"])
 
     def get(self, path: str) -> Answer:
         """GET below /api/v1."""

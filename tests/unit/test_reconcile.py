@@ -117,10 +117,16 @@ def test_the_steps_of_a_command(
 @pytest.mark.parametrize(
     ("fails", "expected"),
     [
-        ("snapshot-foo-1", ("stop-foo-1", "snapshot-foo-1!", "start-foo-1")),
+        ("snapshot-foo-1", ("stop-foo-1", "snapshot-foo-1!", "remove-foo-2", "start-foo-1")),
         (
             "create-foo-2",
-            (*SUCCESSION[:2], "create-foo-2!", "drop-snapshot-foo-1", "start-foo-1"),
+            (
+                *SUCCESSION[:2],
+                "create-foo-2!",
+                "remove-foo-2",
+                "drop-snapshot-foo-1",
+                "start-foo-1",
+            ),
         ),
         (
             "start-foo-2",
@@ -199,7 +205,7 @@ def test_at_most_one_effect_of_a_name_is_due_beside_its_executions() -> None:
 
 
 def test_effects_belong_to_what_they_are_done_to() -> None:
-    disk = RemoveVolume("1/remove-d", "1", "d", 1, ("d-1",))
+    disk = RemoveVolume("1/remove-d", "1", "d", 1, ("d-1",), with_disk=True)
     assert kind_of(disk) == "volume"
     assert kind_of(Settle("1/settle", "1", "d", 1, "volume")) == "volume"
     assert kind_of(StopContainer("1/stop-d-1", "1", "d", 1, "d-1")) == "replica_set"
