@@ -33,6 +33,7 @@ from typing import Any, Self
 import docker
 
 from tests.kit.busybox import import_image
+from tests.kit.data_roots import make_file_system
 from tests.kit.engine_remains import bridge_exists, end_processes, remove_remains
 
 NAME = "glkit"
@@ -74,6 +75,9 @@ class PrivateDockerd:
     gets CDI_DEVICE=<name> in its environment, and NVIDIA_VISIBLE_DEVICES=void as with NVIDIA's
     own specifications.
 
+    With `data_file_system` ("xfs") its data lies in a file system of its own, in an image file
+    behind a loop device; otherwise on that of the temporary folder.
+
     All methods block; on an event loop call them by asyncio.to_thread.
     """
 
@@ -87,9 +91,14 @@ class PrivateDockerd:
     """The bridge's own address: this host, as the containers see it."""
 
     def __init__(
-        self, *, cdi_devices: Sequence[str] = (), storage_driver: str = "overlay2"
+        self,
+        *,
+        cdi_devices: Sequence[str] = (),
+        storage_driver: str = "overlay2",
+        data_file_system: str = "",
     ) -> None:
         self._cdi_devices = tuple(cdi_devices)
+        self._data_file_system = data_file_system
         self._storage_driver = storage_driver
         self._owner_lock = -1
         self._containerd: subprocess.Popen[bytes] | None = None
@@ -123,6 +132,8 @@ class PrivateDockerd:
         try:
             if self._owner_lock < 0:
                 self._claim()
+                if self._data_file_system:
+                    make_file_system(self.data_root, self._data_file_system)
             self._start_programs()
         except BaseException:
             self.stop()

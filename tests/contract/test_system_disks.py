@@ -1,0 +1,190 @@
+"""What the port `SystemDisks` promises, on overlay2's upper directories and in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from service.errors import SystemDiskError
+from service.ports import PullProgress
+from tests.kit.disk_rigs import (
+    OTHER_IMAGE,
+    DiskRig,
+    clear_disks,
+    memory_disk_rig,
+    no_progress,
+    upper_disk_rig,
+)
+from tests.kit.dockerd import PrivateDockerd
+from tests.kit.engine_rigs import FILE_OF_IMAGE
+
+CHANGES = ("echo mine > /root/f", f"rm {FILE_OF_IMAGE}")
+
+
+@pytest.fixture(params=["upper", "memory"])
+async def rig(request: pytest.FixtureRequest) -> AsyncIterator[DiskRig]:
+    if request.param == "memory":
+        yield memory_disk_rig()
+        return
+    dockerd: PrivateDockerd = request.getfixturevalue("dockerd")
+    made = upper_disk_rig(dockerd)
+    try:
+        yield made
+    finally:
+        await made.close()
+        await asyncio.to_thread(clear_disks, dockerd)
+
+
+async def test_the_probe_says_how(rig: DiskRig) -> None:
+    probe = await rig.disks.probe()
+    assert probe.works, probe.detail
+    assert probe.detail
+    assert await rig.disks.probe() == probe
+
+
+async def test_a_disk_is_carried_with_what_was_deleted(rig: DiskRig) -> None:
+    await rig.run_and_stop("c-1", *CHANGES)
+    assert await rig.disks.keep("c-1", "c-1-kept") > 0
+    await rig.make("c-2")
+    seen: list[PullProgress] = []
+    await rig.disks.fill("c-2", "c-1-kept", seen.append)
+    await rig.engine.remove_container("c-1")
+    await rig.engine.start_container("c-2")
+    assert await rig.read("c-2", "/root/f") == b"mine\n"
+    assert await rig.read("c-2", FILE_OF_IMAGE) is None
+    assert seen[-1].done_bytes == seen[-1].total_bytes > 0
+
+
+async def test_a_kept_disk_stays_as_it_was(rig: DiskRig) -> None:
+    await rig.run_and_stop("c-1", *CHANGES)
+    await rig.disks.keep("c-1", "kept")
+    for name in ("c-2", "c-3"):
+        await rig.make(name)
+        await rig.disks.fill(name, "kept", no_progress)
+        await rig.engine.start_container(name)
+        assert await rig.read(name, "/root/f") == b"mine\n"
+        assert (await rig.shell(name, "echo other > /root/f")).exit_code == 0
+
+
+async def test_keeping_again_changes_nothing(rig: DiskRig) -> None:
+    await rig.run_and_stop("c-1", *CHANGES)
+    size = await rig.disks.keep("c-1", "kept")
+    assert await rig.disks.keep("c-1", "kept") == size
+    await rig.engine.remove_container("c-1")
+    assert await rig.disks.keep("c-1", "kept") == size
+
+
+async def test_filling_again_starts_afresh(rig: DiskRig) -> None:
+    await rig.run_and_stop("c-1", *CHANGES)
+    await rig.disks.keep("c-1", "kept")
+    await rig.run_and_stop("d-1", "echo second > /root/g")
+    await rig.disks.keep("d-1", "second")
+    await rig.make("c-2")
+    for kept in ("second", "kept", "kept"):
+        await rig.disks.fill("c-2", kept, no_progress)
+    await rig.engine.start_container("c-2")
+    assert await rig.read("c-2", "/root/f") == b"mine\n"
+    assert await rig.read("c-2", "/root/g") is None
+
+
+async def test_put_back_is_as_if_nothing_had_been_kept(rig: DiskRig) -> None:
+    await rig.run_and_stop("c-1", *CHANGES)
+    await rig.disks.keep("c-1", "kept")
+    await rig.disks.put_back("kept", "c-1")
+    await rig.disks.put_back("kept", "c-1")
+    await rig.make("c-2")
+    with pytest.raises(SystemDiskError, match="no kept system disk kept"):
+        await rig.disks.fill("c-2", "kept", no_progress)
+    await rig.engine.start_container("c-1")
+    assert await rig.read("c-1", "/root/f") == b"mine\n"
+    assert await rig.read("c-1", FILE_OF_IMAGE) is None
+
+    await rig.engine.stop_container("c-1", 5)
+    await rig.disks.keep("c-1", "kept")
+    await rig.disks.fill("c-2", "kept", no_progress)
+    await rig.engine.start_container("c-2")
+    assert await rig.read("c-2", "/root/f") == b"mine\n"
+
+
+async def test_put_back_replaces_what_an_empty_layer_was_used_for(rig: DiskRig) -> None:
+    await rig.run_and_stop("c-1", *CHANGES)
+    await rig.disks.keep("c-1", "kept")
+    await rig.engine.start_container("c-1")
+    assert await rig.read("c-1", "/root/f") is None
+    assert await rig.read("c-1", FILE_OF_IMAGE) is not None
+    await rig.shell("c-1", "echo stray > /root/g")
+    with pytest.raises(SystemDiskError, match="running"):
+        await rig.disks.put_back("kept", "c-1")
+    await rig.engine.stop_container("c-1", 5)
+    await rig.disks.put_back("kept", "c-1")
+    await rig.engine.start_container("c-1")
+    assert await rig.read("c-1", "/root/f") == b"mine\n"
+    assert await rig.read("c-1", "/root/g") is None
+
+
+async def test_remove_what_is_there_and_what_is_not(rig: DiskRig) -> None:
+    await rig.run_and_stop("c-1", *CHANGES)
+    await rig.disks.keep("c-1", "kept")
+    await rig.disks.remove("kept")
+    await rig.disks.remove("kept")
+    with pytest.raises(SystemDiskError, match="no kept system disk kept"):
+        await rig.disks.put_back("kept", "c-1")
+    await rig.engine.remove_container("c-1")
+    with pytest.raises(SystemDiskError, match="no container c-1"):
+        await rig.disks.keep("c-1", "kept")
+
+
+async def test_only_a_stopped_container_is_emptied(rig: DiskRig) -> None:
+    await rig.run("c-1", *CHANGES)
+    with pytest.raises(SystemDiskError, match="running"):
+        await rig.disks.keep("c-1", "kept")
+    assert await rig.read("c-1", "/root/f") == b"mine\n"
+
+
+async def test_only_a_container_that_never_ran_is_filled(rig: DiskRig) -> None:
+    await rig.run_and_stop("c-1", *CHANGES)
+    await rig.disks.keep("c-1", "kept")
+    await rig.run("c-2")
+    for _ in ("running", "exited"):
+        with pytest.raises(SystemDiskError, match="never started"):
+            await rig.disks.fill("c-2", "kept", no_progress)
+        await rig.engine.stop_container("c-2", 5)
+    for container, kept, words in (("c-9", "kept", "no container"), ("c-3", "x", "no kept")):
+        await rig.make("c-3")
+        with pytest.raises(SystemDiskError, match=words):
+            await rig.disks.fill(container, kept, no_progress)
+
+
+async def test_a_disk_is_not_mixed_up_with_another(rig: DiskRig) -> None:
+    for name in ("c-1", "d-1"):
+        await rig.run_and_stop(name, *CHANGES)
+    await rig.disks.keep("c-1", "kept")
+    with pytest.raises(SystemDiskError, match="from"):
+        await rig.disks.keep("d-1", "kept")
+    with pytest.raises(SystemDiskError, match="from"):
+        await rig.disks.put_back("kept", "d-1")
+    await rig.engine.start_container("d-1")
+    assert await rig.read("d-1", "/root/f") == b"mine\n"
+
+
+async def test_a_disk_stays_on_its_image(rig: DiskRig) -> None:
+    await asyncio.to_thread(rig.add_image)
+    await rig.run_and_stop("c-1", *CHANGES)
+    await rig.disks.keep("c-1", "kept")
+    await rig.make("c-2", OTHER_IMAGE)
+    with pytest.raises(SystemDiskError, match="belongs on image"):
+        await rig.disks.fill("c-2", "kept", no_progress)
+
+
+async def test_what_somebody_else_made_is_left_alone(rig: DiskRig) -> None:
+    await rig.run_and_stop("c-1", *CHANGES)
+    for refused in (
+        rig.other.keep("c-1", "kept"),
+        rig.other.put_back("kept", "c-1"),
+        rig.other.fill("c-1", "kept", no_progress),
+    ):
+        with pytest.raises(SystemDiskError, match="does not belong to this installation"):
+            await refused
+    await rig.disks.keep("c-1", "kept")
+    await rig.other.remove("kept")
+    await rig.disks.put_back("kept", "c-1")
