@@ -42,6 +42,8 @@ def all_gone_again(shared: ServiceProcess) -> Iterator[None]:
     yield
     for row in shared.get("/replicaSet").ok()["replicaSets"]:
         shared.call("DELETE", f"/replicaSet/{row['name']}").ok()
+    for row in shared.get("/volumes").ok()["volumes"]:
+        shared.call("DELETE", f"/volumes/{row['name']}").ok()
 
 
 @contextmanager
