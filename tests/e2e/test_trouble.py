@@ -29,8 +29,8 @@ REFUSED_BY_DOCKER: list[tuple[str, dict[str, Any], int, str, str]] = [
     (
         "a mount inside /proc",
         {"binds": [{"src": "/tmp", "dest": "/proc/sys"}]},
-        502,
-        "refused",
+        422,
+        "mount_failed",
         "cannot be mounted because it is inside /proc",
     ),
 ]
