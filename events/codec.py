@@ -6,6 +6,7 @@ The attributes that CloudEvents knows are `specversion`, `id`, `source`, `type`,
 """
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import msgspec
 from msgspec import Struct
@@ -53,8 +54,14 @@ _decoder = msgspec.json.Decoder(_CloudEvent)
 
 def show_time(at_us: int) -> str:
     """An instant as RFC 3339 in UTC, to the microsecond."""
-    instant = _EPOCH + timedelta(microseconds=at_us)
-    return instant.isoformat(timespec="microseconds")[:-6] + "Z"
+    second, microsecond = divmod(at_us, 1_000_000)
+    return f"{_show_second(second)}.{microsecond:06}Z"
+
+
+@lru_cache(maxsize=16)
+def _show_second(second: int) -> str:
+    """Records come many to a second, and the calendar was half of what encoding one cost."""
+    return (_EPOCH + timedelta(seconds=second)).isoformat(timespec="seconds")[:-6]
 
 
 def encode(record: Record) -> bytes:

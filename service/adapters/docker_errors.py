@@ -43,6 +43,7 @@ _FRAGMENTS = (
     ("nvidia-container-cli", "device_unavailable"),
     ("invalid mount config", "mount_failed"),
     ("failed to mount local volume", "mount_failed"),
+    ("error mounting", "mount_failed"),
     ('exec: "', "bad_command"),
 )
 

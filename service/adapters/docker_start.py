@@ -40,23 +40,26 @@ def require_command(client: docker.APIClient, container_id: str) -> dict[str, An
             return state
         if not seen["HostConfig"].get("Init"):
             return state
-        runs = _runs_command(client, container_id)
+        runs = _runs_command(client, container_id, state["Pid"])
         blind += runs is None
         if runs or blind >= _BLIND_LOOKS_MAX or time.monotonic() > deadline:
             return state
         time.sleep(_LOOK_EVERY_S)
 
 
-def _runs_command(client: docker.APIClient, container_id: str) -> bool | None:
-    """Is there a process that is not Docker's init (nor its fork on the way to the command)?
+def _runs_command(client: docker.APIClient, container_id: str, init_pid: int) -> bool | None:
+    """Has Docker's init (process `init_pid`) a child that is not its own fork any more?
 
     None when the processes cannot be listed: it has just ended, or its host has no ps.
     """
     try:
-        processes = client.top(container_id, ps_args="-eo pid,args")["Processes"]
+        processes = client.top(container_id, ps_args="-eo pid,ppid,args")["Processes"]
     except APIError:
         return None
-    return any(not args.split()[0].endswith(_INIT) for _, args in processes if args.split())
+    # Only its children: before it runs, its own process is the runtime's. And ps shows in brackets
+    # what is on its way out, since that has no command line any more.
+    children = [args.partition(" ")[0] for _, parent, args in processes if int(parent) == init_pid]
+    return any(not child.strip("[]").endswith(_INIT) for child in children)
 
 
 def _last_words(client: docker.APIClient, container_id: str, state: dict[str, Any]) -> str:

@@ -218,6 +218,9 @@ class Executor:
             try:
                 receipt = await self._writer.submit(self._envelope(effect, command, "done"))
                 if not isinstance(receipt, Rejected):
+                    about = {"seq": receipt.seq, "operation_id": effect.operation_id}
+                    word = "done" if isinstance(command.outcome, Succeeded) else "failed"
+                    log.info("%s %s", effect.effect_id, word, extra=about)
                     await self._projector.wait_folded(receipt.seq)
                 return
             except (LedgerError, ServiceBusy) as error:

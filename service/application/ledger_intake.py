@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -22,6 +23,8 @@ from service.domain.decide import VERBS
 from service.domain.rejections import Reason, Rejected
 from service.ports import Clock, ExecOutcome, Ids
 from service.telemetry import Metrics
+
+log = logging.getLogger(__name__)
 
 
 class LedgerIntake:
@@ -80,6 +83,16 @@ class LedgerIntake:
             self._metrics.commands.labels(verb, "refused").inc()
             return answer
         self._metrics.commands.labels(verb, "accepted").inc()
+        log.info(
+            "%s of %s accepted",
+            verb,
+            command.name,
+            extra={
+                "seq": answer.seq,
+                "command_id": answer.operation_id,
+                "operation_id": answer.operation_id,
+            },
+        )
         return await self._findable(Accepted(answer.operation_id, answer.seq))
 
     async def _findable(self, answer: Accepted | Rejected) -> Accepted | Rejected:

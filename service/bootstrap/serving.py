@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from importlib.metadata import version
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from events.values import GpuRuntime
 from projections.projector import Projector
@@ -40,6 +41,8 @@ from service.web.schemas import DiskPaths
 
 log = logging.getLogger(__name__)
 
+REQUEST_LINE_BYTES_MAX = 64 * 1024
+
 
 async def serve(settings: Settings, say: Callable[[str], None] = print) -> int:
     """Run the service until it is told to stop; the exit code. `say` gets lines for people.
@@ -51,6 +54,7 @@ async def serve(settings: Settings, say: Callable[[str], None] = print) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     configure_logging(settings.log_level)
+    logging.getLogger("aiohttp.server").addFilter(_is_ours)
     async with AsyncExitStack() as stack:
         service = _Service(settings)
         await service.open_log(stack)
@@ -64,11 +68,25 @@ async def serve(settings: Settings, say: Callable[[str], None] = print) -> int:
     return 0
 
 
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Not a request that is no HTTP: aiohttp answers it, and logs it as an error of the server.
+
+    Anybody could fill the log with those.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
 async def _listen(stack: AsyncExitStack, settings: Settings, app: web.Application) -> str:
     """Begin to answer; the address, with the port that the system chose if it was to choose."""
     runner = web.AppRunner(
         # A handler whose caller has gone away ends its waiting; the operation goes on.
-        app, access_log=None, handle_signals=False, handler_cancellation=True
+        app,
+        access_log=None,
+        handle_signals=False,
+        handler_cancellation=True,
+        # So that a name which is far too long reaches us, and gets its code.
+        max_line_size=REQUEST_LINE_BYTES_MAX,
     )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)

@@ -72,6 +72,7 @@ def measure(folder: Path, rounds: int) -> list[Figure]:
             per_command.append((_records(http) - before) / load.accepted)
             served[clients].add(load)
     one, many = CLIENTS
+    rate, records = served[many].rate(), per_command[1 :: len(CLIENTS)]
     return [
         *(raw[one].rate(), raw[one].p50(), raw[one].p99()),
         *(served[one].rate(), served[one].p50(), served[one].p99()),
@@ -80,13 +81,19 @@ def measure(folder: Path, rounds: int) -> list[Figure]:
             goal_max=LATENCY_GOAL,
         ),
         *(raw[many].rate(), raw[many].p50(), raw[many].p99()),
-        *(served[many].rate(), served[many].p50(), served[many].p99()),
+        *(rate, served[many].p50(), served[many].p99()),
         ratio(
-            *(LETTER, f"rate at {many} clients / raw", served[many].rate(), raw[many].rate()),
+            *(LETTER, f"rate at {many} clients / raw", rate, raw[many].rate()),
             goal_min=RATE_GOAL,
         ),
         Figure(LETTER, "records a command", per_command, ""),
+        ratio(LETTER, f"records at {many} clients / raw", _scaled(rate, records), raw[many].rate()),
     ]
+
+
+def _scaled(rate: Figure, by: list[float]) -> Figure:
+    rounds = [value * factor for value, factor in zip(rate.rounds, by, strict=True)]
+    return Figure(rate.question, rate.what, rounds, rate.unit)
 
 
 def _clients(count: int) -> str:

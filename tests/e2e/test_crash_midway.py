@@ -141,8 +141,7 @@ def test_a_resize(shared: ServiceProcess, size: str) -> None:
     shared.call("DELETE", f"/volumes/{name}").ok()
 
 
-Others = list[tuple[str, str, str, dict[str, Any]]]
-OTHERS: Others = [
+OTHERS: list[tuple[str, str, str, dict[str, Any]]] = [
     ("commit", "POST", "/commit", {"newImageName": "kept:v2"}),
     ("stop", "PATCH", "/stop", {}),
     ("pause", "PATCH", "/pause", {}),

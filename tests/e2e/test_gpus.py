@@ -13,7 +13,6 @@ from tests.kit.dockerd import PrivateDockerd
 from tests.kit.nvml_stub import NvmlStub
 from tests.kit.service_process import Answer, ServiceProcess, eventually, own_ports
 
-ROUNDS = 20
 WATCH_S = 20.0
 """The service looks at the GPUs every 10 s."""
 
@@ -178,15 +177,17 @@ def both_at_once(service: ServiceProcess, **fields: Any) -> list[Answer]:
 
 
 @pytest.mark.parametrize(
-    ("fields", "code"), [({"gpus": 1}, 1013), ({"containerPorts": ["22"]}, 1014)]
+    ("fields", "code", "rounds"),
+    [({"gpus": 1}, 1013, 20), ({"containerPorts": ["22"]}, 1014, 8)],
+    ids=["GPU", "port"],
 )
 def test_the_last_one_goes_to_one_of_two(
-    tmp_path: Path, dockerd: PrivateDockerd, fields: dict[str, Any], code: int
+    tmp_path: Path, dockerd: PrivateDockerd, fields: dict[str, Any], code: int, rounds: int
 ) -> None:
     port, _ = own_ports()
     flags = ["--port-range", f"{port}-{port}"]
     with serving(tmp_path / "data", dockerd, gpus="simulated:1", flags=flags) as service:
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             answers = both_at_once(service, **fields)
             assert sorted(answer.code for answer in answers) == [200, code], answers
             assert sorted(answer.status for answer in answers) == [200, 409], answers

@@ -29,8 +29,8 @@ REFUSED_BY_DOCKER: list[tuple[str, dict[str, Any], int, str, str]] = [
     (
         "a mount inside /proc",
         {"binds": [{"src": "/tmp", "dest": "/proc/sys"}]},
-        502,
-        "refused",
+        422,
+        "mount_failed",
         "cannot be mounted because it is inside /proc",
     ),
 ]
@@ -42,6 +42,8 @@ def all_gone_again(shared: ServiceProcess) -> Iterator[None]:
     yield
     for row in shared.get("/replicaSet").ok()["replicaSets"]:
         shared.call("DELETE", f"/replicaSet/{row['name']}").ok()
+    for row in shared.get("/volumes").ok()["volumes"]:
+        shared.call("DELETE", f"/volumes/{row['name']}").ok()
 
 
 @contextmanager
