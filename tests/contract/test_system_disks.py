@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.errors import SystemDiskError
+from service.errors import EngineUnavailable, SystemDiskError
 from service.ports import PullProgress
 from tests.kit.disk_rigs import (
     OTHER_IMAGE,
@@ -17,6 +17,7 @@ from tests.kit.disk_rigs import (
 )
 from tests.kit.dockerd import PrivateDockerd
 from tests.kit.engine_rigs import FILE_OF_IMAGE
+from tests.kit.memory_disks import MemoryDisks
 
 CHANGES = ("echo mine > /root/f", f"rm {FILE_OF_IMAGE}")
 
@@ -188,3 +189,21 @@ async def test_what_somebody_else_made_is_left_alone(rig: DiskRig) -> None:
     await rig.disks.keep("c-1", "kept")
     await rig.other.remove("kept")
     await rig.disks.put_back("kept", "c-1")
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "done"),
+    [
+        ("before", EngineUnavailable, False),
+        ("refuse", SystemDiskError, False),
+        ("after", EngineUnavailable, True),
+    ],
+)
+async def test_faults_of_the_twin(fault: str, error: type[Exception], done: bool) -> None:
+    rig = memory_disk_rig()
+    await rig.run_and_stop("c-1", *CHANGES)
+    assert isinstance(rig.disks, MemoryDisks)
+    rig.disks.faults = lambda verb, _: fault if verb == "keep_layer" else None
+    with pytest.raises(error):
+        await rig.disks.keep("c-1", "kept")
+    assert ("kept" in rig.disks.kept) == done

@@ -1,8 +1,12 @@
 """The system disk contract's set-up: containers whose disks are carried, real and simulated."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from service.adapters.docker_engine import DockerEngine
 from service.adapters.upper_clone import discard
@@ -95,3 +99,11 @@ def clear_disks(dockerd: PrivateDockerd) -> None:
     """Remove every container, every kept disk and every image but busybox's own; blocks."""
     clear(dockerd)
     discard(dockerd.data_root / STORE_FOLDER)
+
+
+def stand_in_cp(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Another `cp`, in place of this machine's."""
+    path = folder / "cp"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
