@@ -18,6 +18,7 @@ from service.adapters.loop_volumes import LoopVolumes
 from service.adapters.nvml import NvmlProbe
 from service.adapters.simulated_gpus import NoGpus, SimulatedProbe
 from service.adapters.system import SystemClock, TimedIds
+from service.adapters.upper_disks import UpperDisks
 from service.application.engine_gate import EngineGate
 from service.application.executor import Executor
 from service.application.health import Component
@@ -173,16 +174,24 @@ class _Service:
         settings = self.settings
         engine = DockerEngine(settings.docker, owner=self.owner)
         stack.push_async_callback(engine.close)
-        self.gate = EngineGate(engine, self.clock)
+        disks = UpperDisks(settings.docker, owner=self.owner)
+        stack.push_async_callback(disks.close)
+        self.gate = EngineGate(engine, disks, self.clock)
         volumes = LoopVolumes(settings.data_dir / "volumes")
         self.probe, handed_over = _probe(settings)
         base = await self._base_facts(volumes)
         self.facts = HostFacts(
-            base, self.gate, lambda: self.projector.state, handed_over, settings.gpu_runtime
+            base,
+            self.gate,
+            lambda: self.projector.state,
+            handed_over,
+            settings.gpu_runtime,
+            settings.system_disk,
         )
         self.performer = Performer(
             engine,
             volumes,
+            disks,
             self.clock,
             owner=self.owner,
             node=settings.node,
@@ -276,7 +285,18 @@ class _Service:
             gpu_runtime=self.facts.gpu_runtime(),
             gpu_detail=self.gpu_detail,
             volume_detail=self.volume_detail,
+            disk_detail=self._disk_detail(),
         )
+
+    def _disk_detail(self) -> str:
+        """One line for people: how system disks are carried, and why that way."""
+        probe = self.gate.disks
+        why = f" ({probe.detail})" if probe is not None else ""
+        if self.facts.carry() == "upper":
+            return f"carried as directories{why}"
+        if self.settings.system_disk == "commit":
+            return "carried by commit (--system-disk commit)"
+        return f"carried by commit{why}"
 
     def _show_gauges(self) -> None:
         """Gauges are read from the fold when somebody scrapes."""
@@ -303,6 +323,7 @@ class _Service:
             f"  GPUs     {self.gpu_detail}",
             f"  Docker   {self.docker_detail}",
             f"  ledger   {self.opened.where}, {self.projector.folded_seq} records",
+            f"  disks    {self._disk_detail()}",
             f"  volumes  {self.volume_detail}",
         ]
 

@@ -69,6 +69,8 @@ class NodeFacts(Struct, frozen=True):
     gpu_runtime: GpuRuntime = "none"
     gpu_detail: str = ""
     """One line for people about the GPUs."""
+    disk_detail: str = ""
+    """One line for people: how system disks are carried."""
     volume_detail: str = ""
     """One line for people: how volumes are sized here, or why they cannot be."""
 

@@ -16,7 +16,7 @@ from projections.state import Operation, State
 from service.application.engine_gate import EngineGate
 from service.application.executor import Executor
 from service.application.health import Component
-from service.application.host_facts import HostFacts
+from service.application.host_facts import DiskChoice, HostFacts
 from service.application.intake import Accepted, Caller
 from service.application.ledger_intake import LedgerIntake
 from service.application.performer import Performer
@@ -27,10 +27,11 @@ from service.application.writer import Writer
 from service.domain.commands import Envelope, Facts, RegisterNode, Request
 from service.domain.rejections import Rejected
 from service.errors import DeviceProbeError
-from service.ports import ContainerEngine, Ledger, VolumeStore
+from service.ports import ContainerEngine, Ledger, SystemDisks, VolumeStore
 from service.telemetry import Metrics
 from tests.kit.builders import IMAGE, NODE, OWNER, PORT_FIRST, gpu
 from tests.kit.inline_store import InlineStore
+from tests.kit.memory_disks import MemoryDisks
 from tests.kit.memory_ledger import MemoryLedger
 from tests.kit.memory_volumes import MemoryVolumes
 from tests.kit.simulated_engine import SimulatedEngine
@@ -64,7 +65,15 @@ class ListProbe:
 class SimulatedHost:
     """A machine with `gpus` GPUs and `ports` host ports to lend; its images are there already."""
 
-    def __init__(self, gpus: int = 2, ports: int = 8, *, pullable: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        gpus: int = 2,
+        ports: int = 8,
+        *,
+        pullable: Sequence[str] = (),
+        system_disk: DiskChoice = "commit",
+    ) -> None:
+        self.system_disk: DiskChoice = system_disk
         self.clock = VirtualClock()
         self.ids = CountingIds()
         self.ledger = MemoryLedger()
@@ -72,6 +81,7 @@ class SimulatedHost:
         self.world = World(images=[IMAGE], registry=pullable)
         self.engine = SimulatedEngine(self.world, owner=OWNER)
         self.volumes = MemoryVolumes()
+        self.disks = MemoryDisks(self.world, owner=OWNER)
         self.probe = ListProbe([gpu(index) for index in range(gpus)])
         self.facts = Facts(
             NODE,
@@ -91,20 +101,22 @@ class SimulatedService:
         ledger: Ledger | None = None,
         engine: ContainerEngine | None = None,
         volumes: VolumeStore | None = None,
+        disks: SystemDisks | None = None,
     ) -> None:
         """The ports given here take the place of the host's, such as ones that fail."""
         self.host = host
         self.ledger = ledger or host.ledger
         self.engine = engine or host.engine
         self._volumes = volumes or host.volumes
+        self._disks = disks or host.disks
         self.metrics = Metrics()
         self.supervisor = Supervisor()
         self.remarks: dict[str, Component] = {}
         self.projector = Projector(self.ledger.read, host.store)
         self.writer = Writer(self.ledger, self.projector, NODE, self.metrics)
-        self.gate = EngineGate(self.engine, host.clock)
+        self.gate = EngineGate(self.engine, self._disks, host.clock)
         self.facts: Callable[[], Facts] = HostFacts(
-            host.facts, self.gate, lambda: self.projector.state, None, "nvidia"
+            host.facts, self.gate, lambda: self.projector.state, None, "nvidia", host.system_disk
         )
         self.watcher = Watcher(
             host.probe, self.writer, self.projector, host.clock, host.ids, self.facts
@@ -112,6 +124,7 @@ class SimulatedService:
         self.performer = Performer(
             self.engine,
             self._volumes,
+            self._disks,
             host.clock,
             owner=OWNER,
             node=NODE,

@@ -16,6 +16,7 @@ from typing import TypeVar
 from service.errors import LedgerUnavailable
 from service.ports import Entry, ExecOutcome, StoredEntry
 from tests.kit.builders import OWNER
+from tests.kit.memory_disks import MemoryDisks
 from tests.kit.memory_ledger import Fault, MemoryLedger
 from tests.kit.memory_volumes import MemoryVolumes
 from tests.kit.simulated_engine import SimulatedEngine
@@ -215,6 +216,26 @@ class LineEngine(SimulatedEngine):
             shared = set(started.gpus()) & set(other.gpus())
             if shared and other is not started and other.status == started.status == "running":
                 self._seen.breaches.append(f"{name} and {other.name} run with {shared}")
+
+
+class LineDisks(MemoryDisks):
+    """System disks at the end of a line."""
+
+    def __init__(self, line: Line, host: SimulatedHost) -> None:
+        super().__init__(host.world, owner=OWNER, faults=self._fault)
+        self.kept, self.put_back_to = host.disks.kept, host.disks.put_back_to
+        self._line = line
+
+    async def _call(self, verb: str, name: str, do: Callable[[], T]) -> T:
+        async def arrive() -> T:
+            return await super(LineDisks, self)._call(verb, name, do)
+
+        return await self._line.carry(ENGINE_DELAYS_S, arrive)
+
+    def _fault(self, verb: str, name: str) -> str | None:
+        # A layer that was moved and says that it was not could not be found again.
+        kinds = ("before", "after", "refuse") if verb == "fill_layer" else LOST
+        return self._line.rng.choice(kinds) if self._line.is_bad() else None
 
 
 class LineVolumes(MemoryVolumes):

@@ -6,6 +6,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from projections.state import Operation, State
+from service.application.host_facts import DiskChoice
 from service.application.intake import Accepted, Caller
 from service.application.watcher import LOOK_EVERY_S
 from service.domain.commands import Request
@@ -17,6 +18,7 @@ from tests.simulation.clients import PATIENCE_S, PULLED, Client, ConnectionLost,
 from tests.simulation.line import (
     DELAY_S_MAX,
     Line,
+    LineDisks,
     LineEngine,
     LineLedger,
     LineVolumes,
@@ -44,6 +46,7 @@ class Life:
             ledger=LineLedger(self.line, host.ledger),
             engine=LineEngine(self.line, host, seen),
             volumes=LineVolumes(self.line, host),
+            disks=LineDisks(self.line, host),
         )
         self.up = asyncio.Event()
         self._requests: list[asyncio.Task[Any]] = []
@@ -76,7 +79,8 @@ class Simulation:
 
     def __init__(self, seed: int) -> None:
         self._rng = Random(seed)
-        self.host = SimulatedHost(GPUS, PORTS, pullable=[PULLED])
+        carry: DiskChoice = "auto" if seed % 2 else "commit"
+        self.host = SimulatedHost(GPUS, PORTS, pullable=[PULLED], system_disk=carry)
         self.weather = Weather()
         self.seen = Seen()
         self.lives = 0
