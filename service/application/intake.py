@@ -41,6 +41,14 @@ class Intake(Protocol):
         """
         ...
 
+    async def caught_up(self) -> None:
+        """Return when the read store shows all that was confirmed before this call.
+
+        So that a caller reads its own write. It waits some seconds at most: a read store that
+        stands still is for /readyz to tell, and old answers are better than none.
+        """
+        ...
+
     async def wait(self, operation_id: str, timeout_s: float) -> Operation | None:
         """The operation once it has ended and the read store shows it.
 

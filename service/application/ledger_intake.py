@@ -27,6 +27,10 @@ from service.telemetry import Metrics
 log = logging.getLogger(__name__)
 
 
+CATCH_UP_S_MAX = 3.0
+"""So long does a read wait for the read store to show what was written before it."""
+
+
 class LedgerIntake:
     """The one way in for callers' commands."""
 
@@ -65,7 +69,7 @@ class LedgerIntake:
             fingerprint = _fingerprint(command)
             known = await self._known(operation_id)
             if known is not None:
-                return await self._findable(_again(known, fingerprint))
+                return _again(known, fingerprint)
         await self._gate.require()
         envelope = Envelope(
             command_id=operation_id,
@@ -93,15 +97,15 @@ class LedgerIntake:
                 "operation_id": answer.operation_id,
             },
         )
-        return await self._findable(Accepted(answer.operation_id, answer.seq))
+        return Accepted(answer.operation_id, answer.seq)
 
-    async def _findable(self, answer: Accepted | Rejected) -> Accepted | Rejected:
-        """Whoever is told of an operation finds it: a caller reads its own write."""
-        if isinstance(answer, Accepted):
-            # It is stored in the ledger, and accepted, also when no rows are written any more.
-            with suppress(ProjectorStopped):
-                await self._projector.wait_stored(answer.seq)
-        return answer
+    async def caught_up(self) -> None:
+        """See `service.application.intake.Intake`."""
+        seq = self._writer.confirmed_seq
+        if self._projector.stored_seq < seq:
+            with suppress(ProjectorStopped, TimeoutError):
+                async with asyncio.timeout(CATCH_UP_S_MAX):
+                    await self._projector.wait_stored(seq)
 
     async def wait(self, operation_id: str, timeout_s: float) -> Operation | None:
         """See `service.application.intake.Intake`."""

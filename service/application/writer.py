@@ -1,12 +1,15 @@
 """Writer: the only appender. Reads its queue, decides, appends, and only then answers.
 
-What waits is decided in order on a state that runs ahead of the ledger by at most one batch,
-and appended together. When the ledger does not confirm, that state is thrown away: it is taken
-anew from the projector, once that has folded all that the ledger holds.
+What waits is decided in order on a state that runs ahead of the ledger by a few batches, and
+appended together. Nobody is answered before all that the answer rests on is confirmed. When the
+ledger does not confirm, that state is thrown away: it is taken anew from the projector, once that
+has folded all that the ledger holds.
 """
 
 import asyncio
 import logging
+from collections import deque
+from contextlib import suppress
 from time import perf_counter
 
 from msgspec import Struct
@@ -32,6 +35,9 @@ WAITING_MAX = 1000
 BATCH_MAX = 256
 """So many are decided and appended together; the ledger takes up to 1,000."""
 
+ON_THEIR_WAY_MAX = 4
+"""So many batches may be unconfirmed; the next is decided and sent while they are written."""
+
 RECOVERY_S = 15.0
 """So long a command waits for a ledger that does not confirm; a leader election takes 5 s."""
 
@@ -50,6 +56,10 @@ class _Waiting(Struct):
     answer: "asyncio.Future[Receipt | Rejected]"
 
 
+Answers = list[tuple[_Waiting, Receipt | Rejected]]
+"""What to tell whom, once what it was decided on is stored."""
+
+
 class Writer:
     """Submit from anywhere; `run` does the work, in one place and in order."""
 
@@ -58,9 +68,17 @@ class Writer:
         self._projector = projector
         self._node = node
         self._metrics = metrics
-        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(WAITING_MAX)
+        self._queue: asyncio.Queue[_Waiting | None] = asyncio.Queue(WAITING_MAX)
         self._state: State | None = None
+        self._sent: deque[asyncio.Task[bool]] = deque()
+        """Batches on their way, oldest first; each is confirmed only after those before it."""
+        self._unresolved: list[tuple[Answers, int]] = []
+        """Batches that were not confirmed, with the sequence each was to follow."""
+        self._fault: Exception | None = None
+        """What a batch met that no ledger should do: it ends the writer."""
         self._ended = False
+        self.confirmed_seq = 0
+        """The last record that the ledger has confirmed to this writer."""
 
     async def submit(self, envelope: Envelope) -> Receipt | Rejected:
         """Decide on a command and store the decision, durably.
@@ -84,14 +102,27 @@ class Writer:
         batch: list[_Waiting] = []
         try:
             while True:
-                batch = [await self._queue.get()]
-                while len(batch) < BATCH_MAX and not self._queue.empty():
-                    batch.append(self._queue.get_nowait())
-                await self._write(batch)
+                batch = await self._next()
+                if self._fault is not None:
+                    raise self._fault
+                if self._unresolved:
+                    await self._recover()
+                if batch:
+                    await self._write(batch)
         finally:
             self._ended = True
-            waiting = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
-            _refuse([*batch, *waiting], ENDED)
+            for task in self._sent:
+                task.cancel()
+            await asyncio.gather(*self._sent, return_exceptions=True)
+            left = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
+            _refuse([*batch, *self._unanswered(), *(one for one in left if one)], ENDED)
+
+    async def _next(self) -> list[_Waiting]:
+        """What waits, in order; empty when there is only something to be resolved."""
+        batch = [await self._queue.get()]
+        while len(batch) < BATCH_MAX and not self._queue.empty():
+            batch.append(self._queue.get_nowait())
+        return [waiting for waiting in batch if waiting is not None]
 
     async def _write(self, batch: list[_Waiting]) -> None:
         if self._state is None:
@@ -102,18 +133,46 @@ class Writer:
                 return
         before = self._state.seq
         entries: list[Entry] = []
-        answers: list[tuple[_Waiting, Receipt | Rejected]] = []
+        answers: Answers = []
         for waiting in batch:
             answer = self._decide(self._state, waiting, entries)
             if answer is not None:
                 answers.append((waiting, answer))
-        if entries and not await self._append(entries, before):
-            self._state = None
-            await self._resolve(answers, before)
-            return
-        for waiting, answer in answers:
-            if not waiting.answer.done():
-                waiting.answer.set_result(answer)
+        earlier = self._sent[-1] if self._sent else None
+        task = asyncio.create_task(self._send(entries, before, answers, earlier))
+        self._sent.append(task)
+        task.add_done_callback(self._sent.remove)
+        if len(self._sent) >= ON_THEIR_WAY_MAX:
+            await asyncio.wait([self._sent[0]])
+
+    async def _send(
+        self,
+        entries: list[Entry],
+        before: int,
+        answers: Answers,
+        earlier: "asyncio.Task[bool] | None",
+    ) -> bool:
+        """Append a batch and answer it. What is not confirmed is left to be resolved."""
+        confirmed = False
+        try:
+            confirmed = not entries or await self._append(entries, before)
+            if earlier is not None:
+                if not earlier.done():
+                    await asyncio.wait([earlier])
+                confirmed = confirmed and not earlier.cancelled() and earlier.result()
+        except Exception as error:
+            confirmed, self._fault = False, error
+        finally:
+            if not confirmed:
+                self._unresolved.append((answers, before))
+                with suppress(asyncio.QueueFull):  # full: then there is somebody to wake it
+                    self._queue.put_nowait(None)
+        if confirmed:
+            self.confirmed_seq = before + len(entries)
+            for waiting, answer in answers:
+                if not waiting.answer.done():
+                    waiting.answer.set_result(answer)
+        return confirmed
 
     def _decide(
         self, state: State, waiting: _Waiting, entries: list[Entry]
@@ -155,23 +214,31 @@ class Writer:
 
     async def _caught_up(self) -> State:
         """A state as of the end of the ledger."""
-        await self._projector.wait_folded(await self._ledger.last_seq())
+        last_seq = await self._ledger.last_seq()
+        await self._projector.wait_folded(last_seq)
+        self.confirmed_seq = max(self.confirmed_seq, last_seq)
         return self._projector.state.copy()
 
-    async def _resolve(
-        self, answers: list[tuple[_Waiting, Receipt | Rejected]], before: int
-    ) -> None:
-        """Find out what of an unconfirmed batch was stored, and answer accordingly."""
+    async def _recover(self) -> None:
+        """Throw away the state that ran ahead; find out what of it was stored, and say so."""
+        if self._sent:
+            await asyncio.wait(self._sent)
+        self._state = None
         try:
             async with asyncio.timeout(RECOVERY_S):
                 self._state = await self._caught_up()
-                for waiting, answer in answers:
-                    await self._resolve_one(waiting, answer, before)
+                for answers, before in self._unresolved:
+                    for waiting, answer in answers:
+                        await self._resolve_one(waiting, answer, before)
         except (LedgerUnavailable, ProjectorStopped, TimeoutError) as error:
             message = (
                 f"the ledger did not confirm, so it is not known what it stored: {_why(error)}"
             )
-            _refuse([waiting for waiting, _ in answers], message)
+            _refuse(self._unanswered(), message)
+        self._unresolved.clear()
+
+    def _unanswered(self) -> list[_Waiting]:
+        return [waiting for answers, _ in self._unresolved for waiting, _ in answers]
 
     async def _resolve_one(
         self, waiting: _Waiting, answer: Receipt | Rejected, before: int

@@ -52,6 +52,8 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def _answered(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
     try:
+        if request.method == "GET" and request.path.startswith("/api/"):
+            await request.app[CONTEXT].intake.caught_up()
         return await handler(request)
     except BadRequest as error:
         return refuse(error.problem)

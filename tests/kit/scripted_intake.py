@@ -112,6 +112,9 @@ class ScriptedIntake:
         self._ended: dict[str, asyncio.Event] = {}
         self._keys: dict[str, tuple[Accepted, Request]] = {}
 
+    async def caught_up(self) -> None:
+        """Always: what is scripted is there."""
+
     async def submit(
         self, command: Request, request: Mapping[str, Any], caller: Caller
     ) -> Accepted | Rejected:
