@@ -204,6 +204,7 @@ class Projector:
             self._work.clear()
             if self._history:
                 await self._linger()
+            if self._history:  # emptied meanwhile by a record that cannot be folded
                 batch = take_batch(self.state, self.stored_seq, self._history)
                 self._history = []
                 self._room.set()

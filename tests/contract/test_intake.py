@@ -213,6 +213,7 @@ async def test_whoever_is_told_finds_it_in_the_rows() -> None:
         first, same = await asyncio.gather(service.submit(ONE, "k"), service.submit(ONE, "k"))
         assert isinstance(first, Accepted)
         assert isinstance(same, Accepted)
+        await service.intake.caught_up()
         assert await host.store.operation(first.operation_id) is not None
         ended = await service.ended(first)
         assert await host.store.operation(first.operation_id) == ended
