@@ -44,12 +44,20 @@ class ServiceHealth:
             "ledger": last_seq if isinstance(last_seq, Component) else _ledger(last_seq),
             "projector": self._projector_component(last_seq),
             "docker": docker,
+            "system disks": self._disks(),
             "gpus": gpus,
             **self._remarks,
         }
         for name, failure in self._supervisor.failures.items():
             report[name] = Component(False, f"stopped: {failure}; restart the service")
         return report
+
+    def _disks(self) -> Component:
+        probe = self._gate.disks
+        if probe is None:
+            return Component(True, "not known before Docker answers")
+        how = "as directories" if probe.works else "by commit"
+        return Component(True, f"carried {how}: {probe.detail}")
 
     async def _last_seq(self) -> int | Component:
         try:

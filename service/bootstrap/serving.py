@@ -10,15 +10,9 @@ from importlib.metadata import version
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from events.values import GpuRuntime
 from projections.projector import Projector
 from projections.store import ReadStore
-from service.adapters.docker_engine import DockerEngine
-from service.adapters.loop_volumes import LoopVolumes
-from service.adapters.nvml import NvmlProbe
-from service.adapters.simulated_gpus import NoGpus, SimulatedProbe
 from service.adapters.system import SystemClock, TimedIds
-from service.adapters.upper_disks import UpperDisks
 from service.application.engine_gate import EngineGate
 from service.application.executor import Executor
 from service.application.health import Component
@@ -29,11 +23,12 @@ from service.application.service_health import ServiceHealth
 from service.application.supervisor import Supervisor
 from service.application.watcher import Watcher
 from service.application.writer import Writer
+from service.bootstrap.host import Host
 from service.bootstrap.ledger import OpenLedger, make_data_dir, open_ledger
 from service.bootstrap.maintaining import READ_STORE
 from service.domain.commands import Envelope, Facts, RegisterNode
 from service.errors import EngineUnavailable, LedgerDamaged, SettingsError, VolumeStoreError
-from service.ports import DeviceProbe
+from service.ports import VolumeStore
 from service.settings import Settings
 from service.telemetry import Metrics, configure_logging, start_tracing
 from service.web.app import make_app
@@ -45,7 +40,10 @@ log = logging.getLogger(__name__)
 REQUEST_LINE_BYTES_MAX = 64 * 1024
 
 
-async def serve(settings: Settings, say: Callable[[str], None] = print) -> int:
+
+async def serve(
+    settings: Settings, say: Callable[[str], None] = print, host: Host | None = None
+) -> int:
     """Run the service until it is told to stop; the exit code. `say` gets lines for people.
 
     Raises GpuledgerError with one line for people when it cannot start.
@@ -57,7 +55,7 @@ async def serve(settings: Settings, say: Callable[[str], None] = print) -> int:
     configure_logging(settings.log_level)
     logging.getLogger("aiohttp.server").addFilter(_is_ours)
     async with AsyncExitStack() as stack:
-        service = _Service(settings)
+        service = _Service(settings, host or Host())
         await service.open_log(stack)
         await service.open_host(stack)
         address = await _listen(stack, settings, service.app())
@@ -105,8 +103,9 @@ async def _listen(stack: AsyncExitStack, settings: Settings, app: web.Applicatio
 class _Service:
     """The parts of one service, made in the order in which they need each other."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, host: Host) -> None:
         self.settings = settings
+        self.host = host
         self.metrics = Metrics()
         self.clock = SystemClock()
         self.ids = TimedIds()
@@ -172,13 +171,13 @@ class _Service:
     async def open_host(self, stack: AsyncExitStack) -> None:
         """Docker, the GPUs and the disks of this host, and what acts on them."""
         settings = self.settings
-        engine = DockerEngine(settings.docker, owner=self.owner)
-        stack.push_async_callback(engine.close)
-        disks = UpperDisks(settings.docker, owner=self.owner)
-        stack.push_async_callback(disks.close)
+        engine, close_engine = self.host.engine(settings, self.owner)
+        stack.push_async_callback(close_engine)
+        disks, close_disks = self.host.disks(settings, self.owner)
+        stack.push_async_callback(close_disks)
         self.gate = EngineGate(engine, disks, self.clock)
-        volumes = LoopVolumes(settings.data_dir / "volumes")
-        self.probe, handed_over = _probe(settings)
+        volumes = self.host.volumes(settings)
+        self.probe, handed_over = self.host.probe(settings)
         base = await self._base_facts(volumes)
         self.facts = HostFacts(
             base,
@@ -211,7 +210,7 @@ class _Service:
         at_work.start("executor", executor.run())
         at_work.start("watcher", self.watcher.run())
 
-    async def _base_facts(self, volumes: LoopVolumes) -> Facts:
+    async def _base_facts(self, volumes: VolumeStore) -> Facts:
         settings = self.settings
         can_size, self.volume_detail = await volumes.probe()
         if can_size:
@@ -327,11 +326,3 @@ class _Service:
             f"  volumes  {self.volume_detail}",
         ]
 
-
-def _probe(settings: Settings) -> tuple[DeviceProbe, GpuRuntime | None]:
-    """What lists the GPUs, and how they are handed over when that is settled already."""
-    if settings.simulated_gpus:
-        return SimulatedProbe(settings.simulated_gpus), "simulated"
-    if settings.gpus == "none":
-        return NoGpus(), "none"
-    return NvmlProbe(), None

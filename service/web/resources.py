@@ -86,6 +86,7 @@ async def _node(request: web.Request) -> web.Response:
             versions=facts.versions,
             gpu_runtime=facts.gpu_runtime,
             gpu_detail=facts.gpu_detail,
+            disk_detail=facts.disk_detail,
             volume_detail=facts.volume_detail,
             gpus=_details(await context.reads.gpus(), facts.gpu_runtime == "simulated"),
         )

@@ -268,6 +268,8 @@ class NodeData(Struct, frozen=True, rename="camel"):
     """How GPUs are handed to Docker; "simulated" and "none" hand over nothing."""
     gpu_detail: str
     """One line for people about the GPUs."""
+    disk_detail: str
+    """One line for people: how containers' system disks are carried, and why so."""
     volume_detail: str
     """One line for people: how volumes are sized here, or why they cannot be."""
     gpus: list[GpuDetail]

@@ -8,15 +8,16 @@ import argparse
 import os
 import sys
 from typing import Any
-from unittest.mock import patch
 
 import uvloop
 
-from service import bootstrap
-from service.bootstrap import serving
-from service.ports import Gpu
+from events.values import Gpu, GpuRuntime
+from service.bootstrap.host import Closing, Host
+from service.bootstrap.serving import serve
+from service.ports import ContainerEngine, DeviceProbe, SystemDisks, VolumeStore
 from service.settings import SETTINGS, Settings
 from tests.kit.histories import gpu_uuid
+from tests.kit.memory_disks import MemoryDisks
 from tests.kit.memory_volumes import MemoryVolumes
 from tests.kit.simulated_engine import SimulatedEngine
 from tests.kit.simulated_world import World
@@ -42,6 +43,32 @@ class HistoryProbe:
         return f"{len(self._gpus)} made-up GPUs"
 
 
+class MemoryHost(Host):
+    """Docker and the disks in memory; all else is as users run it."""
+
+    def __init__(self, probe: HistoryProbe) -> None:
+        self._probe = probe
+        self._world = World(images=[IMAGE])
+
+    def engine(self, settings: Settings, owner: str) -> Closing[ContainerEngine]:
+        """A simulated engine."""
+        engine = SimulatedEngine(self._world, owner=owner)
+        return engine, engine.close
+
+    def disks(self, settings: Settings, owner: str) -> Closing[SystemDisks]:
+        """Layers of the same world."""
+        disks = MemoryDisks(self._world, owner=owner)
+        return disks, disks.close
+
+    def volumes(self, settings: Settings) -> VolumeStore:
+        """Disks that are numbers."""
+        return MemoryVolumes()
+
+    def probe(self, settings: Settings) -> tuple[DeviceProbe, GpuRuntime | None]:
+        """The GPUs of the histories."""
+        return self._probe, "simulated"
+
+
 def _settings(given: dict[str, object]) -> Settings:
     flags: dict[str, Any] = {name: given[name] for name in SETTINGS}
     return Settings.from_mapping(os.environ, **flags)
@@ -54,15 +81,8 @@ def main() -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name)
     parser.add_argument("--shown-gpus", type=int, default=0)
     given: dict[str, Any] = vars(parser.parse_args())
-    world = World(images=[IMAGE])
-    probe = HistoryProbe(given.pop("shown_gpus")), "simulated"
-    with (
-        # The composition root names Docker and the disks; all else is as users run it.
-        patch.object(serving, "DockerEngine", lambda _, owner: SimulatedEngine(world, owner=owner)),
-        patch.object(serving, "LoopVolumes", lambda _: MemoryVolumes()),
-        patch.object(serving, "_probe", lambda _: probe),
-    ):
-        sys.exit(uvloop.run(bootstrap.serve(_settings(given))))
+    probe = HistoryProbe(given.pop("shown_gpus"))
+    sys.exit(uvloop.run(serve(_settings(given), host=MemoryHost(probe))))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,44 @@
+"""The host that a service acts on."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from events.values import GpuRuntime
+from service.adapters.docker_engine import DockerEngine
+from service.adapters.loop_volumes import LoopVolumes
+from service.adapters.nvml import NvmlProbe
+from service.adapters.simulated_gpus import NoGpus, SimulatedProbe
+from service.adapters.upper_disks import UpperDisks
+from service.ports import ContainerEngine, DeviceProbe, SystemDisks, VolumeStore
+from service.settings import Settings
+
+T = TypeVar("T")
+
+Closing = tuple[T, Callable[[], Awaitable[None]]]
+"""Something, and how to let go of it."""
+
+
+class Host:
+    """What a service acts on: Docker, disks and GPUs, the real ones. A bench makes others."""
+
+    def engine(self, settings: Settings, owner: str) -> Closing[ContainerEngine]:
+        """The container engine, and how to let go of it."""
+        engine = DockerEngine(settings.docker, owner=owner)
+        return engine, engine.close
+
+    def disks(self, settings: Settings, owner: str) -> Closing[SystemDisks]:
+        """Where containers' own layers are kept, and how to let go of it."""
+        disks = UpperDisks(settings.docker, owner=owner)
+        return disks, disks.close
+
+    def volumes(self, settings: Settings) -> VolumeStore:
+        """Where sized volumes are made."""
+        return LoopVolumes(settings.data_dir / "volumes")
+
+    def probe(self, settings: Settings) -> tuple[DeviceProbe, GpuRuntime | None]:
+        """What lists the GPUs, and how they are handed over when that is settled already."""
+        if settings.simulated_gpus:
+            return SimulatedProbe(settings.simulated_gpus), "simulated"
+        if settings.gpus == "none":
+            return NoGpus(), "none"
+        return NvmlProbe(), None
