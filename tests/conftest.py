@@ -7,6 +7,9 @@ import os
 
 import pytest
 
+# Modules that assert for several tests; before anything imports them.
+pytest.register_assert_rewrite("tests.kit", "tests.simulation.checks", "tests.simulation.town")
+
 pytest_plugins = ["tests.kit.fixtures", "tests.kit.nats_server"]
 
 

@@ -15,8 +15,9 @@ from service.errors import EngineRefused
 
 LOOK_S_MAX = 2.0
 _LOOK_EVERY_S = 0.005
-_BLIND_LOOKS_MAX = 3
-"""So often may the processes not be listed (a host without ps) before running counts as enough."""
+
+_NO_PS = "executable file not found"
+"""What a host without `ps` answers to `docker top`."""
 
 _NOT_EXECUTED = (126, 127)
 """What Docker's init ends with: not executable, not found (as shells do)."""
@@ -30,7 +31,6 @@ def require_command(client: docker.APIClient, container_id: str) -> dict[str, An
     Raises EngineRefused (`bad_command`) with the words of Docker's init.
     """
     deadline = time.monotonic() + LOOK_S_MAX
-    blind = 0
     while True:
         seen = client.inspect_container(container_id)
         state: dict[str, Any] = seen["State"]
@@ -41,21 +41,21 @@ def require_command(client: docker.APIClient, container_id: str) -> dict[str, An
         if not seen["HostConfig"].get("Init"):
             return state
         runs = _runs_command(client, container_id, state["Pid"])
-        blind += runs is None
-        if runs or blind >= _BLIND_LOOKS_MAX or time.monotonic() > deadline:
+        if runs or time.monotonic() > deadline:
             return state
         time.sleep(_LOOK_EVERY_S)
 
 
-def _runs_command(client: docker.APIClient, container_id: str, init_pid: int) -> bool | None:
+def _runs_command(client: docker.APIClient, container_id: str, init_pid: int) -> bool:
     """Has Docker's init (process `init_pid`) a child that is not its own fork any more?
 
-    None when the processes cannot be listed: it has just ended, or its host has no ps.
+    Where the processes cannot be listed it has just ended, which Docker notices in a moment; or
+    the host has no ps, and then running has to be enough.
     """
     try:
         processes = client.top(container_id, ps_args="-eo pid,ppid,args")["Processes"]
-    except APIError:
-        return None
+    except APIError as error:
+        return _NO_PS in str(error.explanation)
     # Only its children: before it runs, its own process is the runtime's. And ps shows in brackets
     # what is on its way out, since that has no command line any more.
     children = [args.partition(" ")[0] for _, parent, args in processes if int(parent) == init_pid]

@@ -1,5 +1,6 @@
 """A loop device and the ext4 on it: what they are like, and the steps that change them."""
 
+import asyncio
 import errno
 import os
 import re
@@ -72,6 +73,10 @@ async def file_system(device: str) -> FileSystem:
     )
 
 
+SETTLES_WITHIN_S = 2.0
+_LOOK_EVERY_S = 0.02
+
+
 def in_use(device: str) -> bool:
     """Is it mounted in any mount namespace, a container's or dockerd's own included?
 
@@ -85,6 +90,19 @@ def in_use(device: str) -> bool:
             raise
         return True
     return False
+
+
+async def stays_in_use(device: str) -> bool:
+    """Is it in use, and not only for a moment?
+
+    A container that starts elsewhere copies the mounts that it finds into its own namespace, and
+    so keeps a device busy for some milliseconds after it was unmounted.
+    """
+    for _ in range(int(SETTLES_WITHIN_S / _LOOK_EVERY_S)):
+        if not in_use(device):
+            return False
+        await asyncio.sleep(_LOOK_EVERY_S)
+    return in_use(device)
 
 
 def _device_bytes(device: str) -> int:

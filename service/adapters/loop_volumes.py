@@ -30,6 +30,7 @@ from service.adapters.loop_devices import (
     has_capability,
     in_use,
     needed_bytes,
+    stays_in_use,
 )
 from service.adapters.loop_tools import TOOLS, find_tool, run_tool
 from service.errors import VolumeBelowUsed, VolumeStoreError
@@ -109,7 +110,7 @@ class LoopVolumes:
             image = self._image(name)
             devices = await devices_of(image) if image.exists() else []
             for device in devices:
-                if in_use(device):
+                if await stays_in_use(device):
                     raise VolumeStoreError(
                         f"volume {name} is still mounted: remove its containers first"
                     )
@@ -186,6 +187,8 @@ class LoopVolumes:
         image = self._image(name)
         mounted = in_use(device)
         if grows and mounted and not await self.grows_online():
+            mounted = await stays_in_use(device)
+        if grows and mounted and not await self.grows_online():
             raise VolumeStoreError(
                 f"volume {name} is in use, and growing it mounted needs CAP_SYS_RESOURCE:"
                 " stop its containers first, or give the service that capability"
@@ -208,7 +211,7 @@ class LoopVolumes:
         await run_tool("resize2fs", device)
 
     async def _shrink(self, name: str, device: str, size_bytes: int) -> None:
-        if in_use(device):
+        if await stays_in_use(device):
             raise VolumeStoreError(f"volume {name} is in use: stop its containers to shrink it")
         await check(device)
         least_bytes = await needed_bytes(device)

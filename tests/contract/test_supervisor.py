@@ -123,7 +123,7 @@ async def test_when_all_is_well_nothing_is_red() -> None:
         await service.succeed(CreateVolume("vol", GIB))
         report = await service.health.report()
         assert {name for name, part in report.items() if part.ok} == {
-            *("ledger", "projector", "docker", "gpus")
+            *("ledger", "projector", "docker", "system disks", "gpus")
         }
         assert await red(service) == {}
 

@@ -7,8 +7,25 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.e2e.conftest import serving
 from tests.kit.dockerd import PrivateDockerd
 from tests.kit.service_process import ServiceProcess, eventually
+
+# Of a patch. By directory: new one created, old one stopped, its disk kept, carried, new one
+# started, old one gone. By commit, what is kept need not be carried.
+PATCH_STEPS = {"upper": 6, "commit": 5}
+
+
+@pytest.fixture(scope="module", params=PATCH_STEPS)
+def shared(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    dockerd: PrivateDockerd,
+) -> Iterator[ServiceProcess]:
+    """A service for the whole file, once for each way to carry a system disk."""
+    flags = ["--system-disk", request.param]
+    with serving(tmp_path_factory.mktemp("shared") / "data", dockerd, flags=flags) as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)
@@ -41,9 +58,11 @@ def accounted_for(service: ServiceProcess, dockerd: PrivateDockerd, name: str) -
     assert checked.returncode == 0, checked.stdout
 
 
-# A patch has five steps: old one stopped, its disk kept, new one created, started, old one gone.
-@pytest.mark.parametrize("steps", range(6))
-def test_a_patch(shared: ServiceProcess, dockerd: PrivateDockerd, steps: int) -> None:
+@pytest.mark.parametrize("steps", range(7))
+def test_a_patch(
+    request: pytest.FixtureRequest, shared: ServiceProcess, dockerd: PrivateDockerd, steps: int
+) -> None:
+    carry = request.node.callspec.params["shared"]
     name = f"patch{steps}"
     shared.run(name, 1, containerPorts=["22"]).ok()
     shared.shell(name, "echo mine > /root/f; rm /bin/wget")
@@ -52,7 +71,7 @@ def test_a_patch(shared: ServiceProcess, dockerd: PrivateDockerd, steps: int) ->
     kill_after(shared, operation, steps)
     ended = shared.ended(operation)
     assert (ended["state"], ended["result"]) == ("succeeded", {"containerName": f"{name}-2"})
-    assert len(ended["steps"]) == 5, ended["steps"]
+    assert len(ended["steps"]) == PATCH_STEPS[carry], ended["steps"]
     assert shared.shell(name, "cat /root/f; ls /bin/wget 2>&1 | wc -l") == "mine\n1\n"
     assert shared.leases() == (2, 1)
     accounted_for(shared, dockerd, name)

@@ -2,8 +2,6 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.simulation.checks", "tests.simulation.town")
-
 SEEDS = 150
 """As many as take well under a minute on one core."""
 
