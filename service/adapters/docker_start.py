@@ -53,7 +53,7 @@ def _runs_command(client: docker.APIClient, container_id: str, init_pid: int) ->
     the host has no ps, and then running has to be enough.
     """
     try:
-        processes = client.top(container_id, ps_args="-eo pid,ppid,args")["Processes"]
+        processes = client.top(container_id, ps_args="-eo pid,ppid,args")["Processes"] or ()
     except APIError as error:
         return _NO_PS in str(error.explanation)
     # Only its children: before it runs, its own process is the runtime's. And ps shows in brackets

@@ -55,6 +55,9 @@ MESSAGE_LENGTH_MAX = 8192
 OUTPUTS_KEPT_MAX = 32
 """So many commands' outputs wait for their callers; the oldest goes first."""
 
+NOT_EXECUTED = (126, 127)
+"""Exit codes of a container whose command is not executable, or not there."""
+
 LABELS = (LABEL_OWNER, LABEL_NODE, LABEL_NAME, LABEL_REVISION, LABEL_EFFECT)
 
 Progress = Callable[[PullProgress], None]
@@ -122,9 +125,12 @@ class Performer:
             image = await self._engine.pull_image(effect.image, on_progress)
         return Succeeded({"image_id": image.id})
 
-    async def _start(self, effect: StartContainer) -> Succeeded:
+    async def _start(self, effect: StartContainer) -> Succeeded | Failed:
         seen = await self._engine.inspect_container(effect.container)
         if seen is not None and seen.started_at not in ("", effect.last_started_at):
+            if seen.status == "exited" and seen.exit_code in NOT_EXECUTED:
+                text = f"its command could not be executed (exit code {seen.exit_code})"
+                return Failed("bad_command", text)
             return Succeeded({"started_at": seen.started_at})
         return Succeeded({"started_at": await self._engine.start_container(effect.container)})
 
