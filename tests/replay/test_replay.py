@@ -1,0 +1,57 @@
+"""Every released version's ledger is read, folded and found in order by today's code."""
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from events.codec import decode
+from events.record import Event, Record
+from projections.evolve import evolve
+from projections.state import State
+from service.domain.invariants import check
+
+LEDGERS = sorted((Path(__file__).parent / "ledgers").glob("*.jsonl"))
+
+
+def records(ledger: Path) -> list[Record]:
+    """The records of a recorded ledger."""
+    return [decode(line) for line in ledger.read_bytes().splitlines()]
+
+
+def fold(ledger: Path) -> State:
+    """The state after all of them; nothing may be out of order after any of them."""
+    state = State()
+    for seq, record in enumerate(records(ledger), 1):
+        evolve(state, seq, record)
+        assert check(state) == (), f"{ledger.name}, record {seq}"
+    return state
+
+
+def test_every_event_there_ever_was_is_in_a_recorded_ledger() -> None:
+    recorded = {type(e) for ledger in LEDGERS for r in records(ledger) for e in r.events}
+    assert recorded == set(get_args(Event))
+
+
+@pytest.mark.parametrize("carry", ["upper", "commit"])
+def test_the_story_of_v0_1_0_is_told_as_it_was(carry: str) -> None:
+    state = fold(Path(__file__).parent / "ledgers" / f"v0.1.0-{carry}.jsonl")
+    sets = {s.name: (s.phase, s.current, s.newest) for s in state.replica_sets.values()}
+    assert sets == {
+        "foo": ("running", 3, 3),
+        "bar": ("deleted", 0, 2),
+        "bad": ("deleted", 0, 0),
+    }
+    foo = [state.revisions["foo", number] for number in (1, 2, 3)]
+    assert [(r.cause, r.spec.gpu_count, r.container) for r in foo] == [
+        ("run", 1, "removed"),
+        ("patch", 2, "removed"),
+        ("rollback", 1, "running"),
+    ]
+    assert [r.snapshot is not None for r in foo] == [True, True, False]
+    holders = [gpu.holder for gpu in state.gpus.values()]
+    assert (holders.count("foo"), holders.count(None), len(state.ports)) == (1, 3, 1)
+    volumes = {v.name: (v.current, v.newest, v.deleted) for v in state.volumes.values()}
+    assert volumes == {"foo": (2, 2, False), "disk": (0, 1, True), "bad": (0, 0, True)}
+    ended = [operation.state for operation in state.operations.values()]
+    assert (ended.count("succeeded"), ended.count("failed")) == (14, 3)
