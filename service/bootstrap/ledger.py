@@ -20,9 +20,10 @@ ADDRESS_FILE = "nats.json"
 
 
 class OpenLedger(Struct):
-    """A ledger in use, and a line for people that says where it is."""
+    """A ledger in use, how to reach it, and a line for people that says where it is."""
 
     ledger: JetStreamLedger
+    address: NatsAddress
     where: str
 
 
@@ -37,7 +38,7 @@ async def open_ledger(
     if settings.nats != "embedded":
         address = address_of(settings)
         async with JetStreamLedger(address) as ledger:
-            yield OpenLedger(ledger, repr(address))  # which leaves passwords out
+            yield OpenLedger(ledger, address, repr(address))  # which leaves passwords out
         return
     make_data_dir(settings.data_dir)
     async with NatsChild(settings.data_dir, on_failed) as child:
@@ -45,7 +46,8 @@ async def open_ledger(
         await asyncio.to_thread(_write_private, address_file, msgspec.json.encode(child.service))
         try:
             async with JetStreamLedger(child.service, child.admin) as ledger:
-                yield OpenLedger(ledger, f"{settings.data_dir / 'ledger'} (embedded, {child.url})")
+                where = f"{settings.data_dir / 'ledger'} (embedded, {child.url})"
+                yield OpenLedger(ledger, child.service, where)
         finally:
             address_file.unlink(missing_ok=True)
 

@@ -13,6 +13,8 @@ from projections.projector import rebuild as rebuild_store
 from projections.state import State
 from projections.store import ReadStore
 from service.adapters.docker_engine import DockerEngine
+from service.adapters.jetstream_connection import NatsAddress
+from service.adapters.read_process import Body, read_beside
 from service.application.check import compare_engine, compare_rows
 from service.bootstrap.ledger import make_data_dir, open_ledger, visit_ledger
 from service.errors import EngineError
@@ -45,7 +47,7 @@ async def rebuild(settings: Settings) -> RebuildSummary:
     ):
         until = await opened.ledger.last_seq()
         begun = perf_counter()
-        report = await rebuild_store(lambda after: _until(opened.ledger, after, until), store)
+        report = await rebuild_store(lambda after: _beside(opened.address, after, until), store)
         return RebuildSummary(report.records, perf_counter() - begun)
 
 
@@ -73,6 +75,12 @@ async def check(settings: Settings) -> CheckReport:
             ]
             state = await folded.load_state()
     return CheckReport(until, [*found, *await _compare_engine(settings, state)])
+
+
+async def _beside(address: NatsAddress, after: int, until: int) -> AsyncIterator[Sequence[Body]]:
+    if after < until:
+        async for bodies in read_beside(address, after, until):
+            yield bodies
 
 
 async def _until(ledger: Ledger, after: int, until: int) -> AsyncIterator[Sequence[StoredEntry]]:
