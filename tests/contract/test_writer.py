@@ -38,6 +38,22 @@ class WatchedLedger(MemoryLedger):
         return await super().last_seq()
 
 
+class HeldLedger(MemoryLedger):
+    """Appends wait while `held` is not set; `reached` says that one does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = asyncio.Event()
+        self.held.set()
+        self.reached = asyncio.Event()
+
+    async def append(self, entries: Sequence[Entry], expected_last_seq: int) -> int:
+        if not self.held.is_set():
+            self.reached.set()
+            await self.held.wait()
+        return await super().append(entries, expected_last_seq)
+
+
 def envelope(service: SimulatedService, command: Command, id: str = "") -> Envelope:
     host = service.host
     return Envelope(id or host.ids.new(), host.clock.now_us(), command, service.facts())
@@ -128,6 +144,27 @@ async def test_a_refusal_is_not_told_when_what_it_rests_on_was_not_stored() -> N
         told = await at_once(service, *both)
         assert [type(one) for one in told] == [LedgerUnavailable, LedgerUnavailable]
         assert await leases(service) == {"gpu-0": None}
+
+
+@virtual
+async def test_a_batch_is_answered_only_after_those_before_it() -> None:
+    """Bob is refused because ann has the GPU; then it turns out that nobody ever gave it to her."""
+    host = SimulatedHost(gpus=1)
+    host.ledger = ledger = HeldLedger()
+    async with SimulatedService(host) as service:
+        ledger.held.clear()
+        first = asyncio.create_task(at_once(service, envelope(service, run("ann", 1))))
+        await ledger.reached.wait()
+        second = asyncio.create_task(at_once(service, envelope(service, run("bob", 1))))
+        await host.clock.sleep(1)
+        assert not second.done()
+        ledger.fail_next("refused")
+        ledger.held.set()
+        told = [*await first, *await second]
+        assert [type(one) for one in told] == [LedgerUnavailable, LedgerUnavailable]
+        assert set((await leases(service)).values()) == {None}
+        (again,) = await at_once(service, envelope(service, run("bob", 1)))
+        assert isinstance(again, Receipt)
 
 
 @virtual
