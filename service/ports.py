@@ -90,6 +90,10 @@ class EngineInfo(Struct, frozen=True):
     """True when the engine runs on this host (a unix socket)."""
 
 
+NOT_EXECUTED = (126, 127)
+"""What a container's init ends with when its command is not executable, or not there."""
+
+
 class ObservedContainer(Struct, frozen=True):
     """A container as the engine shows it now."""
 

@@ -12,15 +12,13 @@ import docker
 from docker.errors import APIError
 
 from service.errors import EngineRefused
+from service.ports import NOT_EXECUTED
 
 LOOK_S_MAX = 2.0
 _LOOK_EVERY_S = 0.005
 
 _NO_PS = "executable file not found"
 """What a host without `ps` answers to `docker top`."""
-
-_NOT_EXECUTED = (126, 127)
-"""What Docker's init ends with: not executable, not found (as shells do)."""
 
 _INIT = ("docker-init", "/dev/init", "tini")
 
@@ -35,7 +33,7 @@ def require_command(client: docker.APIClient, container_id: str) -> dict[str, An
         seen = client.inspect_container(container_id)
         state: dict[str, Any] = seen["State"]
         if not state["Running"]:
-            if seen["HostConfig"].get("Init") and state["ExitCode"] in _NOT_EXECUTED:
+            if seen["HostConfig"].get("Init") and state["ExitCode"] in NOT_EXECUTED:
                 raise EngineRefused(_last_words(client, container_id, state), "bad_command")
             return state
         if not seen["HostConfig"].get("Init"):

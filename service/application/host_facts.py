@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Literal
 
+from msgspec.structs import replace
+
 from events.values import Carry, GpuRuntime
 from projections.state import State
 from service.application.engine_gate import EngineGate
@@ -41,16 +43,7 @@ class HostFacts:
 
     def __call__(self) -> Facts:
         """The facts for a command issued now."""
-        base = self._base
-        return Facts(
-            node=base.node,
-            gpu_runtime=self.gpu_runtime(),
-            port_first=base.port_first,
-            port_last=base.port_last,
-            volumes_grow_online=base.volumes_grow_online,
-            data_disk_path=base.data_disk_path,
-            carry=self.carry(),
-        )
+        return replace(self._base, gpu_runtime=self.gpu_runtime(), carry=self.carry())
 
     def carry(self) -> Carry:
         """How system disks are carried from now on."""

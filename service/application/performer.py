@@ -36,6 +36,7 @@ from service.errors import (
     VolumeStoreError,
 )
 from service.ports import (
+    NOT_EXECUTED,
     Clock,
     ContainerEngine,
     ExecOutcome,
@@ -54,9 +55,6 @@ MESSAGE_LENGTH_MAX = 8192
 
 OUTPUTS_KEPT_MAX = 32
 """So many commands' outputs wait for their callers; the oldest goes first."""
-
-NOT_EXECUTED = (126, 127)
-"""Exit codes of a container whose command is not executable, or not there."""
 
 LABELS = (LABEL_OWNER, LABEL_NODE, LABEL_NAME, LABEL_REVISION, LABEL_EFFECT)
 
