@@ -332,3 +332,16 @@ async def _halts_after(last: int) -> bool:
         assert compare_engine(service.state, await host.engine.list_containers({})) == []
         await check_at_rest(service)
     return halts
+
+
+@virtual
+async def test_a_command_that_never_ran_is_not_taken_for_one_that_did() -> None:
+    """The reply to its start is lost, and by the next look it has ended, as what was no command."""
+    host = SimulatedHost(gpus=1)
+    host.engine.faults = FirstCalls("start_container", "after")
+    async with SimulatedService(host) as service:
+        accepted = await service.submit(run("ann", 1, cmd=("sh", "-c", "exit 127")))
+        ended = await service.ended(accepted)
+        assert (ended.state, ended.reason) == ("failed", "bad_command")
+        assert host.world.containers == {}
+        assert [unit.holder for unit in service.state.gpus.values()] == [None]
