@@ -14,6 +14,9 @@ class ImageResolved(
     revision: int
     image: str
     image_id: str
+    env: tuple[str, ...] = ()
+    """The image's own environment and command, which a commit would overwrite."""
+    cmd: tuple[str, ...] = ()
 
 
 class ContainerCreated(
@@ -27,6 +30,15 @@ class ContainerCreated(
     effect_id: str
     image: str = ""
     """What its system disk lies on."""
+
+
+class ContainerUpdated(
+    Struct, frozen=True, tag_field="type", tag="container.updated.v1", omit_defaults=True
+):
+    """The running container of the revision before has this one's limits, and its name."""
+
+    name: str
+    revision: int
 
 
 class ContainerStarted(
@@ -70,6 +82,8 @@ class SnapshotTaken(
     """The image's or the directory's name."""
     size_bytes: int
     carry: Carry = "commit"
+    squashed: bool = False
+    """The layers of the revisions before were made one, as the engine has a limit of them."""
 
 
 class SnapshotRemoved(
@@ -80,6 +94,34 @@ class SnapshotRemoved(
     name: str
     revision: int
     image: str
+    why: str = ""
+    """For people; empty when its replica set was deleted, or its revision undone."""
+
+
+class SnapshotCompacted(
+    Struct, frozen=True, tag_field="type", tag="snapshot.compacted.v1", omit_defaults=True
+):
+    """A kept system disk shares the files that are the same with the one kept before it."""
+
+    name: str
+    revision: int
+    image: str
+    saved_bytes: int
+    message: str = ""
+    """Why it does not, if it does not."""
+
+
+class SystemDiskPrecopied(
+    Struct, frozen=True, tag_field="type", tag="system_disk.precopied.v1", omit_defaults=True
+):
+    """The running container's system disk was copied ahead for the revision that follows."""
+
+    name: str
+    revision: int
+    size_bytes: int
+    """0 when it was not worth it, or did not work."""
+    message: str = ""
+    """Why it did not work, if it did not: then it is copied once the container stands still."""
 
 
 class SystemDiskFilled(

@@ -16,6 +16,10 @@ Event = (
     | replica_sets.ExecutionRequested
     | replica_sets.RevisionRetired
     | replica_sets.RevisionAbandoned
+    | replica_sets.BindMoved
+    | replica_sets.RevisionPinned
+    | replica_sets.RevisionUnpinned
+    | replica_sets.SnapshotExpired
     | replica_sets.ReplicaSetDeleted
     | volumes.VolumeVersionDeclared
     | volumes.VolumeVersionAbandoned
@@ -30,11 +34,14 @@ Event = (
     | resources.PortsReleased
     | outcomes.ImageResolved
     | outcomes.ContainerCreated
+    | outcomes.ContainerUpdated
     | outcomes.ContainerStarted
     | outcomes.ContainerStopped
     | outcomes.ContainerRemoved
     | outcomes.SnapshotTaken
     | outcomes.SnapshotRemoved
+    | outcomes.SnapshotCompacted
+    | outcomes.SystemDiskPrecopied
     | outcomes.SystemDiskFilled
     | outcomes.SystemDiskPutBack
     | outcomes.ImageCommitted

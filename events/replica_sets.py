@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from events.values import Carry, ContainerSpec, GpuRuntime, Phase, PortBinding, Verb
+from events.values import Carry, ContainerSpec, Expiry, GpuRuntime, Phase, PortBinding, Verb
 
 
 class RevisionDeclared(
@@ -31,6 +31,10 @@ class RevisionDeclared(
     """How the system disk of the superseded revision is kept for this one."""
     data_volume: str | None = None
     """The volume that was declared along with it, as its data disk."""
+    in_place: bool = False
+    """Only limits differ: the running container of `supersedes` becomes its own."""
+    copies: bool = False
+    """To clone a kept directory copies its blocks here, as the file system cannot share them."""
 
 
 class PhaseRequested(
@@ -95,6 +99,52 @@ class RevisionAbandoned(
     back_to: int
     phase: Phase
     """What the replica set is meant to be from now on."""
+
+
+class BindMoved(
+    Struct, frozen=True, tag_field="type", tag="replica_set.bind_moved.v1", omit_defaults=True
+):
+    """What a revision binds of a volume is the volume's next version now: the same disk."""
+
+    name: str
+    number: int
+    old: str
+    """The volume with its version, "bar-1"."""
+    new: str
+
+
+class RevisionPinned(
+    Struct, frozen=True, tag_field="type", tag="replica_set.revision_pinned.v1", omit_defaults=True
+):
+    """The system disk of a revision is to be kept until it is unpinned."""
+
+    name: str
+    number: int
+
+
+class RevisionUnpinned(
+    Struct,
+    frozen=True,
+    tag_field="type",
+    tag="replica_set.revision_unpinned.v1",
+    omit_defaults=True,
+):
+    """The system disk of a revision is kept as long as any other."""
+
+    name: str
+    number: int
+
+
+class SnapshotExpired(
+    Struct, frozen=True, tag_field="type", tag="snapshot.expired.v1", omit_defaults=True
+):
+    """The system disk of a revision is not to be kept any longer; it can no more be had back."""
+
+    name: str
+    revision: int
+    why: Expiry
+    message: str
+    """For people, with the figures."""
 
 
 class ReplicaSetDeleted(

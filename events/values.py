@@ -45,10 +45,16 @@ Verb = Literal[
     "continue",
     "execute",
     "delete",
+    "pin",
+    "unpin",
     "create",
     "resize",
 ]
 """What a caller can ask for, in the contract's words."""
+
+Expiry = Literal["count", "age", "space"]
+"""Why a kept system disk is given up: there are newer ones enough, it is too old, or the disk
+that it lies on is nearly full."""
 
 Kind = Literal["replica_set", "volume"]
 """What can be asked for by name."""
@@ -143,6 +149,7 @@ class ContainerSpec(Struct, frozen=True, omit_defaults=True):
     nano_cpus: int | None = None
     memory_bytes: int | None = None
     shm_bytes: int | None = None
+    pids_limit: int | None = None
     labels: dict[str, str] = {}
 
 

@@ -10,12 +10,15 @@ from events.outcomes import (
     ContainerRemoved,
     ContainerStarted,
     ContainerStopped,
+    ContainerUpdated,
     EffectFailed,
     ImageCommitted,
     ImageResolved,
+    SnapshotCompacted,
     SnapshotRemoved,
     SnapshotTaken,
     SystemDiskFilled,
+    SystemDiskPrecopied,
     SystemDiskPutBack,
     VolumeMade,
     VolumeRemoved,
@@ -24,6 +27,7 @@ from events.record import Record
 from events.values import show_size, versioned
 from projections.evolve_replica_sets import add_step, put_replica_set, put_revision
 from projections.evolve_volumes import put_volume
+from projections.lineage import base_of
 from projections.state import Failure, Folds, State
 
 
@@ -36,11 +40,20 @@ def _change(state: State, name: str, number: int, **changes: Any) -> None:
 
 
 def _image_resolved(state: State, record: Record, event: ImageResolved) -> None:
-    _change(state, event.name, event.revision, image_id=event.image_id)
+    _change(
+        state,
+        event.name,
+        event.revision,
+        image_id=event.image_id,
+        origin=event.image_id,
+        origin_env=event.env,
+        origin_cmd=event.cmd,
+    )
     _step(state, record, f"image {event.image} is there")
 
 
 def _created(state: State, record: Record, event: ContainerCreated) -> None:
+    base = base_of(state, state.revisions[event.name, event.revision])
     _change(
         state,
         event.name,
@@ -48,8 +61,42 @@ def _created(state: State, record: Record, event: ContainerCreated) -> None:
         container="created",
         container_id=event.container_id,
         base_image=event.image,
+        origin=base.origin,
+        origin_env=base.origin_env,
+        origin_cmd=base.origin_cmd,
+        baked_env=base.baked_env,
+        baked_cmd=base.baked_cmd,
     )
     _step(state, record, f"{versioned(event.name, event.revision)} created")
+
+
+def _updated(state: State, record: Record, event: ContainerUpdated) -> None:
+    revision = state.revisions[event.name, event.revision]
+    before = state.revisions[event.name, revision.supersedes or 0]
+    put_revision(
+        state,
+        replace(
+            revision,
+            container=before.container,
+            container_id=before.container_id,
+            made_as=before.made_as or before.number,
+            started_at=before.started_at,
+            image_id=before.image_id,
+            carry=before.carry,
+            filled=before.filled,
+            base_image=before.base_image,
+            origin=before.origin,
+            origin_env=before.origin_env,
+            origin_cmd=before.origin_cmd,
+            baked_env=before.baked_env,
+            baked_cmd=before.baked_cmd,
+            pinned=before.pinned,
+        ),
+    )
+    gone_on = replace(before, container="removed", continued_as=event.revision, pinned=False)
+    put_revision(state, gone_on)
+    old, new = versioned(event.name, before.number), versioned(event.name, event.revision)
+    _step(state, record, f"{old} goes on as {new} with other limits")
 
 
 def _started(state: State, record: Record, event: ContainerStarted) -> None:
@@ -76,7 +123,15 @@ def _removed(state: State, record: Record, event: ContainerRemoved) -> None:
 
 def _snapshot_taken(state: State, record: Record, event: SnapshotTaken) -> None:
     _change(
-        state, event.name, event.revision, snapshot=event.image, snapshot_carry=event.carry
+        state,
+        event.name,
+        event.revision,
+        snapshot=event.image,
+        snapshot_carry=event.carry,
+        snapshot_bytes=event.size_bytes,
+        kept_us=record.at_us,
+        expiring="",
+        gone="",
     )
     known = state.replica_sets[event.name]
     put_replica_set(state, replace(known, snapshots=(*known.snapshots, event.revision)))
@@ -86,7 +141,15 @@ def _snapshot_taken(state: State, record: Record, event: SnapshotTaken) -> None:
 
 
 def _snapshot_removed(state: State, record: Record, event: SnapshotRemoved) -> None:
-    _forget_snapshot(state, event.name, event.revision)
+    _forget_snapshot(state, event.name, event.revision, event.why)
+
+
+def _compacted(state: State, record: Record, event: SnapshotCompacted) -> None:
+    revision = state.revisions[event.name, event.revision]
+    left = max(0, revision.snapshot_bytes - event.saved_bytes)
+    put_revision(state, replace(revision, snapshot_bytes=left))
+    known = state.replica_sets[event.name]
+    put_replica_set(state, replace(known, to_compact=_without(known.to_compact, event.revision)))
 
 
 def _put_back(state: State, record: Record, event: SystemDiskPutBack) -> None:
@@ -94,11 +157,30 @@ def _put_back(state: State, record: Record, event: SystemDiskPutBack) -> None:
     _step(state, record, f"{versioned(event.name, event.revision)} has its system disk again")
 
 
-def _forget_snapshot(state: State, name: str, number: int) -> None:
-    _change(state, name, number, snapshot=None)
+def _forget_snapshot(state: State, name: str, number: int, why: str = "") -> None:
+    _change(state, name, number, snapshot=None, snapshot_bytes=0, expiring="", gone=why)
     known = state.replica_sets[name]
-    left = tuple(kept for kept in known.snapshots if kept != number)
-    put_replica_set(state, replace(known, snapshots=left))
+    put_replica_set(
+        state,
+        replace(
+            known,
+            snapshots=_without(known.snapshots, number),
+            expiring=_without(known.expiring, number),
+            to_compact=_without(known.to_compact, number),
+        ),
+    )
+
+
+def _without(numbers: tuple[int, ...], number: int) -> tuple[int, ...]:
+    return tuple(other for other in numbers if other != number)
+
+
+def _precopied(state: State, record: Record, event: SystemDiskPrecopied) -> None:
+    _change(state, event.name, event.revision, precopied=True)
+    if event.message:
+        _step(state, record, f"system disk not copied ahead: {event.message}")
+    elif event.size_bytes:
+        _step(state, record, f"system disk copied ahead ({show_size(event.size_bytes)})")
 
 
 def _filled(state: State, record: Record, event: SystemDiskFilled) -> None:
@@ -156,11 +238,14 @@ def _effect_failed(state: State, record: Record, event: EffectFailed) -> None:
 FOLDS: Folds = {
     ImageResolved: _image_resolved,
     ContainerCreated: _created,
+    ContainerUpdated: _updated,
     ContainerStarted: _started,
     ContainerStopped: _stopped,
     ContainerRemoved: _removed,
     SnapshotTaken: _snapshot_taken,
     SnapshotRemoved: _snapshot_removed,
+    SnapshotCompacted: _compacted,
+    SystemDiskPrecopied: _precopied,
     SystemDiskFilled: _filled,
     SystemDiskPutBack: _put_back,
     ImageCommitted: _image_committed,

@@ -12,15 +12,20 @@ from events.operations import (
 )
 from events.record import Record
 from events.replica_sets import (
+    BindMoved,
     ExecutionRequested,
     ImageCommitRequested,
     PhaseRequested,
     ReplicaSetDeleted,
     RevisionAbandoned,
     RevisionDeclared,
+    RevisionPinned,
     RevisionRetired,
+    RevisionUnpinned,
+    SnapshotExpired,
 )
 from events.values import ContainerSpec, split_versioned
+from projections.lineage import kept_before
 from projections.state import (
     FINISHED_OPERATIONS_MAX,
     Execution,
@@ -204,6 +209,8 @@ def _declared(state: State, record: Record, event: RevisionDeclared) -> None:
             rolled_back_to=event.rolled_back_to,
             data_volume=event.data_volume,
             carry=event.carry,
+            in_place=event.in_place,
+            copies=event.copies,
         ),
     )
     replica_set = state.replica_sets[event.name]
@@ -235,7 +242,12 @@ def _execution_requested(state: State, record: Record, event: ExecutionRequested
 
 
 def _retired(state: State, record: Record, event: RevisionRetired) -> None:
-    put_replica_set(state, replace(state.replica_sets[event.name], previous=None))
+    known = state.replica_sets[event.name]
+    to_compact = known.to_compact
+    copies = state.revisions[event.name, known.current].copies
+    if copies and kept_before(state, event.name, event.number) is not None:
+        to_compact = (*to_compact, event.number)
+    put_replica_set(state, replace(known, previous=None, to_compact=to_compact))
     index_users(state, event.name)
 
 
@@ -255,6 +267,30 @@ def _abandoned(state: State, record: Record, event: RevisionAbandoned) -> None:
     index_users(state, event.name)
 
 
+def _bind_moved(state: State, record: Record, event: BindMoved) -> None:
+    revision = state.revisions[event.name, event.number]
+    binds = tuple(
+        replace(bind, source=event.new) if bind.source == event.old else bind
+        for bind in revision.spec.binds
+    )
+    put_revision(state, replace(revision, spec=replace(revision.spec, binds=binds)))
+
+
+def _pinned(state: State, record: Record, event: RevisionPinned) -> None:
+    put_revision(state, replace(state.revisions[event.name, event.number], pinned=True))
+
+
+def _unpinned(state: State, record: Record, event: RevisionUnpinned) -> None:
+    put_revision(state, replace(state.revisions[event.name, event.number], pinned=False))
+
+
+def _expired(state: State, record: Record, event: SnapshotExpired) -> None:
+    revision = state.revisions[event.name, event.revision]
+    put_revision(state, replace(revision, expiring=event.message))
+    known = state.replica_sets[event.name]
+    put_replica_set(state, replace(known, expiring=(*known.expiring, event.revision)))
+
+
 def _deleted(state: State, record: Record, event: ReplicaSetDeleted) -> None:
     put_replica_set(
         state,
@@ -264,6 +300,8 @@ def _deleted(state: State, record: Record, event: ReplicaSetDeleted) -> None:
             current=0,
             previous=None,
             snapshots=(),
+            expiring=(),
+            to_compact=(),
         ),
     )
     index_users(state, event.name)
@@ -280,5 +318,9 @@ FOLDS: Folds = {
     ExecutionRequested: _execution_requested,
     RevisionRetired: _retired,
     RevisionAbandoned: _abandoned,
+    BindMoved: _bind_moved,
+    RevisionPinned: _pinned,
+    RevisionUnpinned: _unpinned,
+    SnapshotExpired: _expired,
     ReplicaSetDeleted: _deleted,
 }

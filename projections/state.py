@@ -98,6 +98,29 @@ class Revision(Struct, frozen=True, gc=False, omit_defaults=True):
     """The image or directory that holds its system disk, once it was stopped for a newer one."""
     snapshot_carry: Carry = "commit"
     """Which of the two `snapshot` names."""
+    snapshot_bytes: int = 0
+    kept_us: int = 0
+    """Since when its system disk is kept."""
+    pinned: bool = False
+    expiring: str = ""
+    """Why its system disk is being given up, for people."""
+    gone: str = ""
+    """Why its system disk was given up."""
+    in_place: bool = False
+    made_as: int = 0
+    """The revision that its container was made as, when it took that of another over."""
+    continued_as: int | None = None
+    """The revision whose its container, and with it its system disk, became."""
+    copies: bool = False
+    precopied: bool = False
+    origin: str = ""
+    """The image, by its content, that its system disk began with, below all commits."""
+    origin_env: tuple[str, ...] = ()
+    origin_cmd: tuple[str, ...] = ()
+    baked_env: tuple[str, ...] = ()
+    """Names that commits left in the environment of the image that its container was made of."""
+    baked_cmd: bool = False
+    """A commit left a command in that image."""
 
 
 class Execution(Struct, frozen=True, gc=False):
@@ -132,6 +155,10 @@ class ReplicaSet(Struct, frozen=True, gc=False, omit_defaults=True):
     executions: tuple[Execution, ...] = ()
     snapshots: tuple[int, ...] = ()
     """Revisions whose system disk is kept, oldest first."""
+    expiring: tuple[int, ...] = ()
+    """Those of them whose system disk is being given up."""
+    to_compact: tuple[int, ...] = ()
+    """Those of them that are still to share files with the one kept before."""
     updated_us: int = 0
 
 

@@ -13,6 +13,7 @@
     ├── VolumeStoreError
     │   └── VolumeBelowUsed         the new size is below what the data needs
     ├── SystemDiskError             a container's layer could not be kept, carried or dropped
+    │   └── SystemDiskFull          the disk cannot hold what was to be written; nothing was begun
     └── DeviceProbeError            the driver is there, but did not answer as it should
 
 A refusal by a rule is no error: it is a value, `service.domain.rejections.Rejected`.
@@ -61,8 +62,8 @@ class EngineRefused(EngineError):
 
     `reason` is a stable snake_case word: `image_not_found`, `name_taken`, `not_ours`,
     `port_taken`, `bad_command`, `device_unavailable`, `mount_failed`, `image_in_use`,
-    `volume_in_use`, `no_space`, `no_such_container`, `not_running`, `bad_request` or, of what
-    has no name, `refused`. The text is Docker's own.
+    `volume_in_use`, `layer_limit`, `no_space`, `no_such_container`, `not_running`, `bad_request`
+    or, of what has no name, `refused`. The text is Docker's own.
     """
 
     def __init__(self, message: str, reason: str = "refused") -> None:
@@ -86,6 +87,12 @@ class SystemDiskError(GpuledgerError):
     """A container's layer could not be kept, carried or dropped. The text says why."""
 
     reason = "system_disk"
+
+
+class SystemDiskFull(SystemDiskError):
+    """The disk cannot hold what was to be written to it. Nothing was begun."""
+
+    reason = "no_space"
 
 
 class DeviceProbeError(GpuledgerError):

@@ -118,10 +118,13 @@ class ImageInfo(Struct, frozen=True):
     size_bytes: int
     env: tuple[str, ...]
     labels: Mapping[str, str]
+    cmd: tuple[str, ...] = ()
+    layers: int = 1
+    """Layers that it lies on, its own included; the engine has a limit of them."""
 
 
-class PullProgress(Struct, frozen=True):
-    """Bytes of an image fetched so far; `total_bytes` grows as layers become known."""
+class Progress(Struct, frozen=True):
+    """Bytes of a long step done so far; `total_bytes` may grow as more becomes known."""
 
     done_bytes: int
     total_bytes: int
@@ -156,7 +159,7 @@ class ContainerEngine(Protocol):
     async def inspect_image(self, image: str) -> ImageInfo | None: ...
 
     async def pull_image(
-        self, image: str, on_progress: Callable[[PullProgress], None]
+        self, image: str, on_progress: Callable[[Progress], None]
     ) -> ImageInfo:
         """Fetch an image. Refused with `image_not_found`, the message naming the image."""
         ...
@@ -196,12 +199,26 @@ class ContainerEngine(Protocol):
         """Change limits in place, body as POST /containers/{id}/update takes it."""
         ...
 
+    async def rename_container(self, name: str, new_name: str) -> None:
+        """Give a container another name, running or not; refused with `name_taken`.
+
+        One of ours that has the new name already, while nothing has the old one, is success.
+        """
+        ...
+
     async def commit_container(
         self, name: str, image: str, labels: Mapping[str, str], *, pause: bool
     ) -> ImageInfo:
         """Save the container's system disk as `image` (repository:tag).
 
         `labels` are set on the image, also to overwrite what the container's own would bake.
+        """
+        ...
+
+    async def squash_image(self, image: str, base: str) -> ImageInfo:
+        """Make one layer of all that `image` has above `base`: same tag, same content.
+
+        `base` is an image by its id. An image with at most one layer above it is left as it is.
         """
         ...
 
@@ -227,34 +244,6 @@ class ContainerEngine(Protocol):
     async def list_volumes(self, labels: Mapping[str, str]) -> tuple[str, ...]: ...
 
 
-class VolumeStore(Protocol):
-    """Sized disks on the engine's host, by name. Raises VolumeStoreError."""
-
-    async def probe(self) -> tuple[bool, str]:
-        """Can this host make sized volumes? And a line for people that says how or why not."""
-        ...
-
-    async def grows_online(self) -> bool:
-        """True when a mounted volume can be grown (ext4 needs CAP_SYS_RESOURCE)."""
-        ...
-
-    async def create(self, name: str, size_bytes: int) -> Mapping[str, str]:
-        """Make the disk, or find it made; return the local driver's options to mount it."""
-        ...
-
-    async def resize(self, name: str, size_bytes: int) -> None:
-        """Grow or shrink in place, no data copied. Raises VolumeBelowUsed, nothing changed."""
-        ...
-
-    async def remove(self, name: str) -> None:
-        """Remove the disk; one that is not there is success, one that is mounted raises."""
-        ...
-
-    async def attach_all(self) -> None:
-        """After a reboot: give every disk its device again."""
-        ...
-
-
 class Clock(Protocol):
     """Time, so that it can be virtual."""
 
@@ -271,45 +260,3 @@ class Ids(Protocol):
     """Source of ids that never come twice (UUIDv7-like: they sort by time)."""
 
     def new(self) -> str: ...
-
-
-class DiskProbe(Struct, frozen=True):
-    """Can system disks be carried by their upper directories here?"""
-
-    works: bool
-    reflink: bool
-    """True when a clone shares blocks, and so costs neither time nor space."""
-    detail: str
-    """One line for people: how, or why not."""
-
-
-class SystemDisks(Protocol):
-    """Containers' own layers, kept and carried as directories. Raises SystemDiskError.
-
-    A kept disk has a name of ours. Every method may be called again after a crash at any point
-    of it, and then finishes what it began.
-    """
-
-    async def probe(self) -> DiskProbe: ...
-
-    async def keep(self, container: str, kept: str) -> int:
-        """Move the layer of a stopped container into the store, as `kept`; its size in bytes.
-
-        O(1): a rename. The container is left with an empty layer and can only be removed, or
-        get its layer put back.
-        """
-        ...
-
-    async def put_back(self, kept: str, container: str) -> None:
-        """The reverse of `keep`: the container is as it was. `kept` is gone."""
-        ...
-
-    async def fill(
-        self, container: str, kept: str, on_progress: Callable[[PullProgress], None]
-    ) -> None:
-        """Clone `kept` into the layer of a container that was created and never started."""
-        ...
-
-    async def remove(self, kept: str) -> None:
-        """Drop a kept disk; one that is not there is success."""
-        ...

@@ -6,140 +6,22 @@ variable counts as unset. Nothing here reads the environment: it is handed in as
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 from msgspec import Struct
 
-from events.values import GPU_COUNT_MAX
 from service import settings_text as parse
 from service.errors import SettingsError
-from service.settings_text import GpuRuntimeChoice, LogLevel, SystemDiskChoice
+from service.settings_table import SETTINGS, Setting
+from service.settings_text import (
+    FileSystemChoice,
+    GpuRuntimeChoice,
+    LogLevel,
+    SystemDiskChoice,
+    VolumeBackendChoice,
+)
 
 T = TypeVar("T")
-
-
-class Setting(Struct, frozen=True):
-    """One setting as people see it: how it is spelled, what it is, what is allowed."""
-
-    flags: tuple[str, ...]
-    about: str
-    allowed: str
-    default: str = ""
-    """What holds when nobody says anything; empty when that depends on the host."""
-    default_text: str = ""
-    """The default in words, where it depends on the host."""
-
-    @property
-    def env(self) -> str:
-        """The environment variable: GPULEDGER_ and the (first) flag's name."""
-        return "GPULEDGER_" + self.flags[0].removeprefix("--").replace("-", "_").upper()
-
-    @property
-    def help(self) -> str:
-        """A line for --help."""
-        return f"{self.about} (default: {self.default or self.default_text}; env {self.env})"
-
-
-SETTINGS: Mapping[str, Setting] = {
-    "addr": Setting(
-        ("--addr",),
-        "Where to listen",
-        "HOST:PORT, such as 127.0.0.1:2378 or [::1]:2378; 0.0.0.0:2378 is every interface",
-        "127.0.0.1:2378",
-    ),
-    "data_dir": Setting(
-        ("--data-dir",),
-        "Where the ledger and the read store are kept",
-        "a path",
-        default_text="~/.local/share/gpuledger; as root /var/lib/gpuledger",
-    ),
-    "nats": Setting(
-        ("--nats",),
-        "The NATS server that holds the ledger",
-        '"embedded" (an own nats-server as a child process) or nats://HOST:PORT, several of '
-        "one cluster separated by commas; also tls://, ws:// and wss://",
-        "embedded",
-    ),
-    "nats_credentials": Setting(
-        ("--nats-credentials",),
-        "A NATS credentials file",
-        "the path of a .creds file, together with --nats nats://…",
-        default_text="none",
-    ),
-    "port_range": Setting(
-        ("--port-range", "--portRange"),
-        "The host ports to lend",
-        f"FIRST-LAST with 1 <= FIRST <= LAST <= {parse.PORT_MAX}, such as 40000-65535",
-        "40000-65535",
-    ),
-    "docker": Setting(
-        ("--docker",),
-        "The Docker engine",
-        "unix:///path, the path of a socket, tcp://HOST:PORT or http(s)://HOST:PORT",
-        default_text="DOCKER_HOST, else the default socket",
-    ),
-    "node": Setting(
-        ("--node",),
-        "The name of this host in the ledger; keep it once there are records",
-        "letters, digits, '.', '_' and '-', beginning with a letter or digit",
-        default_text="the host name",
-    ),
-    "gpus": Setting(
-        ("--gpus",),
-        "Which GPUs to lend",
-        f"auto (ask the NVIDIA driver), none, or simulated:N with N from 1 to {GPU_COUNT_MAX}",
-        "auto",
-    ),
-    "gpu_runtime": Setting(
-        ("--gpu-runtime",),
-        "How GPUs are handed to Docker",
-        ", ".join(get_args(GpuRuntimeChoice)),
-        "auto",
-    ),
-    "system_disk": Setting(
-        ("--system-disk",),
-        "How a container's own layer is carried to its next version",
-        "auto (upper where the engine lets us, else commit), upper (move and clone its directory),"
-        " commit (as an image)",
-        "auto",
-    ),
-    "log_level": Setting(
-        ("--log-level", "--logLevel"),
-        "What is logged at least",
-        ", ".join(get_args(LogLevel)),
-        "info",
-    ),
-    "data_disk_path": Setting(
-        ("--data-disk-path",),
-        "Where a container has its data disk",
-        "an absolute path in the container other than /",
-        "/root/foo-tmp",
-    ),
-    "file_storage_path": Setting(
-        ("--file-storage-path",),
-        "Where a container has the shared file storage",
-        "an absolute path in the container other than / and that of the data disk",
-        "/root/foo-fs",
-    ),
-    "wait_timeout": Setting(
-        ("--wait-timeout",),
-        "Seconds that a request waits for its outcome at most",
-        f"seconds, above 0 and up to {parse.WAIT_TIMEOUT_S_MAX}",
-        "600",
-    ),
-    "stop_timeout": Setting(
-        ("--stop-timeout",),
-        "Seconds that a container has to end before it is killed",
-        f"whole seconds from 0 to {parse.STOP_TIMEOUT_S_MAX}",
-        "10",
-    ),
-    "otlp_endpoint": Setting(
-        ("--otlp-endpoint",),
-        "An OpenTelemetry collector to send spans to",
-        "http(s)://HOST:PORT",
-        default_text="none",
-    ),
-}
 
 
 class Settings(Struct, frozen=True):
@@ -162,6 +44,14 @@ class Settings(Struct, frozen=True):
     """"auto", "none" or "simulated:N"; see `simulated_gpus`."""
     gpu_runtime: GpuRuntimeChoice
     system_disk: SystemDiskChoice
+    keep_revisions: int
+    keep_days: float
+    free_bytes_min: int
+    volume_backend: VolumeBackendChoice
+    volume_file_system: FileSystemChoice
+    over_commit: bool
+    bind_roots: tuple[Path, ...]
+    """Below these a container may mount directories of the host."""
     log_level: LogLevel
     data_disk_path: str
     file_storage_path: str
@@ -206,6 +96,15 @@ class Settings(Struct, frozen=True):
             gpus=source.read("gpus", parse.gpus),
             gpu_runtime=source.read("gpu_runtime", parse.gpu_runtime),
             system_disk=source.read("system_disk", parse.system_disk),
+            keep_revisions=source.read("keep_revisions", parse.keep_revisions),
+            keep_days=source.read("keep_days", parse.keep_days),
+            free_bytes_min=source.read("free_space", parse.space),
+            volume_backend=source.read("volume_backend", parse.volume_backend),
+            volume_file_system=source.read("volume_file_system", parse.volume_file_system),
+            over_commit=source.read("over_commit", parse.yes_or_no),
+            bind_roots=source.read_or(
+                "bind_root", parse.bind_roots, lambda: parse.default_bind_roots(host)
+            ),
             log_level=source.read("log_level", parse.log_level),
             data_disk_path=data_disk_path,
             file_storage_path=source.read(

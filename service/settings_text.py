@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 from urllib.parse import urlsplit
 
-from events.values import GPU_COUNT_MAX
+from events.values import GPU_COUNT_MAX, parse_size
 
 PORT_MAX = 65535
 WAIT_TIMEOUT_S_MAX = 86_400
 STOP_TIMEOUT_S_MAX = 3_600
+KEEP_REVISIONS_MAX = 10_000
+KEEP_DAYS_MAX = 36_500
 
 SystemDiskChoice = Literal["auto", "upper", "commit"]
+VolumeBackendChoice = Literal["auto", "loop", "btrfs", "quota"]
+FileSystemChoice = Literal["ext4", "xfs"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 GpuRuntimeChoice = Literal["auto", "nvidia", "cdi"]
 
@@ -114,6 +118,64 @@ def gpu_runtime(text: str) -> GpuRuntimeChoice:
 def system_disk(text: str) -> SystemDiskChoice:
     """One of the ways to carry a system disk."""
     return cast(SystemDiskChoice, _one_of(text, get_args(SystemDiskChoice)))
+
+
+def keep_revisions(text: str) -> int:
+    """A number of versions."""
+    return _number(text, 0, KEEP_REVISIONS_MAX)
+
+
+def keep_days(text: str) -> float:
+    """Days; fractions are fine."""
+    if not re.fullmatch(r"\d{1,5}(\.\d{1,6})?", text) or float(text) > KEEP_DAYS_MAX:
+        raise ValueError
+    return float(text)
+
+
+def space(text: str) -> int:
+    """Bytes of a size with its unit."""
+    size_bytes = parse_size(text)
+    if size_bytes is None:
+        raise ValueError
+    return size_bytes
+
+
+def volume_backend(text: str) -> VolumeBackendChoice:
+    """One of the ways to give a volume its size."""
+    return cast(VolumeBackendChoice, _one_of(text, get_args(VolumeBackendChoice)))
+
+
+def volume_file_system(text: str) -> FileSystemChoice:
+    """One of the file systems that a loop volume can have."""
+    return cast(FileSystemChoice, _one_of(text, get_args(FileSystemChoice)))
+
+
+def yes_or_no(text: str) -> bool:
+    """A plain word."""
+    return _one_of(text, ("yes", "no")) == "yes"
+
+
+def bind_roots(text: str) -> tuple[Path, ...]:
+    """Absolute paths separated by colons; "none" is none."""
+    if text == "none":
+        return ()
+    for path in text.split(":"):
+        if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
+            raise ValueError(f"{path!r} is no absolute path")
+    return tuple(Path(path) for path in text.split(":"))
+
+
+def default_bind_roots(host: str) -> tuple[Path, ...]:
+    """Any path for those who are on this host anyway, none for whoever reaches it from outside."""
+    return (Path("/"),) if is_loopback(host) else ()
+
+
+def is_loopback(host: str) -> bool:
+    """Can only this host itself connect to it?"""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def log_level(text: str) -> LogLevel:

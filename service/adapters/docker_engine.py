@@ -21,7 +21,7 @@ from docker.utils import parse_repository_tag
 
 from events.labels import LABEL_OWNER
 from service.adapters import docker_objects as objects
-from service.adapters import docker_streams
+from service.adapters import docker_squash, docker_streams
 from service.adapters.docker_connection import DockerConnection
 from service.adapters.docker_errors import FOREIGN_ERRORS, map_error
 from service.adapters.docker_info import engine_info
@@ -32,7 +32,7 @@ from service.ports import (
     ExecOutcome,
     ImageInfo,
     ObservedContainer,
-    PullProgress,
+    Progress,
 )
 
 PING_TIMEOUT_S = 2.0
@@ -95,12 +95,10 @@ class DockerEngine:
     async def inspect_image(self, image: str) -> ImageInfo | None:
         return await self._run(self._quick, lambda client: objects.image_or_none(client, image))
 
-    async def pull_image(
-        self, image: str, on_progress: Callable[[PullProgress], None]
-    ) -> ImageInfo:
+    async def pull_image(self, image: str, on_progress: Callable[[Progress], None]) -> ImageInfo:
         loop = asyncio.get_running_loop()
 
-        def progress(moved: PullProgress) -> None:
+        def progress(moved: Progress) -> None:
             loop.call_soon_threadsafe(on_progress, moved)
 
         def call(client: docker.APIClient, listening: docker_streams.Listening) -> ImageInfo:
@@ -187,6 +185,19 @@ class DockerEngine:
 
         await self._run(self._slow, call)
 
+    async def rename_container(self, name: str, new_name: str) -> None:
+        def call(client: docker.APIClient) -> None:
+            seen = self._ours_or_none(client, name)
+            if seen is None:
+                there = objects.inspect(client, new_name)
+                labels = there["Config"].get("Labels") if there else None
+                if (labels or {}).get(LABEL_OWNER) != self._owner:
+                    raise EngineRefused(f"No such container: {name}", "no_such_container")
+            elif objects.observed(seen).name != new_name:
+                client.rename(seen["Id"], new_name)
+
+        await self._run(self._slow, call)
+
     async def commit_container(
         self, name: str, image: str, labels: Mapping[str, str], *, pause: bool
     ) -> ImageInfo:
@@ -204,6 +215,12 @@ class DockerEngine:
             return objects.image_info(client.inspect_image(image_id))
 
         return await self._run(self._slow, call)
+
+    async def squash_image(self, image: str, base: str) -> ImageInfo:
+        """Needs free space in the temporary folder for what is above `base`, twice."""
+        return await self._listen(
+            lambda client, listening: docker_squash.squash(client, image, base, listening)
+        )
 
     async def remove_image(self, image: str) -> None:
         def call(client: docker.APIClient) -> None:

@@ -1,17 +1,25 @@
 """Docker's objects: how they are asked for and what their bodies mean to us. Everything blocks."""
 
+import base64
+import json
 from collections.abc import Mapping
-from typing import Any
+from http import HTTPStatus
+from typing import IO, Any
 
 import docker
 import requests
 from docker.errors import NotFound, create_api_error_from_http_exception
 
 from events.labels import LABEL_EFFECT, LABEL_OWNER
+from service.adapters.docker_errors import reason_of
+from service.errors import EngineRefused
 from service.ports import ImageInfo, ObservedContainer
 
 REMOVAL_TIMEOUT_S = 60.0
 """How long a removal that somebody else has begun may take."""
+
+_GO_MODE_DIR = 1 << 31
+"""Go's fs.ModeDir."""
 
 NEVER = "0001-01-01T00:00:00Z"
 """Docker's way of writing that something has not happened."""
@@ -38,6 +46,38 @@ def post_stream(client: docker.APIClient, path: str, body: Mapping[str, Any]) ->
     )
     _require_success(response)
     return response
+
+
+def get_stream(
+    client: docker.APIClient, path: str, params: Mapping[str, Any], timeout_s: float
+) -> requests.Response:
+    """GET whose answer is read as it comes, no piece later than `timeout_s` after another.
+
+    The caller closes it.
+    """
+    response: requests.Response = client.get(
+        _url(client, path), params=params, stream=True, timeout=(client.timeout, timeout_s)
+    )
+    _require_success(response)
+    return response
+
+
+def load_image(client: docker.APIClient, archive: IO[bytes], timeout_s: float) -> None:
+    """Load what `docker save` would have written. Raises EngineRefused with Docker's words."""
+    headers = {"Content-Type": "application/x-tar"}
+    with client.post(
+        _url(client, "/images/load"),
+        data=archive,
+        params={"quiet": 1},
+        headers=headers,
+        stream=True,
+        timeout=(client.timeout, timeout_s),
+    ) as response:
+        _require_success(response)
+        for line in response.iter_lines():
+            words = json.loads(line).get("error") if line else None
+            if words:
+                raise EngineRefused(str(words), reason_of(str(words)))
 
 
 def _url(client: docker.APIClient, path: str) -> str:
@@ -68,6 +108,20 @@ def await_removal(client: docker.APIClient, container_id: str) -> None:
         return
 
 
+def is_folder(client: docker.APIClient, container_id: str, path: str) -> bool:
+    """Is there a directory in a container, running or not? No symbolic link is followed."""
+    response = client.head(
+        _url(client, f"/containers/{container_id}/archive"),
+        params={"path": path},
+        timeout=client.timeout,
+    )
+    if response.status_code == HTTPStatus.NOT_FOUND:
+        return False
+    _require_success(response)
+    seen = json.loads(base64.b64decode(response.headers["X-Docker-Container-Path-Stat"]))
+    return bool(seen["mode"] & _GO_MODE_DIR)
+
+
 def image_or_none(client: docker.APIClient, image: str) -> ImageInfo | None:
     """An image by reference or id, as it is in the engine; nothing is fetched."""
     try:
@@ -85,7 +139,14 @@ def image_info(seen: Mapping[str, Any]) -> ImageInfo:
         size_bytes=seen.get("Size", 0),
         env=tuple(config.get("Env") or ()),
         labels=config.get("Labels") or {},
+        cmd=tuple(config.get("Cmd") or ()),
+        layers=len(diff_ids(seen)),
     )
+
+
+def diff_ids(seen: Mapping[str, Any]) -> list[str]:
+    """The digests of an image's layers, the lowest first, from the same body."""
+    return list((seen.get("RootFS") or {}).get("Layers") or ())
 
 
 def observed(seen: Mapping[str, Any]) -> ObservedContainer:

@@ -17,7 +17,7 @@ from docker.errors import APIError
 from service.adapters import docker_objects as objects
 from service.adapters.docker_errors import reason_of
 from service.errors import EngineRefused, EngineUnavailable
-from service.ports import ExecOutcome, PullProgress
+from service.ports import ExecOutcome, Progress
 
 FRAME_HEADER = struct.Struct(">BxxxL")
 STDERR = 2
@@ -68,9 +68,9 @@ class LayerProgress:
     def __init__(self) -> None:
         self._done: dict[str, int] = {}
         self._total: dict[str, int] = {}
-        self._last = PullProgress(0, 0)
+        self._last = Progress(0, 0)
 
-    def feed(self, line: Mapping[str, Any]) -> PullProgress | None:
+    def feed(self, line: Mapping[str, Any]) -> Progress | None:
         """Take one line of the stream; the new sum, or None when it did not change.
 
         Only downloading counts: extracting reports the same bytes a second time.
@@ -83,7 +83,7 @@ class LayerProgress:
             self._done[layer] = min(detail.get("current", 0), detail["total"])
         elif status in _FETCHED and layer in self._total:
             self._done[layer] = self._total[layer]
-        progress = PullProgress(sum(self._done.values()), sum(self._total.values()))
+        progress = Progress(sum(self._done.values()), sum(self._total.values()))
         if progress == self._last:
             return None
         self._last = progress
@@ -93,7 +93,7 @@ class LayerProgress:
 def pull(
     client: docker.APIClient,
     image: str,
-    on_progress: Callable[[PullProgress], None],
+    on_progress: Callable[[Progress], None],
     listening: Listening,
 ) -> None:
     """Fetch an image; `on_progress` is called in this thread. Raises EngineRefused."""

@@ -1,11 +1,12 @@
-"""LoopVolumes: sized disks as ext4 image files behind loop devices.
+"""LoopVolumes: sized disks as image files behind loop devices, with ext4 or xfs in them.
 
-For the volume `bar-1` the folder holds
+For the volume `bar` the folder holds
 
-    bar-1.img        the sparse image; its length is the volume's size
-    bar-1.dev        a symlink to its loop device, which is what Docker's local driver mounts:
-                     loop numbers change with every reboot, the symlink's path never does
-    bar-1.img.part   the image while it is being made
+    bar.img        the sparse image; its length is the volume's size
+    bar.dev        a symlink to its loop device, which is what Docker's local driver mounts:
+                   loop numbers change with every reboot, the symlink's path never does
+    bar.img.part   the image while it is being made
+    bar.img.undo   what takes a resize back, while one is at work on an ext4 that is not mounted
 
 The files are the only state, and every operation is a list of steps each of which looks whether
 it is already done: after a crash anywhere, the same call again finishes the work.
@@ -13,120 +14,140 @@ it is already done: after a crash anywhere, the same call again finishes the wor
 
 import asyncio
 import os
-import re
 import weakref
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 from events.values import show_size
-from service.adapters.loop_devices import (
-    BLOCK_BYTES,
-    CAP_SYS_RESOURCE,
-    check,
-    devices_of,
-    file_system,
-    follow_length,
-    has_capability,
-    in_use,
-    needed_bytes,
-    stays_in_use,
-)
-from service.adapters.loop_tools import TOOLS, find_tool, run_tool
-from service.errors import VolumeBelowUsed, VolumeStoreError
+from service.adapters import loop_devices
+from service.adapters.loop_ext4 import EXT4
+from service.adapters.loop_file_system import HEAD_BYTES, LoopFileSystem
+from service.adapters.loop_progress import ShrinkProgress
+from service.adapters.loop_tools import missing_tools
+from service.adapters.loop_xfs import XFS
+from service.adapters.volume_space import DiskSpace, require_name, sync_folder, whole_blocks
+from service.disk_ports import OnProgress, Resizes
+from service.errors import VolumeStoreError
+from service.ports import Progress
 
-VOLUME_BYTES_MIN = 8 << 20
-"""Below it mkfs.ext4 makes no journal, and a crash could cost data."""
+FileSystemKind = Literal["ext4", "xfs"]
 
-FREE_BYTES_MIN = 1 << 30
-FREE_PART_MIN = 0.05
-"""The disk is too full when less than both of these is free; a full one stops every volume."""
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_FILE_SYSTEMS: Mapping[FileSystemKind, LoopFileSystem] = {"ext4": EXT4, "xfs": XFS}
 
 
 class LoopVolumes:
     """The port `VolumeStore` on this host's loop devices. Needs root.
 
-    With `over_commit` (the default) images are sparse, so all volumes together may be larger
-    than the disk; without it a volume's space is set aside when it is made or grown.
+    `file_system` is made in new volumes; one that is there stays what it is. With `over_commit`
+    (the default) images are sparse, so all volumes together may be larger than the disk; without
+    it a volume's space is set aside when it is made or grown. `free_bytes_min`: see `DiskSpace`.
     """
 
-    def __init__(self, folder: Path, *, over_commit: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        file_system: FileSystemKind = "ext4",
+        *,
+        over_commit: bool = True,
+        free_bytes_min: int | None = None,
+    ) -> None:
         self._folder = folder
-        self._over_commit = over_commit
+        self._made = _FILE_SYSTEMS[file_system]
+        self._space = DiskSpace(folder, over_commit, free_bytes_min)
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def probe(self) -> tuple[bool, str]:
+        """Tried with the least file system: the kernel, the tools and the rights must do."""
         if os.geteuid() != 0:
             return False, "sized volumes need root (loop devices): run the service as root"
-        missing = [tool for tool in TOOLS if find_tool(tool) is None]
-        if missing:
-            return False, f"sized volumes need {', '.join(missing)}: install e2fsprogs and mount"
+        if missing := missing_tools("losetup", *self._made.tools):
+            return False, missing
         trial = self._folder / ".probe"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            await asyncio.to_thread(_write_sparse, trial, VOLUME_BYTES_MIN)
-            device = await run_tool("losetup", "--find", "--show", "--nooverlap", str(trial))
-            await run_tool("losetup", "--detach", device.strip())
+            await asyncio.to_thread(_write_sparse, trial, self._made.size_bytes_min)
+            await self._made.make(trial)
+            device = await loop_devices.attach(trial)
+            try:
+                await self._made.measure(device)
+            finally:
+                await loop_devices.detach(device)
             trial.unlink()
         except (OSError, VolumeStoreError) as error:
-            return False, f"loop devices do not work here, load the kernel module loop: {error}"
-        return True, f"loop devices under {self._folder}"
+            return False, f"{self._made.kind} on loop devices does not work here: {error}"
+        where = f"{self._made.kind} on loop devices under {self._folder}"
+        return True, f"{where}, {self._space.words()}"
 
-    async def grows_online(self) -> bool:
-        return has_capability(CAP_SYS_RESOURCE)
+    async def resizes_mounted(self, name: str) -> Resizes:
+        file_system = self._made
+        async with self._locked(name):
+            if self._image(name).exists():
+                file_system = await asyncio.to_thread(_file_system_in, self._image(name))
+        return Resizes(file_system.grows_online(), not file_system.shrinks)
 
     async def create(self, name: str, size_bytes: int) -> Mapping[str, str]:
         """`size_bytes` is rounded up to whole blocks. A disk found made keeps its size."""
-        size_bytes = self._checked_size(name, size_bytes)
         async with self._locked(name):
             if not self._image(name).exists():
-                self._require_free_space(name, size_bytes)
+                size_bytes = _checked_size(name, size_bytes, self._made)
+                self._space.require(name, size_bytes)
                 await self._build(name, size_bytes)
             await self._attach(name)
-        return {"type": "ext4", "device": str(self._link(name))}
+            file_system = await asyncio.to_thread(_file_system_in, self._image(name))
+        return {"type": file_system.kind, "device": str(self._link(name))}
 
-    async def resize(self, name: str, size_bytes: int) -> None:
-        size_bytes = self._checked_size(name, size_bytes)
+    async def resize(self, name: str, size_bytes: int, on_progress: OnProgress) -> None:
         async with self._locked(name):
             if not self._image(name).exists():
                 raise VolumeStoreError(f"there is no volume {name} under {self._folder}")
+            file_system = await asyncio.to_thread(_file_system_in, self._image(name))
+            size_bytes = _checked_size(name, size_bytes, file_system)
             device = await self._attach(name)
-            found = await file_system(device)
+            if self._undo(name).exists():
+                raise VolumeStoreError(
+                    f"volume {name} is in use, and its last change of size was interrupted:"
+                    " stop its containers first"
+                )
+            found = await file_system.measure(device)
             if size_bytes < found.size_bytes:
-                await self._shrink(name, device, size_bytes)
-            elif size_bytes > found.size_bytes_max:
+                progress = ShrinkProgress(found.size_bytes, on_progress)
+                await self._shrink(name, device, size_bytes, file_system, progress)
+                return
+            if found.size_bytes_max is not None and size_bytes > found.size_bytes_max:
                 raise VolumeStoreError(
                     f"volume {name} can grow to {show_size(found.size_bytes_max)} at most,"
                     " as it was made so small: make a new volume for more"
                 )
-            else:
-                await self._grow(name, device, size_bytes, size_bytes > found.size_bytes)
+            grows = size_bytes > found.size_bytes
+            await self._grow(name, device, size_bytes, file_system, grows=grows)
+            on_progress(Progress(size_bytes, size_bytes))
 
     async def remove(self, name: str) -> None:
         """Raises VolumeStoreError while something still has the disk mounted."""
         async with self._locked(name):
             image = self._image(name)
-            devices = await devices_of(image) if image.exists() else []
+            devices = await loop_devices.devices_of(image) if image.exists() else []
             for device in devices:
-                if await stays_in_use(device):
+                if await loop_devices.stays_in_use(device):
                     raise VolumeStoreError(
                         f"volume {name} is still mounted: remove its containers first"
                     )
             # The image goes last: as long as it is there, a second try knows what is left to do.
             self._link(name).unlink(missing_ok=True)
             for device in devices:
-                await run_tool("losetup", "--detach", device)
+                await loop_devices.detach(device)
             self._part(name).unlink(missing_ok=True)
+            self._undo(name).unlink(missing_ok=True)
             image.unlink(missing_ok=True)
             if self._folder.exists():
-                await asyncio.to_thread(_sync_folder, self._folder)
+                await asyncio.to_thread(sync_folder, self._folder)
 
     async def attach_all(self) -> None:
         """One broken disk does not keep the others from theirs; the error names all broken.
 
-        Images that were never finished are removed.
+        Images that were never finished are removed, resizes that were interrupted taken back.
         """
         failures = []
         for file in sorted(self._folder.glob("*.img*")):
@@ -145,12 +166,8 @@ class LoopVolumes:
     async def _build(self, name: str, size_bytes: int) -> None:
         """Make the image under another name, so that one with the right name is complete."""
         part = self._part(name)
-        self._folder.mkdir(parents=True, exist_ok=True)
         await asyncio.to_thread(_write_sparse, part, size_bytes)
-        options = "lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0"
-        await run_tool(
-            "mkfs.ext4", "-q", "-F", "-m", "0", "-b", str(BLOCK_BYTES), "-E", options, str(part)
-        )
+        await self._made.make(part)
         try:
             await self._fill(part, size_bytes)
         except OSError:
@@ -158,22 +175,15 @@ class LoopVolumes:
             raise
         await asyncio.to_thread(_sync_file, part)
         part.rename(self._image(name))
-        await asyncio.to_thread(_sync_folder, self._folder)
+        await asyncio.to_thread(sync_folder, self._folder)
 
     async def _attach(self, name: str) -> str:
         """Give the image its one loop device and the symlink to it; return the device."""
         image = self._image(name)
-        devices = await devices_of(image)
-        if devices:
-            device = devices[0]
-        else:
-            # --nooverlap: even in a race the file never gets a second device, which would
-            # have a cache of its own and corrupt the file system.
-            shown = await run_tool("losetup", "--find", "--show", "--nooverlap", str(image))
-            device = shown.strip()
-            # Without direct I/O every page is cached twice; not every file system can do it.
-            await run_tool("losetup", "--direct-io=on", device, rc_max=1)
-        await follow_length(device, image)
+        device = await loop_devices.attach(image)
+        if self._undo(name).exists():
+            file_system = await asyncio.to_thread(_file_system_in, image)
+            await file_system.take_back(device, self._undo(name))
         link = self._link(name)
         if not link.is_symlink() or os.readlink(link) != device:
             fresh = link.with_name(link.name + ".part")
@@ -182,20 +192,22 @@ class LoopVolumes:
             fresh.rename(link)
         return device
 
-    async def _grow(self, name: str, device: str, size_bytes: int, grows: bool) -> None:
+    async def _grow(
+        self, name: str, device: str, size_bytes: int, file_system: LoopFileSystem, *, grows: bool
+    ) -> None:
         """`grows` is False when only the file and device must follow, after a crash."""
         image = self._image(name)
-        mounted = in_use(device)
-        if grows and mounted and not await self.grows_online():
-            mounted = await stays_in_use(device)
-        if grows and mounted and not await self.grows_online():
+        mounted = loop_devices.in_use(device)
+        if grows and mounted and not file_system.grows_online():
+            mounted = await loop_devices.stays_in_use(device)
+        if grows and mounted and not file_system.grows_online():
             raise VolumeStoreError(
                 f"volume {name} is in use, and growing it mounted needs CAP_SYS_RESOURCE:"
                 " stop its containers first, or give the service that capability"
             )
         length_before = image.stat().st_size
         if size_bytes > length_before:
-            self._require_free_space(name, size_bytes - image.stat().st_blocks * 512)
+            self._space.require(name, size_bytes - image.stat().st_blocks * 512)
         await asyncio.to_thread(_set_length, image, size_bytes)
         try:
             await self._fill(image, size_bytes)
@@ -203,62 +215,36 @@ class LoopVolumes:
             # Else what was set aside before the disk was full would stay so.
             await asyncio.to_thread(_set_length, image, length_before)
             raise
-        await follow_length(device, image)
-        if not grows:
-            return
-        if not mounted:
-            await check(device)
-        await run_tool("resize2fs", device)
+        await loop_devices.follow_length(device, image)
+        if grows:
+            await file_system.grow(device, self._undo(name), mounted=mounted)
 
-    async def _shrink(self, name: str, device: str, size_bytes: int) -> None:
-        if await stays_in_use(device):
+    async def _shrink(
+        self,
+        name: str,
+        device: str,
+        size_bytes: int,
+        file_system: LoopFileSystem,
+        progress: ShrinkProgress,
+    ) -> None:
+        if file_system.shrinks and await loop_devices.stays_in_use(device):
             raise VolumeStoreError(f"volume {name} is in use: stop its containers to shrink it")
-        await check(device)
-        least_bytes = await needed_bytes(device)
-        if size_bytes < least_bytes:
-            raise VolumeBelowUsed(
-                f"volume {name} cannot shrink to {show_size(size_bytes)}:"
-                f" its data needs {show_size(least_bytes)}"
-            )
-        await run_tool("resize2fs", device, str(size_bytes // BLOCK_BYTES))
+        await file_system.shrink(name, device, self._undo(name), size_bytes, progress)
         # Only now, after success: a shorter file under a longer file system cannot be mounted.
         await asyncio.to_thread(_set_length, self._image(name), size_bytes)
-        await follow_length(device, self._image(name))
+        await loop_devices.follow_length(device, self._image(name))
+        progress.end()
 
     async def _fill(self, file: Path, size_bytes: int) -> None:
         """Set the file's space aside, unless volumes may promise more than there is."""
-        if self._over_commit:
+        if self._space.over_commit:
             return
         await asyncio.to_thread(_set_aside, file, size_bytes)
-
-    def _require_free_space(self, name: str, growth_bytes: int) -> None:
-        """`growth_bytes`: what the disk would have to set aside, if it is to."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        disk = os.statvfs(self._folder)
-        free_bytes = disk.f_bavail * disk.f_frsize
-        needed = min(FREE_BYTES_MIN, int(disk.f_blocks * disk.f_frsize * FREE_PART_MIN))
-        if not self._over_commit:
-            # Asked first, not tried: an allocation that fails has filled the disk before.
-            needed += growth_bytes
-        if free_bytes < needed:
-            raise VolumeStoreError(
-                f"the disk of {self._folder} has {show_size(free_bytes)} left, too little for"
-                f" volume {name}: {show_size(needed)} must be free"
-            )
-
-    def _checked_size(self, name: str, size_bytes: int) -> int:
-        if size_bytes < VOLUME_BYTES_MIN:
-            raise VolumeStoreError(
-                f"volume {name} needs at least {show_size(VOLUME_BYTES_MIN)},"
-                f" {show_size(size_bytes)} asked for"
-            )
-        return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
 
     @asynccontextmanager
     async def _locked(self, name: str) -> AsyncIterator[None]:
         """One operation per volume at a time; what the disk has to say becomes our error."""
-        if not _NAME.fullmatch(name):
-            raise VolumeStoreError(f"{name!r} is no name for a volume")
+        require_name(name)
         async with self._locks.setdefault(name, asyncio.Lock()):
             try:
                 yield
@@ -271,8 +257,25 @@ class LoopVolumes:
     def _part(self, name: str) -> Path:
         return self._folder / f"{name}.img.part"
 
+    def _undo(self, name: str) -> Path:
+        return self._folder / f"{name}.img.undo"
+
     def _link(self, name: str) -> Path:
         return self._folder / f"{name}.dev"
+
+
+def _file_system_in(image: Path) -> LoopFileSystem:
+    """By what is in it: a setting that changed changes no volume that is there."""
+    with image.open("rb") as handle:
+        head = handle.read(HEAD_BYTES)
+    for file_system in _FILE_SYSTEMS.values():
+        if file_system.is_in(head):
+            return file_system
+    raise VolumeStoreError(f"{image} holds neither {' nor '.join(_FILE_SYSTEMS)}")
+
+
+def _checked_size(name: str, size_bytes: int, file_system: LoopFileSystem) -> int:
+    return whole_blocks(name, size_bytes, file_system.size_bytes_min, file_system.kind)
 
 
 def _write_sparse(file: Path, length: int) -> None:
@@ -295,11 +298,3 @@ def _set_aside(file: Path, length: int) -> None:
 def _sync_file(file: Path) -> None:
     with file.open("r+b") as handle:
         os.fsync(handle.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

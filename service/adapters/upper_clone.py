@@ -10,7 +10,8 @@ import os
 import stat
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from service.adapters.loop_tools import find_tool
@@ -39,6 +40,8 @@ CP_OPTIONS = (
 )
 _ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 _WORDS_MAX = 1000
+_CP_FAILED_AT_SOME = 1
+"""With this cp ends when it went through all of it, and could not copy everything."""
 
 
 def tool(name: str) -> str:
@@ -55,8 +58,48 @@ async def clone(source: Path, target: Path, on_written: Callable[[int], None]) -
     `on_written` hears now and then how many bytes were copied; shared blocks are not copied.
     Cancelling ends the copying; what was made so far is left for the caller to remove.
     """
+    returncode, words = await _copy(source, target, on_written)
+    if returncode != 0:
+        raise SystemDiskError(f"the layer could not be copied: {words}")
+
+
+async def clone_in_use(source: Path, target: Path, on_written: Callable[[int], None]) -> None:
+    """The same while somebody works in `source`: what vanishes or changes meanwhile may be missing.
+
+    Raises SystemDiskError when cp did not go through all of it. Which files it failed at does not
+    matter: who asks for this compares the two afterwards.
+    """
+    returncode, words = await _copy(source, target, on_written)
+    if returncode not in (0, _CP_FAILED_AT_SOME):
+        raise SystemDiskError(f"the layer could not be copied: {words}")
+
+
+async def sync_disk(path: Path) -> None:
+    """Have on the disk all that was written to the file system of `path`. Raises SystemDiskError.
+
+    Cancelling may have to wait for the disk.
+    """
+    returncode, words = await _run_to_end(
+        (tool("sync"), "--file-system", "--", str(path)), lambda _: None
+    )
+    if returncode != 0:
+        raise SystemDiskError(f"the disk of {path} could not be synced: {words}")
+
+
+async def _copy(source: Path, target: Path, on_written: Callable[[int], None]) -> tuple[int, str]:
+    return await _run_to_end(
+        (tool("cp"), *CP_OPTIONS, "--", str(source), str(target)),
+        lambda pid: on_written(_written_bytes(pid)),
+    )
+
+
+async def _run_to_end(command: Sequence[str], look: Callable[[int], None]) -> tuple[int, str]:
+    """The exit code and the words of a command; `look` sees its pid now and then.
+
+    Cancelling kills it. Raises SystemDiskError when it takes longer than CLONE_TIMEOUT_S.
+    """
     process = await asyncio.create_subprocess_exec(
-        *(tool("cp"), *CP_OPTIONS, "--", source, target),
+        *command,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
@@ -66,16 +109,16 @@ async def clone(source: Path, target: Path, on_written: Callable[[int], None]) -
     try:
         async with asyncio.timeout(CLONE_TIMEOUT_S):
             while not (await asyncio.wait({ended}, timeout=PROGRESS_PERIOD_S))[0]:
-                on_written(_written_bytes(process.pid))
+                look(process.pid)
     except TimeoutError as error:
-        raise SystemDiskError(f"{target} was not copied in {CLONE_TIMEOUT_S:g} s") from error
+        words = f"{' '.join(command)} did not end in {CLONE_TIMEOUT_S:g} s"
+        raise SystemDiskError(words) from error
     finally:
         if not ended.done():
             process.kill()
         _, said = await ended
-    if process.returncode != 0:
-        words = said.decode(errors="replace").strip()[:_WORDS_MAX] or f"rc {process.returncode}"
-        raise SystemDiskError(f"the layer could not be copied: {words}")
+    returncode = process.returncode or 0
+    return returncode, said.decode(errors="replace").strip()[:_WORDS_MAX] or f"rc {returncode}"
 
 
 def clone_now(source: Path, target: Path) -> None:
@@ -96,7 +139,8 @@ def size_on_disk(top: Path) -> int | None:
     """Bytes of all blocks in a tree, a file with several names once; it blocks.
 
     None when that is not known within SIZE_SECONDS_MAX. Blocks that are shared with other trees
-    by reflink count like any others.
+    by reflink count like any others, and so do files that other trees have names for as well.
+    What vanishes meanwhile does not count. Raises OSError when `top` is not there.
     """
     deadline = time.monotonic() + SIZE_SECONDS_MAX
     blocks = os.lstat(top).st_blocks
@@ -104,21 +148,28 @@ def size_on_disk(top: Path) -> int | None:
     folders = [os.fsencode(top)]
     try:
         while folders:
+            for path, seen in _entries(folders.pop()):
+                if stat.S_ISDIR(seen.st_mode):
+                    folders.append(path)
+                elif seen.st_nlink > 1:
+                    if seen.st_ino in linked:
+                        continue
+                    linked.add(seen.st_ino)
+                blocks += seen.st_blocks
             if time.monotonic() > deadline:
                 return None
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    seen = entry.stat(follow_symlinks=False)
-                    if stat.S_ISDIR(seen.st_mode):
-                        folders.append(entry.path)
-                    elif seen.st_nlink > 1:
-                        if seen.st_ino in linked:
-                            continue
-                        linked.add(seen.st_ino)
-                    blocks += seen.st_blocks
     except OSError:
         return None
     return blocks * BLOCK_BYTES
+
+
+def _entries(folder: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+    """What is in a directory and still there when it is looked at."""
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                seen = entry.stat(follow_symlinks=False)
+                yield entry.path, seen
 
 
 def _run(name: str, *arguments: str) -> None:

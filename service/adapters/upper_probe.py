@@ -13,6 +13,7 @@ import socket
 import stat
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import docker
@@ -26,8 +27,8 @@ from service.adapters.upper_layers import (
     follows_mounts,
 )
 from service.adapters.upper_store import Store, checked_name, make_folder
+from service.disk_ports import DiskProbe
 from service.errors import SystemDiskError
-from service.ports import DiskProbe
 
 FICLONE = 0x40049409
 """ioctl_ficlone(2); Python 3.11 has no name for it."""
@@ -115,7 +116,7 @@ def _try_out(store: Store, layers: Path) -> bool:
                 f"cp does not copy everything here ({', '.join(differing)}): GNU coreutils is"
                 " needed, and the capabilities SYS_ADMIN, MKNOD and SETFCAP"
             )
-        return _shares_blocks(folder / "tree" / "plain", folder / "shared")
+        return shares_blocks(folder)
     finally:
         discard(folder)
 
@@ -174,8 +175,11 @@ def _described(tree: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
-def _shares_blocks(source: Path, target: Path) -> bool:
-    with source.open("rb") as old, target.open("wb") as new:
+def shares_blocks(folder: Path) -> bool:
+    """Whether files in this folder can share blocks: tried with two that have no names."""
+    with TemporaryFile(dir=folder) as old, TemporaryFile(dir=folder) as new:
+        old.write(b"x" * 4096)
+        old.flush()
         try:
             fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
         except OSError as error:

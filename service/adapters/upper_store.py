@@ -3,6 +3,7 @@
     <DockerRootDir>/gpuledger-snapshots/<owner>/<kept>/origin.json     whose layer it is
                                                <kept>/diff            the layer
                                                <kept>/size            its bytes, for progress
+                                               <kept>/link, times     while it is compacted
                                                .removed-<kept>        one that is being deleted
 
 It lies inside Docker's root directory, which is a mount of its own (dockerd binds it onto
@@ -17,11 +18,13 @@ import os
 import re
 from collections.abc import Generator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from service.adapters.upper_clone import discard, size_on_disk
+from service.adapters.upper_entry import SELINUX_XATTR, copy_attributes
 from service.adapters.upper_layers import Layer
 from service.errors import SystemDiskError
 
@@ -31,8 +34,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 _PUT_BACK_MARK = "gpuledger-put-back-"
 _PART = "diff.part"
 _OVERLAY_XATTR = "trusted.overlay."
-_SELINUX_XATTR = "security.selinux"
 
+T = TypeVar("T")
 Steps = Generator[str, None, None]
 
 
@@ -52,7 +55,7 @@ class Store:
 
     def diff(self, kept: str) -> Path:
         """Where the kept layer is, or would be."""
-        return self._entry(kept) / "diff"
+        return self.entry(kept) / "diff"
 
     def holds(self, kept: str) -> bool:
         return os.path.lexists(self.diff(kept))
@@ -78,7 +81,7 @@ class Store:
             yield "moved"
         self._leave_empty_layer(layer, kept)
         # The order does not matter: whatever of it a power cut leaves out, the next call does.
-        sync_folder(self._entry(kept))
+        sync_folder(self.entry(kept))
         sync_folder(layer.folder)
         yield "synced"
 
@@ -100,7 +103,7 @@ class Store:
         if self.holds(kept):
             os.rename(self.diff(kept), layer.upper)  # replaces an empty directory only
         sync_folder(layer.folder)
-        discard(self._entry(kept))
+        discard(self.entry(kept))
 
     def put_back(self, layer: Layer, kept: str) -> Steps:
         """Move the layer back to the container that it was taken from.
@@ -121,11 +124,11 @@ class Store:
             sync_folder(layer.folder)
         elif not mark.exists():
             raise SystemDiskError(f"there is no kept system disk {kept}")
-        discard(self._entry(kept))
+        discard(self.entry(kept))
         yield "forgotten"
 
-    def begin_fill(self, layer: Layer, kept: str) -> Path:
-        """Make way for a clone beside the container's layer; where to put it."""
+    def require_fit(self, layer: Layer, kept: str) -> None:
+        """Raises SystemDiskError unless the container can be filled with this kept layer."""
         origin = self.require(kept)
         if origin.image_id != layer.image_id:
             # Whiteouts and changed folders mean something on that image only.
@@ -133,7 +136,11 @@ class Store:
                 f"system disk {kept} belongs on image {origin.image_id}, but container"
                 f" {layer.container} was made from {layer.image_id}"
             )
-        part = layer.folder / _PART
+
+    def begin_fill(self, layer: Layer, kept: str) -> Path:
+        """Make way for a clone beside the container's layer; where to put it."""
+        self.require_fit(layer, kept)
+        part = part_of(layer)
         discard(part)
         return part
 
@@ -141,7 +148,7 @@ class Store:
         """Put the clone in the place of the container's own layer."""
         _empty(layer.upper)
         yield "emptied"
-        os.rename(layer.folder / _PART, layer.upper)
+        os.rename(part_of(layer), layer.upper)
         yield "moved"
         sync_folder(layer.folder)
 
@@ -149,7 +156,7 @@ class Store:
         """Drop a kept layer. Out of sight first, so that a half-deleted one is never cloned."""
         trash = self.folder / f".removed-{kept}"
         discard(trash)
-        entry = self._entry(kept)
+        entry = self.entry(kept)
         if os.path.lexists(entry):
             os.rename(entry, trash)
             sync_folder(self.folder)
@@ -157,17 +164,18 @@ class Store:
             discard(trash)
         yield "deleted"
 
-    def _entry(self, kept: str) -> Path:
+    def entry(self, kept: str) -> Path:
+        """The folder of a kept layer, and of what is noted about it."""
         return self.folder / checked_name(kept)
 
     def _origin_file(self, kept: str) -> Path:
-        return self._entry(kept) / "origin.json"
+        return self.entry(kept) / "origin.json"
 
     def _size_file(self, kept: str) -> Path:
-        return self._entry(kept) / "size"
+        return self.entry(kept) / "size"
 
     def _note_origin(self, kept: str, layer: Layer) -> None:
-        make_folder(self._entry(kept))
+        make_folder(self.entry(kept))
         origin = Origin(layer.container, layer.container_id, layer.image_id)
         with self._origin_file(kept).open("wb") as file:
             file.write(msgspec.json.encode(origin))
@@ -186,16 +194,25 @@ class Store:
         """Without one, a container can neither be started nor be looked into."""
         if os.path.lexists(layer.upper):
             return
-        empty = self._entry(kept) / "empty"
+        empty = self.entry(kept) / "empty"
         empty.mkdir(exist_ok=True)
         _copy_attributes(self.diff(kept), empty)
         os.rename(empty, layer.upper)
 
 
-def run_all(steps: Steps) -> None:
-    """Go through all steps of a procedure."""
-    for _ in steps:
-        pass
+def part_of(layer: Layer) -> Path:
+    """Where a clone is made, beside the layer that it will be; it goes with the container."""
+    return layer.folder / _PART
+
+
+def run_all(steps: Generator[object, None, T]) -> T:
+    """Go through all steps of a procedure; its result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 def checked_name(name: str) -> str:
@@ -231,10 +248,8 @@ def _empty(folder: Path) -> None:
 
 def _copy_attributes(source: Path, target: Path) -> None:
     """Owner, mode, ACLs and the like of a container's root; what overlayfs notes is its own."""
-    seen = os.lstat(source)
-    os.chown(target, seen.st_uid, seen.st_gid)
-    os.chmod(target, seen.st_mode & 0o7777)
-    for name in os.listxattr(source):
-        if not name.startswith(_OVERLAY_XATTR) and name != _SELINUX_XATTR:
-            os.setxattr(target, name, os.getxattr(source, name))
-    os.utime(target, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+
+    def carried(name: str) -> bool:
+        return not name.startswith(_OVERLAY_XATTR) and name != SELINUX_XATTR
+
+    copy_attributes(os.fsencode(source), os.fsencode(target), os.lstat(source), carried)

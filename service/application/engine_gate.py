@@ -2,8 +2,9 @@
 
 import asyncio
 
+from service.disk_ports import DiskProbe, SystemDisks
 from service.errors import EngineError, EngineUnavailable
-from service.ports import Clock, ContainerEngine, DiskProbe, EngineInfo, SystemDisks
+from service.ports import Clock, ContainerEngine, EngineInfo
 
 FRESH_S = 1.0
 """An answer of the engine counts for this long, so that a burst of commands asks once."""

@@ -37,7 +37,7 @@ from service.domain.effects import (
 from service.domain.reconcile import reconcile
 from service.domain.rejections import Rejected
 from service.errors import EngineUnavailable, LedgerError, ServiceBusy
-from service.ports import Clock, PullProgress
+from service.ports import Clock, Progress
 from service.telemetry import Metrics, span_from
 
 log = logging.getLogger(__name__)
@@ -146,6 +146,9 @@ class Executor:
                 self._want(operation.kind, operation.name)
                 if operation.verb == "execute":
                     self._begun.add(operation.id)
+        for replica_set in state.replica_sets.values():
+            if replica_set.expiring or replica_set.to_compact:
+                self._want("replica_set", replica_set.name)
         self._wake.set()
 
     def _begin(self, effect: Effect) -> None:
@@ -256,11 +259,11 @@ class Executor:
             traceparent=self._traces.get(effect.operation_id, ""),
         )
 
-    def _progress_of(self, effect: Effect) -> Callable[[PullProgress], None]:
+    def _progress_of(self, effect: Effect) -> Callable[[Progress], None]:
         last = [self._clock.monotonic_s()]
         count = [0]
 
-        def report(progress: PullProgress) -> None:
+        def report(progress: Progress) -> None:
             now = self._clock.monotonic_s()
             if now - last[0] < PROGRESS_EVERY_S:
                 return

@@ -14,6 +14,8 @@ RuntimeChoice = Literal["auto", "nvidia", "cdi"]
 
 DiskChoice = Literal["auto", "upper", "commit"]
 
+_HOW = {"upper": "as directories", "commit": "by commit"}
+
 CDI_NAME = "nvidia.com/gpu="
 
 
@@ -43,7 +45,13 @@ class HostFacts:
 
     def __call__(self) -> Facts:
         """The facts for a command issued now."""
-        return replace(self._base, gpu_runtime=self.gpu_runtime(), carry=self.carry())
+        probe = self._gate.disks
+        return replace(
+            self._base,
+            gpu_runtime=self.gpu_runtime(),
+            carry=self.carry(),
+            clones_share_blocks=probe is not None and probe.reflink,
+        )
 
     def carry(self) -> Carry:
         """How system disks are carried from now on."""
@@ -51,6 +59,17 @@ class HostFacts:
             return self._system_disk
         probe = self._gate.disks
         return "upper" if probe is not None and probe.works else "commit"
+
+    def disk_detail(self) -> str:
+        """One line for people: how system disks are carried, and why that way."""
+        probe = self._gate.disks
+        why = f" ({probe.detail})" if probe is not None else ""
+        if self._system_disk != "auto":
+            forced = f"--system-disk {self._system_disk}"
+            return f"carried {_HOW[self._system_disk]}, as {forced} says{why}"
+        if probe is None:
+            return "how they are carried is not known before Docker answers"
+        return f"carried {_HOW[self.carry()]}{why}"
 
     def gpu_runtime(self) -> GpuRuntime:
         """By CDI name only where the engine names every GPU: a stale spec breaks MIG."""

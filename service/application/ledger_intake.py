@@ -3,11 +3,12 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from events.operations import OperationFailed, OperationSucceeded
 from events.record import Record
@@ -18,7 +19,15 @@ from service.application.engine_gate import EngineGate
 from service.application.intake import Accepted, Caller
 from service.application.performer import Performer
 from service.application.writer import Writer
-from service.domain.commands import Envelope, Facts, Request
+from service.disk_ports import HostPaths, VolumeStore
+from service.domain.commands import (
+    Envelope,
+    Facts,
+    PatchReplicaSet,
+    Request,
+    ResizeVolume,
+    RunReplicaSet,
+)
 from service.domain.decide import VERBS
 from service.domain.rejections import Reason, Rejected
 from service.ports import Clock, ExecOutcome, Ids
@@ -45,6 +54,9 @@ class LedgerIntake:
         ids: Ids,
         facts: Callable[[], Facts],
         metrics: Metrics,
+        volumes: VolumeStore,
+        paths: HostPaths,
+        file_storage_path: str,
     ) -> None:
         self._writer = writer
         self._projector = projector
@@ -55,6 +67,9 @@ class LedgerIntake:
         self._ids = ids
         self._facts = facts
         self._metrics = metrics
+        self._volumes = volumes
+        self._paths = paths
+        self._file_storage_path = file_storage_path
         self._waiting: dict[str, set[asyncio.Future[int]]] = {}
         projector.subscribe(self._on_record)
 
@@ -71,11 +86,14 @@ class LedgerIntake:
             if known is not None:
                 return _again(known, fingerprint)
         await self._gate.require()
+        if (refused := await self._refused_path(command)) is not None:
+            self._metrics.commands.labels(verb, "refused").inc()
+            return refused
         envelope = Envelope(
             command_id=operation_id,
             issued_at_us=self._clock.now_us(),
             command=command,
-            facts=self._facts(),
+            facts=await self._facts_for(command),
             actor=caller.actor,
             tenant=caller.tenant,
             request=dict(request),
@@ -98,6 +116,24 @@ class LedgerIntake:
             },
         )
         return Accepted(answer.operation_id, answer.seq)
+
+    async def _facts_for(self, command: Request) -> Facts:
+        """How a volume can change its size depends on how that one was made."""
+        facts = self._facts()
+        if not isinstance(command, ResizeVolume):
+            return facts
+        mounted = await self._volumes.resizes_mounted(command.name)
+        return replace(
+            facts, volumes_grow_online=mounted.grows, volumes_shrink_online=mounted.shrinks
+        )
+
+    async def _refused_path(self, command: Request) -> Rejected | None:
+        """Seen here, so that the caller hears of it at once; seen again before it is mounted."""
+        for path, shared in _host_paths(command, self._file_storage_path):
+            why = await self._paths.refusal(path, shared=shared)
+            if why is not None:
+                return Rejected(Reason.HOST_PATH_REFUSED, why)
+        return None
 
     async def caught_up(self) -> None:
         """See `service.application.intake.Intake`."""
@@ -142,6 +178,20 @@ class LedgerIntake:
         """An operation of any age: recent ones from the fold, the others from the read store."""
         known = self._projector.state.operations.get(operation_id)
         return known or await self._store.operation(operation_id)
+
+
+def _host_paths(command: Request, file_storage_path: str) -> Iterator[tuple[str, bool]]:
+    """The host's directories that a command asks to mount, and whether as file storage."""
+    pairs: list[tuple[str, str]] = []
+    if isinstance(command, RunReplicaSet):
+        pairs = [(bind.source, bind.target) for bind in command.spec.binds]
+    elif isinstance(command, PatchReplicaSet):
+        pairs = [(bind.source, bind.target) for bind in command.binds]
+        if command.bind is not None:
+            pairs.append((command.bind.new.source, command.bind.new.target))
+    for source, target in pairs:
+        if source.startswith("/"):
+            yield source, target == file_storage_path
 
 
 def _id_of(caller: Caller) -> str:

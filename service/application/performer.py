@@ -6,19 +6,23 @@ answer (EngineUnavailable) is left to the executor.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from events.labels import LABEL_EFFECT, LABEL_NAME, LABEL_NODE, LABEL_OWNER, LABEL_REVISION
+from service.application.disk_work import DiskWork
+from service.disk_ports import HostPaths, OnProgress, SystemDisks, VolumeStore
 from service.domain.commands import Failed, Succeeded
 from service.domain.effects import (
     CommitImage,
+    CompactSnapshot,
     CreateContainer,
     Effect,
     EnsureImage,
     Execute,
     FillDisk,
     MakeVolume,
+    PreCopyDisk,
     PutBackDisk,
     RemoveContainer,
     RemoveSnapshot,
@@ -28,6 +32,7 @@ from service.domain.effects import (
     StartContainer,
     StopContainer,
     TakeSnapshot,
+    UpdateContainer,
 )
 from service.errors import (
     EngineRefused,
@@ -40,11 +45,7 @@ from service.ports import (
     Clock,
     ContainerEngine,
     ExecOutcome,
-    ImageInfo,
     ObservedContainer,
-    PullProgress,
-    SystemDisks,
-    VolumeStore,
 )
 
 OUTPUT_BYTES_MAX = 8 << 20
@@ -56,11 +57,6 @@ MESSAGE_LENGTH_MAX = 8192
 OUTPUTS_KEPT_MAX = 32
 """So many commands' outputs wait for their callers; the oldest goes first."""
 
-LABELS = (LABEL_OWNER, LABEL_NODE, LABEL_NAME, LABEL_REVISION, LABEL_EFFECT)
-
-Progress = Callable[[PullProgress], None]
-
-
 class Performer:
     """The doing of effects. `outputs` holds what executed commands wrote, by operation id."""
 
@@ -69,6 +65,7 @@ class Performer:
         engine: ContainerEngine,
         volumes: VolumeStore,
         disks: SystemDisks,
+        paths: HostPaths,
         clock: Clock,
         *,
         owner: str,
@@ -77,27 +74,27 @@ class Performer:
     ) -> None:
         self._engine = engine
         self._volumes = volumes
-        self._disks = disks
+        self._paths = paths
+        self._disk_work = DiskWork(engine, disks, clock)
         self._clock = clock
         self._labels = {LABEL_OWNER: owner, LABEL_NODE: node}
         self._stop_timeout_s = stop_timeout_s
         self.outputs: OrderedDict[str, ExecOutcome] = OrderedDict()
 
-    async def perform(self, effect: Effect, on_progress: Progress) -> Succeeded | Failed:
+    async def perform(self, effect: Effect, on_progress: OnProgress) -> Succeeded | Failed:
         """Do it and say what came of it. Raises EngineUnavailable."""
         try:
             return await self._perform(effect, on_progress)
         except (EngineRefused, VolumeStoreError, SystemDiskError) as error:
             return Failed(error.reason, str(error)[:MESSAGE_LENGTH_MAX])
 
-    async def _perform(self, effect: Effect, on_progress: Progress) -> Succeeded | Failed:
+    async def _perform(self, effect: Effect, on_progress: OnProgress) -> Succeeded | Failed:
         engine = self._engine
         match effect:
             case EnsureImage():
                 return await self._ensure_image(effect, on_progress)
             case CreateContainer():
-                made = await engine.create_container(effect.container, effect.config)
-                return Succeeded({"container_id": made})
+                return await self._create(effect)
             case StartContainer():
                 return await self._start(effect)
             case StopContainer():
@@ -106,22 +103,50 @@ class Performer:
                 with _not_ours_is_gone():
                     await engine.remove_container(effect.container)
                 return Succeeded()
-            case TakeSnapshot() | RemoveSnapshot() | FillDisk() | PutBackDisk():
-                return await self._system_disk(effect, on_progress)
-            case CommitImage():
-                return _saved(await self._commit(effect.container, effect.image, effect.pause))
+            case UpdateContainer():
+                return await self._update(effect)
+            case (
+                TakeSnapshot()
+                | RemoveSnapshot()
+                | CompactSnapshot()
+                | PreCopyDisk()
+                | FillDisk()
+                | PutBackDisk()
+                | CommitImage()
+            ):
+                return await self._disk_work.perform(effect, on_progress)
             case Execute():
                 return await self._execute(effect)
             case MakeVolume() | SizeVolume() | RemoveVolume():
-                return await self._volume(effect)
+                return await self._volume(effect, on_progress)
             case Settle():
                 return Succeeded()
 
-    async def _ensure_image(self, effect: EnsureImage, on_progress: Progress) -> Succeeded:
+    async def _ensure_image(self, effect: EnsureImage, on_progress: OnProgress) -> Succeeded:
         image = await self._engine.inspect_image(effect.image)
         if image is None:
             image = await self._engine.pull_image(effect.image, on_progress)
-        return Succeeded({"image_id": image.id})
+        return Succeeded({"image_id": image.id, "env": image.env, "cmd": image.cmd})
+
+    async def _create(self, effect: CreateContainer) -> Succeeded | Failed:
+        for mount in effect.config["HostConfig"]["Mounts"]:
+            if mount["Type"] == "bind":
+                # A link may have been turned since the command was accepted.
+                why = await self._paths.refusal(mount["Source"], shared=False)
+                if why is not None:
+                    return Failed("host_path_refused", why)
+        made = await self._engine.create_container(effect.container, effect.config)
+        return Succeeded({"container_id": made})
+
+    async def _update(self, effect: UpdateContainer) -> Succeeded:
+        """The name first, as it is the lock; a refusal of the limits gives it back."""
+        await self._engine.rename_container(effect.was, effect.container)
+        try:
+            await self._engine.update_container(effect.container, effect.resources)
+        except EngineRefused:
+            await self._engine.rename_container(effect.container, effect.was)
+            raise
+        return Succeeded()
 
     async def _start(self, effect: StartContainer) -> Succeeded | Failed:
         seen = await self._engine.inspect_container(effect.container)
@@ -138,35 +163,6 @@ class Performer:
             seen = await self._engine.stop_container(effect.container, self._stop_timeout_s)
         code, at = (seen.exit_code, seen.finished_at) if seen else (0, "")
         return Succeeded({"exit_code": code, "finished_at": at})
-
-    async def _system_disk(
-        self,
-        effect: TakeSnapshot | RemoveSnapshot | FillDisk | PutBackDisk,
-        on_progress: Progress,
-    ) -> Succeeded:
-        match effect:
-            case TakeSnapshot(carry="upper"):
-                size = await self._disks.keep(effect.container, effect.image)
-                return Succeeded({"size_bytes": size})
-            case TakeSnapshot():
-                # A commit goes on in the daemon when its client dies: look before doing it again.
-                kept = await self._engine.inspect_image(effect.image)
-                return _saved(kept or await self._commit(effect.container, effect.image, False))
-            case RemoveSnapshot(carry="upper"):
-                await self._disks.remove(effect.image)
-            case RemoveSnapshot():
-                await self._engine.remove_image(effect.image)
-            case FillDisk():
-                await self._disks.fill(effect.container, effect.image, on_progress)
-            case PutBackDisk():
-                await self._disks.put_back(effect.image, effect.container)
-        return Succeeded()
-
-    async def _commit(self, container: str, image: str, pause: bool) -> ImageInfo:
-        # A commit bakes the container's labels into the image, and cannot drop them: emptied,
-        # they claim nothing for whoever starts a container from it.
-        emptied = dict.fromkeys(LABELS, "")
-        return await self._engine.commit_container(container, image, emptied, pause=pause)
 
     async def _execute(self, effect: Execute) -> Succeeded | Failed:
         begun = self._clock.monotonic_s()
@@ -189,7 +185,9 @@ class Performer:
             }
         )
 
-    async def _volume(self, effect: MakeVolume | SizeVolume | RemoveVolume) -> Succeeded:
+    async def _volume(
+        self, effect: MakeVolume | SizeVolume | RemoveVolume, on_progress: OnProgress
+    ) -> Succeeded:
         if isinstance(effect, RemoveVolume):
             for volume in effect.volumes:
                 with _not_ours_is_gone():
@@ -207,7 +205,7 @@ class Performer:
         await self._engine.create_volume(effect.volume, options, labels)
         if isinstance(effect, SizeVolume):
             # Last, so that an effect that fails leaves the size as it was.
-            await self._volumes.resize(effect.name, effect.size_bytes)
+            await self._volumes.resize(effect.name, effect.size_bytes, on_progress)
         return Succeeded()
 
 
@@ -219,7 +217,3 @@ def _not_ours_is_gone() -> Iterator[None]:
     except EngineRefused as error:
         if error.reason != "not_ours":
             raise
-
-
-def _saved(image: ImageInfo) -> Succeeded:
-    return Succeeded({"image_id": image.id, "size_bytes": image.size_bytes})

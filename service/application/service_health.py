@@ -5,6 +5,7 @@ import asyncio
 from projections.projector import Projector
 from service.application.engine_gate import EngineGate
 from service.application.health import Component
+from service.application.host_facts import HostFacts
 from service.application.supervisor import Supervisor
 from service.application.watcher import Watcher
 from service.errors import EngineUnavailable, LedgerError
@@ -26,6 +27,7 @@ class ServiceHealth:
         gate: EngineGate,
         watcher: Watcher,
         supervisor: Supervisor,
+        facts: HostFacts,
         remarks: dict[str, Component],
     ) -> None:
         self._ledger = ledger
@@ -33,6 +35,7 @@ class ServiceHealth:
         self._gate = gate
         self._watcher = watcher
         self._supervisor = supervisor
+        self._facts = facts
         self._remarks = remarks
 
     async def report(self) -> dict[str, Component]:
@@ -53,11 +56,10 @@ class ServiceHealth:
         return report
 
     def _disks(self) -> Component:
+        """Unwell when they are to be carried as directories, whatever it takes, and cannot be."""
         probe = self._gate.disks
-        if probe is None:
-            return Component(True, "not known before Docker answers")
-        how = "as directories" if probe.works else "by commit"
-        return Component(True, f"carried {how}: {probe.detail}")
+        forced_in_vain = probe is not None and not probe.works and self._facts.carry() == "upper"
+        return Component(not forced_in_vain, self._facts.disk_detail())
 
     async def _last_seq(self) -> int | Component:
         try:

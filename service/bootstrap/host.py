@@ -5,11 +5,14 @@ from typing import TypeVar
 
 from events.values import GpuRuntime
 from service.adapters.docker_engine import DockerEngine
-from service.adapters.loop_volumes import LoopVolumes
+from service.adapters.docker_image_changes import ImageDiffs
 from service.adapters.nvml import NvmlProbe
 from service.adapters.simulated_gpus import NoGpus, SimulatedProbe
 from service.adapters.upper_disks import UpperDisks
-from service.ports import ContainerEngine, DeviceProbe, SystemDisks, VolumeStore
+from service.adapters.volume_choice import choose
+from service.application.disk_diff import Compare
+from service.disk_ports import SystemDisks, VolumeStore
+from service.ports import ContainerEngine, DeviceProbe
 from service.settings import Settings
 
 T = TypeVar("T")
@@ -31,9 +34,20 @@ class Host:
         disks = UpperDisks(settings.docker, owner=owner)
         return disks, disks.close
 
-    def volumes(self, settings: Settings) -> VolumeStore:
+    async def volumes(self, settings: Settings) -> VolumeStore:
         """Where sized volumes are made."""
-        return LoopVolumes(settings.data_dir / "volumes")
+        return await choose(
+            settings.data_dir / "volumes",
+            settings.volume_backend,
+            file_system=settings.volume_file_system,
+            over_commit=settings.over_commit,
+            free_bytes_min=settings.free_bytes_min,
+        )
+
+    def image_diffs(self, settings: Settings, owner: str) -> Closing[Compare]:
+        """What compares system disks that were kept by commit, and how to let go of it."""
+        diffs = ImageDiffs(settings.docker, owner=owner)
+        return diffs.changes, diffs.close
 
     def probe(self, settings: Settings) -> tuple[DeviceProbe, GpuRuntime | None]:
         """What lists the GPUs, and how they are handed over when that is settled already."""

@@ -12,23 +12,28 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from projections.projector import Projector
 from projections.store import ReadStore
+from service.adapters.bind_roots import BindRoots
 from service.adapters.system import SystemClock, TimedIds
+from service.application.disk_diff import DiskDiff
 from service.application.engine_gate import EngineGate
 from service.application.executor import Executor
 from service.application.health import Component
 from service.application.host_facts import HostFacts
 from service.application.ledger_intake import LedgerIntake
 from service.application.performer import Performer
+from service.application.retention import Retention
 from service.application.service_health import ServiceHealth
 from service.application.supervisor import Supervisor
 from service.application.watcher import Watcher
 from service.application.writer import Writer
+from service.bootstrap.gauges import show_gauges
 from service.bootstrap.host import Host
 from service.bootstrap.ledger import OpenLedger, make_data_dir, open_ledger
 from service.bootstrap.maintaining import READ_STORE
+from service.disk_ports import VolumeStore
 from service.domain.commands import Envelope, Facts, RegisterNode
+from service.domain.retention import DAY_US
 from service.errors import EngineUnavailable, LedgerDamaged, SettingsError, VolumeStoreError
-from service.ports import VolumeStore
 from service.settings import Settings
 from service.telemetry import Metrics, configure_logging, start_tracing
 from service.web.app import make_app
@@ -98,6 +103,10 @@ async def _listen(stack: AsyncExitStack, settings: Settings, app: web.Applicatio
         ) from error
     port = runner.addresses[0][1]
     return settings.addr if settings.port else f"{settings.addr.rpartition(':')[0]}:{port}"
+
+
+def _is_local(settings: Settings) -> bool:
+    return settings.docker is None or settings.docker.startswith("unix:")
 
 
 class _Service:
@@ -176,7 +185,7 @@ class _Service:
         disks, close_disks = self.host.disks(settings, self.owner)
         stack.push_async_callback(close_disks)
         self.gate = EngineGate(engine, disks, self.clock)
-        volumes = self.host.volumes(settings)
+        volumes = self.volumes = await self.host.volumes(settings)
         self.probe, handed_over = self.host.probe(settings)
         base = await self._base_facts(volumes)
         self.facts = HostFacts(
@@ -187,10 +196,15 @@ class _Service:
             settings.gpu_runtime,
             settings.system_disk,
         )
+        self.paths = BindRoots(settings.bind_roots, local=_is_local(settings))
+        compare_images, close_diffs = self.host.image_diffs(settings, self.owner)
+        stack.push_async_callback(close_diffs)
+        self.disk_diff = DiskDiff(lambda: self.projector.state, disks.changes, compare_images)
         self.performer = Performer(
             engine,
             volumes,
             disks,
+            self.paths,
             self.clock,
             owner=self.owner,
             node=settings.node,
@@ -209,21 +223,32 @@ class _Service:
         at_work = await stack.enter_async_context(Supervisor(self.supervisor.failures))
         at_work.start("executor", executor.run())
         at_work.start("watcher", self.watcher.run())
+        retention = Retention(
+            self.projector,
+            self.writer,
+            disks,
+            self.clock,
+            self.ids,
+            self.facts,
+            settings.free_bytes_min,
+        )
+        at_work.start("retention", retention.run())
 
     async def _base_facts(self, volumes: VolumeStore) -> Facts:
         settings = self.settings
-        can_size, self.volume_detail = await volumes.probe()
-        if can_size:
-            try:
-                await volumes.attach_all()
-            except VolumeStoreError as error:
-                log.error("a volume has no device: %s", error)
-                self.remarks["volumes"] = Component(False, str(error))
+        _, self.volume_detail = await volumes.probe()
+        try:
+            # Also of a backend that makes no new ones: there may be old ones.
+            await volumes.attach_all()
+        except VolumeStoreError as error:
+            log.error("a volume has no device: %s", error)
+            self.remarks["volumes"] = Component(False, str(error))
         return Facts(
             node=settings.node,
             port_first=settings.port_first,
             port_last=settings.port_last,
-            volumes_grow_online=can_size and await volumes.grows_online(),
+            keep_revisions=settings.keep_revisions,
+            keep_us=round(settings.keep_days * DAY_US),
             data_disk_path=settings.data_disk_path,
         )
 
@@ -249,6 +274,9 @@ class _Service:
             self.ids,
             self.facts,
             self.metrics,
+            self.volumes,
+            self.paths,
+            self.settings.file_storage_path,
         )
         health = ServiceHealth(
             self.opened.ledger,
@@ -256,9 +284,10 @@ class _Service:
             self.gate,
             self.watcher,
             self.supervisor,
+            self.facts,
             self.remarks,
         )
-        self._show_gauges()
+        show_gauges(self.metrics, self.projector)
         return make_app(
             WebContext(
                 intake=intake,
@@ -270,6 +299,7 @@ class _Service:
                 port_first=self.settings.port_first,
                 port_last=self.settings.port_last,
                 wait_timeout_s=self.settings.wait_timeout_s,
+                disk_diff=self.disk_diff,
                 disks=DiskPaths(self.settings.data_disk_path, self.settings.file_storage_path),
             )
         )
@@ -284,36 +314,7 @@ class _Service:
             gpu_runtime=self.facts.gpu_runtime(),
             gpu_detail=self.gpu_detail,
             volume_detail=self.volume_detail,
-            disk_detail=self._disk_detail(),
-        )
-
-    def _disk_detail(self) -> str:
-        """One line for people: how system disks are carried, and why that way."""
-        probe = self.gate.disks
-        why = f" ({probe.detail})" if probe is not None else ""
-        if self.facts.carry() == "upper":
-            return f"carried as directories{why}"
-        if self.settings.system_disk == "commit":
-            return "carried by commit (--system-disk commit)"
-        return f"carried by commit{why}"
-
-    def _show_gauges(self) -> None:
-        """Gauges are read from the fold when somebody scrapes."""
-        metrics, projector = self.metrics, self.projector
-        metrics.ledger_seq.set_function(lambda: projector.folded_seq)
-        metrics.projector_lag.set_function(lambda: projector.folded_seq - projector.stored_seq)
-        metrics.host_ports_leased.set_function(lambda: len(projector.state.ports))
-        metrics.operations_in_progress.set_function(
-            lambda: sum(o.state == "running" for o in projector.state.operations.values())
-        )
-        metrics.gpus.labels("free").set_function(
-            lambda: sum(g.present and g.holder is None for g in projector.state.gpus.values())
-        )
-        metrics.gpus.labels("leased").set_function(
-            lambda: sum(g.holder is not None for g in projector.state.gpus.values())
-        )
-        metrics.gpus.labels("absent").set_function(
-            lambda: sum(not g.present for g in projector.state.gpus.values())
+            disk_detail=self.facts.disk_detail(),
         )
 
     def banner(self) -> list[str]:
@@ -322,7 +323,7 @@ class _Service:
             f"  GPUs     {self.gpu_detail}",
             f"  Docker   {self.docker_detail}",
             f"  ledger   {self.opened.where}, {self.projector.folded_seq} records",
-            f"  disks    {self._disk_detail()}",
+            f"  disks    {self.facts.disk_detail()}",
             f"  volumes  {self.volume_detail}",
         ]
 

@@ -89,11 +89,73 @@ class Ports(Struct, frozen=True):
     ports: PortSet
 
 
-class Node(Struct, frozen=True):
+class Node(Struct, frozen=True, rename="camel"):
     """GET /node."""
 
     version: str
     """Of gpuledger."""
+    node: str = ""
+    owner: str = ""
+    versions: dict[str, str] = {}
+    gpu_runtime: str = ""
+    gpu_detail: str = ""
+    disk_detail: str = ""
+    volume_detail: str = ""
+
+
+class SpecChange(Struct, frozen=True):
+    """A field of a spec that differs; empty is not there."""
+
+    field: str
+    old: str
+    new: str
+
+
+class VersionRow(Struct, frozen=True, rename="camel"):
+    """A version in the history."""
+
+    version: int
+    create_time: str
+    verb: str
+    status: dict[str, Any]
+    disk_kept: bool
+    disk_bytes: int | None = None
+    pinned: bool = False
+    disk_gone: str = ""
+    disk_with: int | None = None
+    changed: tuple[SpecChange, ...] = ()
+    rolled_back_to: int | None = None
+
+
+class History(Struct, frozen=True):
+    """GET /replicaSet/{name}/history."""
+
+    history: tuple[VersionRow, ...]
+
+
+class FileChange(Struct, frozen=True, rename="camel"):
+    """A file that differs."""
+
+    path: str
+    kind: Literal["added", "changed", "deleted"]
+    size_bytes: int = 0
+
+
+class Files(Struct, frozen=True):
+    """How two system disks differ."""
+
+    added: int
+    changed: int
+    deleted: int
+    listed: tuple[FileChange, ...]
+    truncated: bool = False
+
+
+class Diff(Struct, frozen=True):
+    """GET /replicaSet/{name}/diff."""
+
+    spec: tuple[SpecChange, ...]
+    files: Files | None = None
 
 
 class Receipt(Struct, frozen=True, rename="camel"):

@@ -2,7 +2,16 @@
 
 import typer
 
-from service.cli import maintain, replica_sets, resources, revisions, serve, volumes
+from service.cli import (
+    differences,
+    maintain,
+    replica_sets,
+    resources,
+    revisions,
+    serve,
+    specs,
+    volumes,
+)
 from service.cli.failures import EXIT_CODES_HELP
 from service.cli.session import AsJson, Server
 
@@ -17,8 +26,10 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_options)
+    specs.register(app)
     replica_sets.register(app)
     revisions.register(app)
+    differences.register(app)
     volumes.register(app)
     resources.register(app)
     serve.register(app)

@@ -63,9 +63,12 @@ class Api:
     def __exit__(self, *exc_info: object) -> None:
         self._http.close()
 
-    def get(self, path: str, **query: str) -> dict[str, Any]:
-        """The `data` of a read."""
-        return self._answer(self._http.build_request("GET", path, params=query)).data or {}
+    def get(self, path: str, *, patient: bool = False, **query: str) -> dict[str, Any]:
+        """The `data` of a read; `patient` waits for it, however long that takes."""
+        read_timeout_s = None if patient else READ_TIMEOUT_S
+        timeout = httpx.Timeout(read_timeout_s, connect=CONNECT_TIMEOUT_S)
+        request = self._http.build_request("GET", path, params=query, timeout=timeout)
+        return self._answer(request).data or {}
 
     def command(
         self, method: str, path: str, body: dict[str, Any] | None, *, wait: bool = False

@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
-from service.cli.answers import Operation, read
+from service.cli.answers import Operation, StepProgress, read
 from service.cli.client import Api, path_of
 from service.cli.failures import CliFailure, Unreachable
 
@@ -22,6 +22,27 @@ ENGINE_AWAY = "engine_unavailable"
 QUIET_S = 1.0
 OUTAGE_S_MAX = 10.0
 """For so long the service may be away (a restart, say) before we stop following."""
+
+STEP_WORDS = {
+    "EnsureImage": "fetching the image",
+    "CreateContainer": "creating the container",
+    "UpdateContainer": "giving the container other limits",
+    "StartContainer": "starting the container",
+    "StopContainer": "stopping the container",
+    "RemoveContainer": "removing the container",
+    "TakeSnapshot": "keeping the system disk",
+    "RemoveSnapshot": "removing a kept system disk",
+    "CompactSnapshot": "sharing what kept system disks have in common",
+    "PreCopyDisk": "copying the system disk ahead",
+    "FillDisk": "carrying the system disk",
+    "PutBackDisk": "putting the system disk back",
+    "CommitImage": "saving the image",
+    "Execute": "running the command",
+    "MakeVolume": "making the volume",
+    "SizeVolume": "resizing the volume",
+    "RemoveVolume": "removing the volume",
+}
+"""What the steps of operations are called in front of people."""
 
 
 def follow(api: Api, operation_id: str, line: "ProgressLine") -> Operation:
@@ -98,12 +119,16 @@ class ProgressLine:
         )
 
 
+def step_of(progress: StepProgress) -> str:
+    """What is being done, for people."""
+    return f"{STEP_WORDS.get(progress.step, progress.step)} {progress.message}".rstrip()
+
+
 def _position_of(operation: Operation) -> tuple[str, int, int | None]:
     """What is being done, bytes done, and bytes in all where they are known."""
     progress = operation.progress
     if progress is not None:
-        text = f"{progress.step} {progress.message}".rstrip()
-        return text, progress.done_bytes, progress.total_bytes or None
+        return step_of(progress), progress.done_bytes, progress.total_bytes or None
     return operation.steps[-1].text if operation.steps else "accepted", 0, None
 
 

@@ -1,4 +1,4 @@
-"""Commands that show what there is to lend and what is going on: gpus, ports, op, version."""
+"""Commands that show the service: what there is to lend, what is going on, what it runs on."""
 
 from typing import Annotated
 
@@ -6,13 +6,22 @@ import typer
 
 from events.values import show_size
 from service.cli import show
-from service.cli.answers import Gpus, Node, Operation, Ports, read
+from service.cli.answers import Gpus, Node, Operation, Ports, StepProgress, read
 from service.cli.client import path_of
 from service.cli.failures import Unreachable
+from service.cli.progress import step_of
 from service.cli.session import Session, command
 from service.cli.volumes import PANEL
 
 SIMULATED = "These GPUs are SIMULATED: containers get none."
+
+HANDED_OVER = {
+    "nvidia": "by the NVIDIA container runtime",
+    "cdi": "as CDI devices",
+    "simulated": "not at all: they are simulated",
+    "none": "not at all",
+}
+"""How GPUs come into containers, by the API's word for it."""
 
 
 def register(app: typer.Typer) -> None:
@@ -82,6 +91,35 @@ def version(session: Session) -> None:
     session.print({"client": own, "service": served}, show.details(pairs))
 
 
+def show_service(session: Session) -> None:
+    """Print what the service is, what it runs on, and how it does things there."""
+    data = session.api.get(path_of("node"))
+    node = read(data, Node)
+    pairs = [
+        ("service", session.api.server),
+        ("node", node.node),
+        ("owner", node.owner),
+        ("gpuledger", node.version),
+        *node.versions.items(),
+        ("GPUs", node.gpu_detail),
+        ("handed over", HANDED_OVER.get(node.gpu_runtime, node.gpu_runtime)),
+        ("system disks", node.disk_detail),
+        ("volumes", node.volume_detail),
+    ]
+    session.print(data, show.details(pairs))
+
+
+def _share(progress: StepProgress) -> str:
+    """How much of it is done, where that is known."""
+    if not progress.total_bytes:
+        return ""
+    return f": {show_size(progress.done_bytes)} of {show_size(progress.total_bytes)}"
+
+
+def _said(key: str, value: object) -> str:
+    return f"{key} {'; '.join(map(str, value)) if isinstance(value, list) else value}"
+
+
 def _described(found: Operation) -> str:
     """State, what came of it, and the steps with their times."""
     pairs = [
@@ -93,7 +131,9 @@ def _described(found: Operation) -> str:
     ]
     if found.state == "failed":
         pairs.append(("error", f"{found.message} (code {found.code})"))
+    if found.progress is not None:
+        pairs.append(("going on", f"{step_of(found.progress)}{_share(found.progress)}"))
     if found.result:
-        pairs.append(("result", ", ".join(f"{key} {value}" for key, value in found.result.items())))
+        pairs.append(("result", ", ".join(_said(*item) for item in found.result.items())))
     steps = [(show.moment(step.at), step.text) for step in found.steps]
     return show.details(pairs) + (f"\n{show.table(('TIME', 'STEP'), steps)}" if steps else "")

@@ -1,17 +1,24 @@
 """Commands that show replica sets and their versions: ps, info, history."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from events.values import show_size
 from service.cli import show
-from service.cli.answers import Port, ReplicaSets, read
+from service.cli.answers import History, Port, ReplicaSets, SpecChange, VersionRow, read
 from service.cli.client import Api, path_of
 from service.cli.failures import NotFound
 from service.cli.replica_sets import PANEL, Name
-from service.cli.session import Session, command
+from service.cli.resources import show_service
+from service.cli.session import Session, command, replica_set_names
+
+VALUE_LENGTH_MAX = 30
+"""A longer value is cut in a table; `diff` shows it whole."""
+
+_NAMED_ONLY = ("cmd", "containerPorts", "env.", "labels.")
+"""What changed of these is too long for a table, or nobody else's business."""
 
 
 def register(app: typer.Typer) -> None:
@@ -41,8 +48,21 @@ def ps(session: Session) -> None:
     session.print(data, show.table(headings, rows))
 
 
-def info(session: Session, name: Name) -> None:
-    """Show the current version: what runs, and what it holds."""
+def info(
+    session: Session,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="Name of the replica set; without it the service itself is shown",
+            autocompletion=replica_set_names,
+        ),
+    ] = None,
+) -> None:
+    """Show the current version: what runs, and what it holds. Without a name, the service."""
+    if name is None:
+        show_service(session)
+        return
     data = session.api.get(path_of("replicaSet", name))
     found = data["info"]
     config, host = found["config"], found["hostConfig"]
@@ -59,6 +79,7 @@ def info(session: Session, name: Name) -> None:
         ("CPUs", f"{host['NanoCpus'] / 1e9:g}" if host.get("NanoCpus") else ""),
         ("memory", _size(host.get("Memory"))),
         ("/dev/shm", _size(host.get("ShmSize"))),
+        ("processes", f"{host['PidsLimit']} at most" if host.get("PidsLimit") else ""),
     ]
     session.print(data, show.details(pairs))
 
@@ -69,18 +90,50 @@ def history(session: Session, name: Name) -> None:
     current = _current_version(session.api, name)
     rows = [
         (
-            "*" if entry["version"] == current else " ",
-            str(entry["version"]),
-            show.moment(entry["createTime"]),
-            entry["verb"],
-            str(len(entry["status"]["gpus"])),
-            entry["status"]["config"].get("Image", ""),
-            "in use" if entry["version"] == current else "kept" if entry["diskKept"] else "gone",
+            "*" if row.version == current else " ",
+            str(row.version),
+            show.moment(row.create_time),
+            row.verb,
+            str(len(row.status["gpus"])),
+            row.status["config"].get("Image", ""),
+            _disk(row),
+            "" if row.disk_bytes is None or row.disk_with else show_size(row.disk_bytes),
+            _changed(row),
         )
-        for entry in data["history"]
+        for row in read(data, History).history
     ]
-    headings = ("", "VERSION", "CREATED", "BY", "GPUS", "IMAGE", "DISK")
+    headings = ("", "VERSION", "CREATED", "BY", "GPUS", "IMAGE", "DISK", "SIZE", "CHANGED")
     session.print(data, show.table(headings, rows))
+
+
+def _disk(row: VersionRow) -> str:
+    """Where the system disk of a version is."""
+    if row.disk_gone:
+        return "gone"
+    if row.disk_with is not None:
+        return f"with {row.disk_with}"
+    if row.disk_kept:
+        return "pinned" if row.pinned else "kept"
+    return "in use, pinned" if row.pinned else "in use"
+
+
+def _changed(row: VersionRow) -> str:
+    """What is other in a version than in the one before, in few words."""
+    if row.rolled_back_to is not None:
+        return f"to {row.rolled_back_to}"
+    return ", ".join(_change(change) for change in row.changed)
+
+
+def _change(change: SpecChange) -> str:
+    if change.field.startswith(_NAMED_ONLY):
+        return change.field
+    return f"{change.field} {_short(change.old)}→{_short(change.new)}"
+
+
+def _short(value: str) -> str:
+    if len(value) > VALUE_LENGTH_MAX:
+        return f"{value[: VALUE_LENGTH_MAX - 1]}…"
+    return value or "none"
 
 
 def _all_replica_sets(api: Api) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import typer
 
 from service.cli.failures import reported
 from service.cli.surroundings import Surroundings
-from service.settings import SETTINGS, Settings
+from service.settings import Settings
+from service.settings_table import SETTINGS
 
 PANEL = "Service"
 
@@ -27,6 +28,13 @@ Node = Annotated[str | None, _flag("node")]
 Gpus = Annotated[str | None, _flag("gpus")]
 GpuRuntime = Annotated[str | None, _flag("gpu_runtime")]
 SystemDisk = Annotated[str | None, _flag("system_disk")]
+KeepRevisions = Annotated[str | None, _flag("keep_revisions")]
+KeepDays = Annotated[str | None, _flag("keep_days")]
+FreeSpace = Annotated[str | None, _flag("free_space")]
+VolumeBackend = Annotated[str | None, _flag("volume_backend")]
+VolumeFileSystem = Annotated[str | None, _flag("volume_file_system")]
+OverCommit = Annotated[str | None, _flag("over_commit")]
+BindRoot = Annotated[str | None, _flag("bind_root")]
 LogLevel = Annotated[str | None, _flag("log_level")]
 DataDiskPath = Annotated[str | None, _flag("data_disk_path")]
 FileStoragePath = Annotated[str | None, _flag("file_storage_path")]
@@ -52,6 +60,13 @@ def serve(
     gpus: Gpus = None,
     gpu_runtime: GpuRuntime = None,
     system_disk: SystemDisk = None,
+    keep_revisions: KeepRevisions = None,
+    keep_days: KeepDays = None,
+    free_space: FreeSpace = None,
+    volume_backend: VolumeBackend = None,
+    volume_file_system: VolumeFileSystem = None,
+    over_commit: OverCommit = None,
+    bind_root: BindRoot = None,
     log_level: LogLevel = None,
     data_disk_path: DataDiskPath = None,
     file_storage_path: FileStoragePath = None,

@@ -62,6 +62,8 @@ class Session:
             return
         result = self.outcome(answer)
         self.print(result, f"{done(result or {})}\n")
+        if left := (result or {}).get("notCarried"):
+            typer.echo(f"not carried: {'; '.join(left)}", err=True)
 
     def outcome(self, answer: Answer) -> dict[str, Any] | None:
         """The result of a command, once it is there. Raises CliFailure when it failed."""

@@ -27,15 +27,34 @@ class BindChange(Struct, frozen=True):
     new: Bind
 
 
+class BindAt(Struct, frozen=True):
+    """What is to be mounted at `target`: `source` as a Bind's, or nothing when it is empty."""
+
+    source: str
+    target: str
+
+
 class PatchReplicaSet(Struct, frozen=True):
-    """Put a revision in place that differs in what is given here, and in nothing else."""
+    """Put a revision in place that differs in what is given here, and in nothing else.
+
+    None leaves a thing as it is; a limit of 0 is none.
+    """
 
     name: str
     gpu_count: int | None = None
     bind: BindChange | None = None
+    binds: tuple[BindAt, ...] = ()
+    env: tuple[str, ...] = ()
+    """K=V sets a variable, a bare K takes it away; the others stay."""
+    cmd: tuple[str, ...] | None = None
+    """Empty is the image's own."""
+    container_ports: tuple[str, ...] | None = None
+    image: str | None = None
+    """Another image: the system disk begins anew with it."""
     nano_cpus: int | None = None
     memory_bytes: int | None = None
     shm_bytes: int | None = None
+    pids_limit: int | None = None
 
 
 class RollBackReplicaSet(Struct, frozen=True):
@@ -84,6 +103,20 @@ class ExecuteInReplicaSet(Struct, frozen=True):
     work_dir: str = ""
 
 
+class PinRevision(Struct, frozen=True):
+    """Keep the system disk of a version until it is unpinned."""
+
+    name: str
+    version: int
+
+
+class UnpinRevision(Struct, frozen=True):
+    """Keep the system disk of a version as long as any other."""
+
+    name: str
+    version: int
+
+
 class DeleteReplicaSet(Struct, frozen=True):
     """Remove the container and the kept system disks; give everything back."""
 
@@ -121,6 +154,8 @@ Request = (
     | CommitReplicaSet
     | ExecuteInReplicaSet
     | DeleteReplicaSet
+    | PinRevision
+    | UnpinRevision
     | CreateVolume
     | ResizeVolume
     | DeleteVolume
@@ -163,6 +198,16 @@ class ObserveGpus(Struct, frozen=True):
     gpus: tuple[Gpu, ...]
 
 
+class ExpireSnapshots(Struct, frozen=True):
+    """The service looks after the kept system disks of a replica set.
+
+    `short_of_space` says, for people, how little is left on their disk; empty when it is enough.
+    """
+
+    name: str
+    short_of_space: str = ""
+
+
 class RegisterNode(Struct, frozen=True):
     """The first command of an installation."""
 
@@ -170,7 +215,9 @@ class RegisterNode(Struct, frozen=True):
     owner: str
 
 
-Command = Request | RecordOutcome | RecordProgress | ObserveGpus | RegisterNode
+Command = (
+    Request | RecordOutcome | RecordProgress | ObserveGpus | ExpireSnapshots | RegisterNode
+)
 
 
 class Facts(Struct, frozen=True):
@@ -181,7 +228,14 @@ class Facts(Struct, frozen=True):
     port_first: int = 40000
     port_last: int = 65535
     volumes_grow_online: bool = False
+    volumes_shrink_online: bool = False
     carry: Carry = "commit"
+    clones_share_blocks: bool = False
+    """A kept directory is cloned without copying: the file system has reflinks."""
+    keep_revisions: int = 10
+    """So many kept system disks a replica set may have, beside those that are pinned."""
+    keep_us: int = 0
+    """A kept system disk that is older than this is given up; 0 never."""
     data_disk_path: str = "/root/foo-tmp"
 
 

@@ -1,9 +1,11 @@
 """A revision as the body of Docker's POST /containers/create. Pure: the plan leaves no choice."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from events.labels import LABEL_EFFECT, LABEL_NAME, LABEL_NODE, LABEL_OWNER, LABEL_REVISION
 from events.values import Bind, GpuRuntime
+from projections.lineage import Base
 from projections.state import Node, Revision
 
 NO_GPUS = "NVIDIA_VISIBLE_DEVICES=void"
@@ -11,23 +13,28 @@ NO_GPUS = "NVIDIA_VISIBLE_DEVICES=void"
 
 
 def container_config(
-    revision: Revision, image: str, node: Node | None, effect_id: str
+    revision: Revision, base: Base, node: Node | None, effect_id: str
 ) -> dict[str, Any]:
-    """The create body of a revision, started from `image`."""
+    """The create body of a revision, made of `base`."""
+    made_as = revision.made_as or revision.number
     exposed: dict[str, dict[str, str]] = {p.container_port: {} for p in revision.ports}
-    env = [*revision.spec.env, f"CONTAINER_VERSION={revision.number}"]
+    env = [
+        *revision.spec.env,
+        *_unbaked(revision.spec.env, base),
+        f"CONTAINER_VERSION={made_as}",
+    ]
     requests = _device_requests(revision.gpu_runtime, revision.gpus)
     if not requests:
         env.append(NO_GPUS)
     config: dict[str, Any] = {
-        "Image": image,
+        "Image": base.image,
         "Env": env,
         "Labels": {
             **revision.spec.labels,
             LABEL_OWNER: node.owner if node else "",
             LABEL_NODE: node.node if node else "",
             LABEL_NAME: revision.name,
-            LABEL_REVISION: str(revision.number),
+            LABEL_REVISION: str(made_as),
             LABEL_EFFECT: effect_id,
         },
         "ExposedPorts": exposed,
@@ -37,9 +44,19 @@ def container_config(
         "HostConfig": _host_config(revision, requests),
         "NetworkingConfig": {},
     }
-    if revision.spec.cmd:
-        config["Cmd"] = list(revision.spec.cmd)
+    if cmd := revision.spec.cmd or (base.origin_cmd if base.baked_cmd else ()):
+        config["Cmd"] = list(cmd)
     return config
+
+
+def _unbaked(env: tuple[str, ...], base: Base) -> Iterator[str]:
+    """What takes back what commits left in the image's environment, and is not to be there.
+
+    A bare name unsets a variable of the image; there is no other way.
+    """
+    own = {entry.partition("=")[0] for entry in env}
+    of_image = {entry.partition("=")[0]: entry for entry in base.origin_env}
+    return (of_image.get(name, name) for name in base.baked_env if name not in own)
 
 
 def _host_config(revision: Revision, requests: list[dict[str, Any]]) -> dict[str, Any]:
@@ -62,6 +79,8 @@ def _host_config(revision: Revision, requests: list[dict[str, Any]]) -> dict[str
         host["Memory"] = spec.memory_bytes
     if spec.shm_bytes is not None:
         host["ShmSize"] = spec.shm_bytes
+    if spec.pids_limit is not None:
+        host["PidsLimit"] = spec.pids_limit
     return host
 
 

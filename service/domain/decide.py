@@ -5,7 +5,7 @@ from typing import assert_never
 from events.resources import GpuAppeared, GpuDisappeared, NodeRegistered
 from events.values import Kind, Verb
 from projections.state import State
-from service.domain import outcomes, replica_sets, revisions, volumes
+from service.domain import outcomes, replica_sets, retention, revisions, volumes
 from service.domain.commands import (
     Command,
     CommitReplicaSet,
@@ -15,9 +15,11 @@ from service.domain.commands import (
     DeleteVolume,
     Envelope,
     ExecuteInReplicaSet,
+    ExpireSnapshots,
     ObserveGpus,
     PatchReplicaSet,
     PauseReplicaSet,
+    PinRevision,
     RecordOutcome,
     RecordProgress,
     RegisterNode,
@@ -27,6 +29,7 @@ from service.domain.commands import (
     RollBackReplicaSet,
     RunReplicaSet,
     StopReplicaSet,
+    UnpinRevision,
 )
 from service.domain.effects import kind_of
 from service.domain.guards import Decision
@@ -43,6 +46,8 @@ VERBS: dict[type[Request], tuple[Kind, Verb]] = {
     CommitReplicaSet: ("replica_set", "commit"),
     ExecuteInReplicaSet: ("replica_set", "execute"),
     DeleteReplicaSet: ("replica_set", "delete"),
+    PinRevision: ("replica_set", "pin"),
+    UnpinRevision: ("replica_set", "unpin"),
     CreateVolume: ("volume", "create"),
     ResizeVolume: ("volume", "resize"),
     DeleteVolume: ("volume", "delete"),
@@ -60,6 +65,8 @@ def address(command: Command) -> tuple[str, str, str]:
         return "node", "gpus", "observe"
     if isinstance(command, RegisterNode):
         return "node", command.node, "register"
+    if isinstance(command, ExpireSnapshots):
+        return "replica_set", command.name, "expire"
     kind, verb = VERBS[type(command)]
     return kind, command.name, verb
 
@@ -88,6 +95,10 @@ def decide(state: State, envelope: Envelope) -> Decision:
             return replica_sets.execute(state, envelope, command)
         case DeleteReplicaSet():
             return replica_sets.delete(state, envelope, command)
+        case PinRevision():
+            return retention.pin(state, envelope, command)
+        case UnpinRevision():
+            return retention.unpin(state, envelope, command)
         case CreateVolume():
             return volumes.create(state, envelope, command)
         case ResizeVolume():
@@ -100,6 +111,8 @@ def decide(state: State, envelope: Envelope) -> Decision:
             return outcomes.record_progress(state, command)
         case ObserveGpus():
             return _observe_gpus(state, command)
+        case ExpireSnapshots():
+            return retention.expire(state, envelope, command)
         case RegisterNode():
             return _register(state, command)
     assert_never(command)

@@ -32,6 +32,21 @@ class CreateContainer(Struct, frozen=True, tag=True):
     config: dict[str, Any]
 
 
+class UpdateContainer(Struct, frozen=True, tag=True):
+    """Give the running container `was` other limits, and then the name `container`.
+
+    `resources` as Docker's API takes them. All or nothing: refused, it has its old name.
+    """
+
+    effect_id: str
+    operation_id: str
+    name: str
+    number: int
+    was: str
+    container: str
+    resources: dict[str, Any]
+
+
 class StartContainer(Struct, frozen=True, tag=True):
     """Start a container that is there.
 
@@ -77,6 +92,8 @@ class TakeSnapshot(Struct, frozen=True, tag=True):
     container: str
     image: str
     carry: Carry
+    squash_onto: str
+    """The image below all commits; committed layers above it are made one when there are many."""
 
 
 class RemoveSnapshot(Struct, frozen=True, tag=True):
@@ -88,6 +105,32 @@ class RemoveSnapshot(Struct, frozen=True, tag=True):
     number: int
     image: str
     carry: Carry
+
+
+class CompactSnapshot(Struct, frozen=True, tag=True):
+    """Let a kept directory share with `other`, another one, the files that are the same."""
+
+    effect_id: str
+    operation_id: str
+    name: str
+    number: int
+    image: str
+    other: str
+
+
+class PreCopyDisk(Struct, frozen=True, tag=True):
+    """Copy the system disk of the running `source` ahead into a container that has not run yet.
+
+    One of less than `least_bytes` is not worth it.
+    """
+
+    effect_id: str
+    operation_id: str
+    name: str
+    number: int
+    container: str
+    source: str
+    least_bytes: int
 
 
 class FillDisk(Struct, frozen=True, tag=True):
@@ -182,11 +225,14 @@ class Settle(Struct, frozen=True, tag=True):
 Effect = (
     EnsureImage
     | CreateContainer
+    | UpdateContainer
     | StartContainer
     | StopContainer
     | RemoveContainer
     | TakeSnapshot
     | RemoveSnapshot
+    | CompactSnapshot
+    | PreCopyDisk
     | FillDisk
     | PutBackDisk
     | CommitImage

@@ -24,6 +24,7 @@ def check(state: State) -> tuple[Breach, ...]:
         *_gpu_leases(state),
         *_port_leases(state),
         *(breach for s in state.replica_sets.values() for breach in _replica_set(state, s)),
+        *_containers_and_disks(state),
         *_operations(state),
         *_volumes(state),
     )
@@ -87,6 +88,53 @@ def _holds_all(state: State, revision: Revision) -> bool:
     return len(held_gpus(state, name, number)) == len(revision.gpus) and len(
         held_ports(state, name, number)
     ) == len(revision.ports)
+
+
+def _containers_and_disks(state: State) -> Iterator[Breach]:
+    in_use: dict[str, set[int]] = {}
+    kept: dict[str, list[int]] = {}
+    for revision in state.revisions.values():
+        if revision.container in IN_USE:
+            in_use.setdefault(revision.name, set()).add(revision.number)
+        if revision.snapshot is not None:
+            kept.setdefault(revision.name, []).append(revision.number)
+        if revision.continued_as is not None:
+            yield from _continued(state, revision, revision.continued_as)
+    for name, replica_set in state.replica_sets.items():
+        if not replica_set.current:
+            continue
+        others = {replica_set.previous} if replica_set.operation is not None else set()
+        if spare := in_use.get(name, set()) - {replica_set.current} - others:
+            yield Breach(name, f"versions {sorted(spare)} still have containers")
+        listed = replica_set.snapshots
+        if sorted(listed) != sorted(kept.get(name, ())):
+            yield Breach(name, "the system disks listed as kept are not those that are")
+        if not {*replica_set.expiring, *replica_set.to_compact} <= set(listed):
+            yield Breach(name, "a system disk that is not kept is to be given up or compacted")
+        yield from _source(state, state.revisions[name, replica_set.current])
+
+
+def _continued(state: State, revision: Revision, later: int) -> Iterator[Breach]:
+    """One whose container went on under another number has nothing of its own any more."""
+    subject = f"{revision.name}-{revision.number}"
+    if revision.snapshot is not None or revision.container in IN_USE or revision.pinned:
+        yield Breach(subject, f"it went on as {later}, and has a system disk of its own")
+    if later <= revision.number or (revision.name, later) not in state.revisions:
+        yield Breach(subject, f"it went on as {later}, which does not come after it")
+
+
+def _source(state: State, current: Revision) -> Iterator[Breach]:
+    """The system disk that a revision starts with is there until it has it."""
+    waits = current.container == "absent" or (current.container == "created" and not current.filled)
+    if current.disk_from is None or not waits:
+        return
+    source = state.revisions.get((current.name, current.disk_from))
+    has_disk = source is not None and (source.snapshot or source.container in IN_USE)
+    if source is None or not has_disk or source.expiring:
+        yield Breach(
+            f"{current.name}-{current.number}",
+            f"the system disk of {current.disk_from}, which it is to start with, is gone",
+        )
 
 
 def _operations(state: State) -> Iterator[Breach]:

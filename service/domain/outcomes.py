@@ -9,12 +9,15 @@ from events.outcomes import (
     ContainerRemoved,
     ContainerStarted,
     ContainerStopped,
+    ContainerUpdated,
     EffectFailed,
     ImageCommitted,
     ImageResolved,
+    SnapshotCompacted,
     SnapshotRemoved,
     SnapshotTaken,
     SystemDiskFilled,
+    SystemDiskPrecopied,
     SystemDiskPutBack,
     VolumeMade,
     VolumeRemoved,
@@ -26,12 +29,14 @@ from projections.state import State
 from service.domain.commands import Failed, RecordOutcome, RecordProgress
 from service.domain.effects import (
     CommitImage,
+    CompactSnapshot,
     CreateContainer,
     Effect,
     EnsureImage,
     Execute,
     FillDisk,
     MakeVolume,
+    PreCopyDisk,
     PutBackDisk,
     RemoveContainer,
     RemoveSnapshot,
@@ -41,6 +46,7 @@ from service.domain.effects import (
     StartContainer,
     StopContainer,
     TakeSnapshot,
+    UpdateContainer,
     kind_of,
 )
 from service.domain.guards import Decision
@@ -58,7 +64,7 @@ def record_outcome(state: State, command: RecordOutcome) -> Decision:
         return _failed(state, effect, command.outcome)
     if isinstance(effect, Settle):
         return settle(state, effect)
-    return _succeeded(effect, command.outcome.facts)
+    return _succeeded(state, effect, command.outcome.facts)
 
 
 def record_progress(state: State, command: RecordProgress) -> Decision:
@@ -82,14 +88,17 @@ def _is_due(state: State, effect: Effect) -> bool:
     return any(other.effect_id == effect.effect_id for other in due)
 
 
-def _succeeded(effect: Effect, facts: dict[str, Any]) -> Decision:
+def _succeeded(state: State, effect: Effect, facts: dict[str, Any]) -> Decision:
     name, number = effect.name, effect.number
     match effect:
         case EnsureImage():
-            return (ImageResolved(name, number, effect.image, facts["image_id"]),)
+            env, cmd = tuple(facts["env"]), tuple(facts["cmd"])
+            return (ImageResolved(name, number, effect.image, facts["image_id"], env, cmd),)
         case CreateContainer():
             made, image = facts["container_id"], effect.config["Image"]
             return (ContainerCreated(name, number, made, effect.effect_id, image),)
+        case UpdateContainer():
+            return (ContainerUpdated(name, number),)
         case StartContainer():
             return (ContainerStarted(name, number, facts["started_at"]),)
         case StopContainer():
@@ -97,10 +106,16 @@ def _succeeded(effect: Effect, facts: dict[str, Any]) -> Decision:
         case RemoveContainer():
             return (ContainerRemoved(name, number),)
         case TakeSnapshot():
-            size = facts["size_bytes"]
-            return (SnapshotTaken(name, number, effect.image, size, effect.carry),)
+            size, squashed = facts["size_bytes"], facts["squashed"]
+            return (SnapshotTaken(name, number, effect.image, size, effect.carry, squashed),)
         case RemoveSnapshot():
-            return (SnapshotRemoved(name, number, effect.image),)
+            why = state.revisions[name, number].expiring
+            return (SnapshotRemoved(name, number, effect.image, why),)
+        case CompactSnapshot():
+            saved, message = facts["saved_bytes"], facts["message"]
+            return (SnapshotCompacted(name, number, effect.image, saved, message),)
+        case PreCopyDisk():
+            return (SystemDiskPrecopied(name, number, facts["size_bytes"], facts["message"]),)
         case FillDisk():
             return (SystemDiskFilled(name, number, effect.image),)
         case PutBackDisk():
@@ -138,6 +153,9 @@ def _executed(effect: Execute, facts: dict[str, Any]) -> Decision:
 
 
 def _failed(state: State, effect: Effect, failed: Failed) -> Decision:
+    if isinstance(effect, CompactSnapshot):
+        # It costs space and nothing else: what could not be shared once is not tried again.
+        return (SnapshotCompacted(effect.name, effect.number, effect.image, 0, failed.message),)
     events: list[Event] = [
         EffectFailed(
             operation_id=effect.operation_id,

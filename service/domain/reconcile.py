@@ -5,16 +5,21 @@ a container go beside it. When nothing else is due the operation settles. Nothin
 on what the executor is doing: after a crash the same effects are due again, with the same ids.
 """
 
+from collections.abc import Iterator
+
 from events.values import split_versioned, versioned
+from projections.lineage import base_of, kept_before
 from projections.state import ReplicaSet, Revision, State, Volume
 from service.domain.container_config import container_config
 from service.domain.effects import (
     CommitImage,
+    CompactSnapshot,
     CreateContainer,
     Effect,
     EnsureImage,
     Execute,
     FillDisk,
+    PreCopyDisk,
     PutBackDisk,
     RemoveContainer,
     RemoveSnapshot,
@@ -22,8 +27,13 @@ from service.domain.effects import (
     StartContainer,
     StopContainer,
     TakeSnapshot,
+    UpdateContainer,
 )
+from service.domain.patching import resources
 from service.domain.reconcile_volumes import due_for_volume
+
+COPY_AHEAD_BYTES_MIN = 128 << 20
+"""A smaller system disk is copied in about a tenth of a second (docs/benchmarks-disk.md)."""
 
 DECLARING = ("run", "patch", "rollback", "restart")
 """The verbs that put a new revision in place."""
@@ -51,8 +61,26 @@ def reconcile(state: State, kind: str, name: str) -> tuple[Effect, ...]:
         )
         for e in replica_set.executions
     )
+    beside = (*executions, *_housekeeping(state, replica_set))
     due = _replica_set(state, replica_set)
-    return executions if due is None else (*executions, due)
+    return beside if due is None else (*beside, due)
+
+
+def _housekeeping(state: State, replica_set: ReplicaSet) -> Iterator[Effect]:
+    """What is done with kept system disks beside whatever else goes on."""
+    name = replica_set.name
+    for number in replica_set.expiring:
+        kept = state.revisions[name, number]
+        if kept.snapshot is not None:
+            effect_id = f"expire/{kept.snapshot}"
+            yield RemoveSnapshot(effect_id, "", name, number, kept.snapshot, kept.snapshot_carry)
+    for number in replica_set.to_compact:
+        kept, other = state.revisions[name, number], kept_before(state, name, number)
+        if kept.snapshot is not None and not kept.expiring and other is not None:
+            effect_id = f"compact/{kept.snapshot}"
+            yield CompactSnapshot(
+                effect_id, "", name, number, image=kept.snapshot, other=other.snapshot or ""
+            )
 
 
 def _replica_set(state: State, replica_set: ReplicaSet) -> Effect | None:
@@ -84,6 +112,13 @@ def _replica_set(state: State, replica_set: ReplicaSet) -> Effect | None:
 def _bring_up(state: State, replica_set: ReplicaSet, current: Revision) -> Effect | None:
     """Towards a running current revision, and none beside it. None also while it must wait."""
     previous = _previous(state, replica_set)
+    if current.container == "absent" and current.in_place and previous is not None:
+        return UpdateContainer(
+            *_ids(replica_set, "update", current),
+            was=_container(previous),
+            container=_container(current),
+            resources=resources(current.spec),
+        )
     if current.container == "absent":
         if not _volumes_made(state, current):
             return None
@@ -95,6 +130,8 @@ def _bring_up(state: State, replica_set: ReplicaSet, current: Revision) -> Effec
     if current.container == "created":
         # An upper directory is carried while the new container waits: its name is the lock, and
         # the old one stands still for the shortest time.
+        if previous is not None and (copying := _copy_ahead(replica_set, current, previous)):
+            return copying
         if due := _retire(replica_set, current, previous):
             return due
         if (kept := _to_fill(state, current)) is not None:
@@ -106,6 +143,22 @@ def _bring_up(state: State, replica_set: ReplicaSet, current: Revision) -> Effec
     if previous is not None and previous.container != "removed":
         return _remove(replica_set, previous)
     return None
+
+
+def _copy_ahead(
+    replica_set: ReplicaSet, current: Revision, previous: Revision
+) -> Effect | None:
+    """While the old container still runs, copy what cannot be shared; the rest is a small delta."""
+    if not current.copies or current.precopied or current.disk_from != previous.number:
+        return None
+    if previous.container != "running":
+        return None
+    return PreCopyDisk(
+        *_ids(replica_set, "precopy", current),
+        container=_container(current),
+        source=_container(previous),
+        least_bytes=COPY_AHEAD_BYTES_MIN,
+    )
 
 
 def _retire(
@@ -125,6 +178,7 @@ def _retire(
         container=_container(previous),
         image=kept if current.carry == "upper" else f"{SNAPSHOT_REPOSITORY}:{kept}",
         carry=current.carry,
+        squash_onto=previous.origin,
     )
 
 
@@ -133,18 +187,8 @@ def _create(state: State, replica_set: ReplicaSet, current: Revision) -> Effect:
     return CreateContainer(
         *ids,
         container=_container(current),
-        config=container_config(current, base_image(state, current), state.node, ids[0]),
+        config=container_config(current, base_of(state, current), state.node, ids[0]),
     )
-
-
-def base_image(state: State, revision: Revision) -> str:
-    """What a revision's system disk lies on: an image by its content, or a kept system disk."""
-    if revision.disk_from is None:
-        return revision.image_id or revision.spec.image
-    source = state.revisions[revision.name, revision.disk_from]
-    if source.snapshot is not None and source.snapshot_carry == "commit":
-        return source.snapshot
-    return source.base_image
 
 
 def _to_fill(state: State, revision: Revision) -> str | None:
@@ -159,6 +203,9 @@ def _undo(state: State, replica_set: ReplicaSet, current: Revision) -> Effect | 
     """Back to where the failed operation began: the old revision as it was, the new one gone."""
     operation = state.operations.get(replica_set.operation or "")
     if operation is None or operation.verb not in DECLARING:
+        return _settle(replica_set)
+    if current.in_place:
+        # Refused, the container is as it was, with its old name: nothing was done.
         return _settle(replica_set)
     if current.container != "removed":
         # Also one that nobody has seen: the reply to its creation may have been lost.
@@ -181,16 +228,16 @@ def _undo(state: State, replica_set: ReplicaSet, current: Revision) -> Effect | 
     return _settle(replica_set)
 
 
-def _take_down(state: State, replica_set: ReplicaSet, current: Revision) -> Effect:
+def _take_down(state: State, replica_set: ReplicaSet, current: Revision) -> Effect | None:
     if current.container == "running":
         return _stop(replica_set, current)
     if current.container in ("created", "exited"):
         return _remove(replica_set, current)
     for number in replica_set.snapshots:
         kept = state.revisions[replica_set.name, number]
-        if kept.snapshot is not None:
+        if kept.snapshot is not None and not kept.expiring:
             return _drop_snapshot(replica_set, kept, kept.snapshot)
-    return _settle(replica_set)
+    return None if replica_set.expiring else _settle(replica_set)
 
 
 def _halt(state: State, replica_set: ReplicaSet) -> Effect | None:

@@ -7,6 +7,7 @@ from events.replica_sets import RevisionDeclared
 from events.resources import GpusLeased, PortsLeased
 from events.values import Bind, ContainerSpec, Verb, split_versioned, versioned
 from events.volumes import VolumeVersionDeclared
+from projections.lineage import disk_holder
 from projections.state import Revision, State
 from service.domain.commands import (
     Envelope,
@@ -16,6 +17,7 @@ from service.domain.commands import (
     RunReplicaSet,
 )
 from service.domain.guards import Decision, accepted, idle
+from service.domain.patching import patched, updates_in_place
 from service.domain.placement import count_usable_gpus, place_gpus, place_ports
 from service.domain.reconcile import version_made
 from service.domain.rejections import Reason, Rejected
@@ -68,21 +70,28 @@ def run(state: State, envelope: Envelope, command: RunReplicaSet) -> Decision:
 
 
 def patch(state: State, envelope: Envelope, command: PatchReplicaSet) -> Decision:
-    """The next revision differs in what is given; given nothing, it is the same again."""
+    """The next revision differs in what is given; given nothing, it is the same again.
+
+    On another image the system disk begins anew: what was changed of one image means nothing on
+    another. That of the revision before is kept as ever.
+    """
     found = idle(state, command.name)
     if isinstance(found, Rejected):
         return found
     current = state.revisions[command.name, found.current]
-    spec = _patched(current.spec, command)
+    spec = patched(current.spec, command)
     if isinstance(spec, Rejected):
         return spec
-    if spec == current.spec and command != PatchReplicaSet(command.name):
+    moved_already = command.bind is not None and command.bind.old not in current.spec.binds
+    given = command != PatchReplicaSet(command.name)
+    if spec == current.spec and given and not moved_already:
         return Rejected(
             Reason.NOTHING_TO_PATCH,
             f"{versioned(command.name, found.current)} is like this already;"
             " to re-create it as it is send an empty patch",
         )
-    return _succeed(state, envelope, current, "patch", spec, current.gpus, current.number)
+    disk_from = current.number if spec.image == current.spec.image else None
+    return _succeed(state, envelope, current, "patch", spec, disk_from)
 
 
 def restart(state: State, envelope: Envelope, command: RestartReplicaSet) -> Decision:
@@ -91,7 +100,7 @@ def restart(state: State, envelope: Envelope, command: RestartReplicaSet) -> Dec
     if isinstance(found, Rejected):
         return found
     current = state.revisions[command.name, found.current]
-    return _succeed(state, envelope, current, "restart", current.spec, (), current.number)
+    return _succeed(state, envelope, current, "restart", current.spec, current.number)
 
 
 def roll_back(state: State, envelope: Envelope, command: RollBackReplicaSet) -> Decision:
@@ -102,29 +111,56 @@ def roll_back(state: State, envelope: Envelope, command: RollBackReplicaSet) -> 
     current = state.revisions[command.name, found.current]
     wanted = state.revisions.get((command.name, command.version))
     if wanted is None:
-        kept = ", ".join(str(number) for number in found.snapshots) or "none"
         return Rejected(
             Reason.REVISION_NOT_FOUND,
-            f"{command.name} has no version {command.version}; versions to roll back to: {kept}",
+            f"{command.name} has no version {command.version}; versions to roll back to:"
+            f" {kept_list(state, command.name)}",
         )
     if wanted.number == current.number:
         return Rejected(
             Reason.ALREADY_AT_REVISION, f"{command.name} is at version {wanted.number} already"
         )
-    if wanted.snapshot is None:
-        kept = ", ".join(str(number) for number in found.snapshots) or "none"
+    holder = disk_holder(state, wanted)
+    spec = _bound_as_now(state, wanted.spec)
+    if holder.number == current.number:
+        # The same container had other limits then: the disk is the one that it has.
+        return _succeed(
+            state, envelope, current, "rollback", spec, holder.number, wanted.number
+        )
+    if holder.snapshot is None or holder.expiring:
+        why = f" ({holder.gone or holder.expiring})" if holder.gone or holder.expiring else ""
         return Rejected(
             Reason.SYSTEM_DISK_GONE,
-            f"the system disk of {versioned(command.name, wanted.number)} is not kept any more;"
-            f" versions to roll back to: {kept}",
+            f"the system disk of {versioned(command.name, wanted.number)} is not kept any"
+            f" more{why}; versions to roll back to: {kept_list(state, command.name)}",
         )
-    if wanted.snapshot_carry == "upper" and envelope.facts.carry != "upper":
+    if holder.snapshot_carry == "upper" and envelope.facts.carry != "upper":
         return Rejected(
             Reason.SYSTEM_DISK_GONE,
             f"the system disk of {versioned(command.name, wanted.number)} is kept as a directory of"
             " the engine, which the service cannot reach now; see /readyz",
         )
-    return _succeed(state, envelope, current, "rollback", wanted.spec, current.gpus, wanted.number)
+    return _succeed(state, envelope, current, "rollback", spec, holder.number, wanted.number)
+
+
+def kept_list(state: State, name: str) -> str:
+    """The versions whose system disk can be had back, for people."""
+    kept = state.replica_sets[name].snapshots
+    numbers = (n for n in kept if not state.revisions[name, n].expiring)
+    return ", ".join(str(number) for number in numbers) or "none"
+
+
+def _bound_as_now(state: State, spec: ContainerSpec) -> ContainerSpec:
+    """An older spec with the volumes that it binds as they are now: the same disks."""
+
+    def now(bind: Bind) -> Bind:
+        source = split_versioned(bind.source)
+        volume = state.live_volume(source[0]) if source is not None else None
+        if source is None or volume is None or not version_made(state, *source):
+            return bind
+        return replace(bind, source=versioned(volume.name, volume.current))
+
+    return replace(spec, binds=tuple(now(bind) for bind in spec.binds))
 
 
 def _succeed(
@@ -133,31 +169,50 @@ def _succeed(
     current: Revision,
     verb: Verb,
     spec: ContainerSpec,
-    prefer_gpus: tuple[str, ...],
-    disk_from: int,
+    disk_from: int | None,
+    rolled_back_to: int | None = None,
 ) -> Decision:
     """A revision that takes the place of the current one, on the system disk of `disk_from`."""
     if (refusal := _check_volumes(state, spec)) is not None:
         return refusal
-    declared = _declare(
-        state,
-        envelope,
-        RevisionDeclared(
-            name=current.name,
-            number=state.replica_sets[current.name].newest + 1,
-            cause=verb,
-            spec=spec,
-            gpus=(),
-            ports=(),
-            gpu_runtime=envelope.facts.gpu_runtime,
-            supersedes=current.number,
-            disk_from=disk_from,
-            carry=envelope.facts.carry,
-            rolled_back_to=disk_from if verb == "rollback" else None,
-        ),
-        prefer_gpus=prefer_gpus,
-        prefer_ports={b.container_port: b.host_port for b in current.ports},
+    replica_set = state.replica_sets[current.name]
+    facts = envelope.facts
+    wish = RevisionDeclared(
+        name=current.name,
+        number=replica_set.newest + 1,
+        cause=verb,
+        spec=spec,
+        gpus=(),
+        ports=(),
+        gpu_runtime=facts.gpu_runtime,
+        supersedes=current.number,
+        disk_from=disk_from,
+        carry=facts.carry,
+        rolled_back_to=rolled_back_to,
+        copies=facts.carry == "upper" and not facts.clones_share_blocks,
     )
+    runs = replica_set.phase == "running" and current.container == "running"
+    same_disk = disk_from == current.number and verb != "restart"
+    if runs and same_disk and updates_in_place(current, spec):
+        declared: Decision = _leased(
+            replace(
+                wish,
+                gpus=current.gpus,
+                ports=current.ports,
+                gpu_runtime=current.gpu_runtime,
+                carry=current.carry,
+                in_place=True,
+                copies=False,
+            )
+        )
+    else:
+        declared = _declare(
+            state,
+            envelope,
+            wish,
+            prefer_gpus=() if verb == "restart" else current.gpus,
+            prefer_ports={b.container_port: b.host_port for b in current.ports},
+        )
     if isinstance(declared, Rejected):
         return declared
     return (accepted(envelope, verb, current.name), *declared)
@@ -193,39 +248,17 @@ def _declare(
             f"{len(wish.spec.container_ports)} ports asked for, and not that many are free in"
             f" {facts.port_first}-{facts.port_last}",
         )
-    events: list[Event] = [replace(wish, gpus=gpus, ports=ports)]
-    if gpus:
-        events.append(GpusLeased(wish.name, wish.number, gpus))
-    if ports:
-        events.append(PortsLeased(wish.name, wish.number, ports))
+    return _leased(replace(wish, gpus=gpus, ports=ports))
+
+
+def _leased(declared: RevisionDeclared) -> tuple[Event, ...]:
+    """A revision, and the leases on the GPUs and ports that were chosen for it."""
+    events: list[Event] = [declared]
+    if declared.gpus:
+        events.append(GpusLeased(declared.name, declared.number, declared.gpus))
+    if declared.ports:
+        events.append(PortsLeased(declared.name, declared.number, declared.ports))
     return tuple(events)
-
-
-def _patched(spec: ContainerSpec, command: PatchReplicaSet) -> ContainerSpec | Rejected:
-    if command.gpu_count is not None:
-        spec = replace(spec, gpu_count=command.gpu_count)
-    if command.nano_cpus is not None:
-        spec = replace(spec, nano_cpus=command.nano_cpus)
-    if command.memory_bytes is not None:
-        spec = replace(spec, memory_bytes=command.memory_bytes)
-    if command.shm_bytes is not None:
-        spec = replace(spec, shm_bytes=command.shm_bytes)
-    if (change := command.bind) is None:
-        return spec
-    if change.old not in spec.binds:
-        have = ", ".join(f"{b.source}:{b.target}" for b in spec.binds) or "none"
-        return Rejected(
-            Reason.BIND_NOT_FOUND,
-            f"volumePatch.oldBind {change.old.source}:{change.old.target} is not one of the"
-            f" binds of {command.name}: {have}",
-        )
-    if any(b.target == change.new.target for b in spec.binds if b != change.old):
-        return Rejected(
-            Reason.BIND_TARGET_TAKEN,
-            f"volumePatch.newBind.dest {change.new.target} is mounted already",
-        )
-    binds = tuple(change.new if bind == change.old else bind for bind in spec.binds)
-    return replace(spec, binds=binds)
 
 
 def _check_volumes(state: State, spec: ContainerSpec, but: str = "") -> Rejected | None:

@@ -1,17 +1,28 @@
 """The end of an operation: nothing is left to do, so what is held no more is given back."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from events.operations import OperationFailed, OperationSucceeded
 from events.record import Event
-from events.replica_sets import ReplicaSetDeleted, RevisionAbandoned, RevisionRetired
+from events.replica_sets import BindMoved, ReplicaSetDeleted, RevisionAbandoned, RevisionRetired
 from events.resources import GpusReleased, PortsReleased
 from events.values import show_size, versioned
 from events.volumes import VolumeDeleted, VolumeVersionAbandoned
-from projections.state import Failure, Operation, ReplicaSet, State
+from projections.state import Failure, Operation, ReplicaSet, State, Volume
 from service.domain.effects import Settle
 from service.domain.placement import held_gpus, held_ports
 from service.domain.reconcile import DECLARING
+
+COMMIT_LOSES = (
+    "sockets",
+    "files whose name begins with .wh.",
+    "user and trusted extended attributes, and POSIX ACLs",
+    "times below a second",
+    "holes in sparse files",
+)
+"""What a container does not have any more whose system disk was carried by commit: Docker's own
+layer format cannot hold it."""
 
 
 def settle(state: State, effect: Settle) -> tuple[Event, ...]:
@@ -44,10 +55,19 @@ def _result(state: State, operation: Operation) -> dict[str, Any]:
     if operation.verb == "run":
         return {"name": current}
     if operation.verb in DECLARING:
-        return {"containerName": current}
+        return {"containerName": current, **_not_carried(state, operation.name)}
     if operation.verb == "commit":
         return {"imageName": state.replica_sets[operation.name].committed}
     return {}
+
+
+def _not_carried(state: State, name: str) -> dict[str, Any]:
+    """What a commit leaves behind of a system disk, named; nothing when all came along."""
+    current = state.revisions[name, state.replica_sets[name].current]
+    if current.disk_from is None or current.in_place:
+        return {}
+    source = state.revisions[name, current.disk_from]
+    return {"notCarried": list(COMMIT_LOSES)} if source.snapshot_carry == "commit" else {}
 
 
 def _undone(state: State, replica_set: ReplicaSet, operation: Operation) -> tuple[Event, ...]:
@@ -79,7 +99,19 @@ def _volume(state: State, operation: Operation) -> tuple[Event, ...]:
         )
     size = next(v.size_bytes for v in volume.versions if v.number == volume.current)
     result = {"name": versioned(volume.name, volume.current), "size": show_size(size)}
-    return (OperationSucceeded(operation.id, result),)
+    return (*_moved_binds(state, volume), OperationSucceeded(operation.id, result))
+
+
+def _moved_binds(state: State, volume: Volume) -> Iterator[BindMoved]:
+    """Who binds a version before the current one binds the current one from now on."""
+    new = versioned(volume.name, volume.current)
+    for name in sorted(state.volume_users.get(volume.name, ())):
+        current = state.revisions[name, state.replica_sets[name].current]
+        bound = {bind.source for bind in current.spec.binds}
+        for version in volume.versions:
+            old = versioned(volume.name, version.number)
+            if old != new and old in bound:
+                yield BindMoved(name, current.number, old, new)
 
 
 def _failed(operation: Operation, failure: Failure) -> OperationFailed:

@@ -50,6 +50,8 @@ def resize(state: State, envelope: Envelope, command: ResizeVolume) -> Decision:
         state.revisions[user.name, user.current].container == "running" for user in users
     )
     grows = command.size_bytes > size
+    facts = envelope.facts
+    online = facts.volumes_grow_online if grows else facts.volumes_shrink_online
     return (
         accepted(envelope, "resize", command.name, "volume"),
         VolumeVersionDeclared(
@@ -58,7 +60,7 @@ def resize(state: State, envelope: Envelope, command: ResizeVolume) -> Decision:
             command.size_bytes,
             cause="resize",
             supersedes=found.current,
-            halts_users=running and not (grows and envelope.facts.volumes_grow_online),
+            halts_users=running and not online,
         ),
     )
 

@@ -3,7 +3,7 @@
 import msgspec
 from aiohttp import web
 
-from service.web import health, operations, replica_sets, resources, volumes
+from service.web import health, operations, replica_sets, resources, revisions, volumes
 from service.web.context import CONTEXT, WebContext
 from service.web.docs_page import render
 from service.web.envelope import CONTENT_TYPE
@@ -13,6 +13,7 @@ from service.web.routes import API, Route
 
 ROUTES: tuple[Route, ...] = (
     *replica_sets.ROUTES,
+    *revisions.ROUTES,
     *volumes.ROUTES,
     *resources.ROUTES,
     *operations.ROUTES,

@@ -8,6 +8,7 @@ from msgspec import Struct, field
 
 from events.values import GpuRuntime
 from projections.state import GpuUnit, Operation, PortLease, ReplicaSet, Revision, Volume
+from service.application.disk_diff import DiskDiff
 from service.application.health import Health
 from service.application.intake import Intake
 from service.ports import Ids
@@ -85,6 +86,7 @@ class WebContext(Struct, frozen=True):
     ids: Ids
     node: Callable[[], NodeFacts]
     """Asked at every request, because Docker may be there later, or be another one."""
+    disk_diff: DiskDiff
     port_first: int = 40000
     port_last: int = 65535
     wait_timeout_s: float = 600

@@ -21,6 +21,9 @@ refusal, and the HTTP status says the same in HTTP's words. A command waits for 
 with `Prefer: respond-async` it is answered 202 as soon as it is stored. A version of `foo` is
 a container named `foo-1`, `foo-2`, ..."""
 
+_AWAY = (Code.ENGINE_UNAVAILABLE, Code.LEDGER_UNAVAILABLE)
+"""What is no refusal: the service would, and cannot."""
+
 _COMMAND_HEADERS = (
     {
         "name": "Prefer",
@@ -99,6 +102,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         {
             "name": query.name,
             "in": "query",
+            "required": query.needed,
             "description": query.about,
             "schema": {"type": query.kind},
         }
@@ -115,7 +119,8 @@ def _responses(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
         return {"200": _response("success", data)}
     found = {"200": _response("success", _enveloped(data))}
     refusal = _enveloped(schemas[Refusal])
-    refusals, errors = list(route.codes), [Code.SERVER_BUSY]
+    refusals = [code for code in route.codes if code not in _AWAY]
+    errors = [Code.SERVER_BUSY, *(code for code in route.codes if code in _AWAY)]
     if route.body is not None:
         refusals.insert(0, Code.BAD_REQUEST)
     if route.action is not None:
@@ -124,7 +129,7 @@ def _responses(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
         )
         own = OWN_CODES[route.action]
         refusals += [own, Code.OPERATION_IN_PROGRESS, Code.IDEMPOTENCY_KEY_REUSED]
-        errors += [own, Code.ENGINE_UNAVAILABLE, Code.LEDGER_UNAVAILABLE]
+        errors += [own, *_AWAY]
     if refusals:
         found["4XX"] = _response(_listed(refusals), refusal)
     found["5XX"] = _response(_listed(errors), refusal)

@@ -20,6 +20,7 @@ from service.errors import (
     GpuledgerError,
     LedgerError,
     ServiceBusy,
+    SystemDiskError,
 )
 
 
@@ -53,7 +54,7 @@ class Code(IntEnum):
     PORTS_SHORT = 1014, "not enough ports"
     COMMIT_FAILED = 1015, "commit failed"
     INFO_NOT_FOUND = 1016, "info: no such container"
-    HISTORY_NOT_FOUND = 1017, "history: no such container"
+    HISTORY_NOT_FOUND = 1017, "history: no such container or version"
     PAUSE_FAILED = 1018, "pause failed"
     CONTINUE_FAILED = 1019, "continue failed"
     VERSION_NEGATIVE = 1020, "version negative"
@@ -80,6 +81,9 @@ class Code(IntEnum):
     LEDGER_UNAVAILABLE = 1105, "the ledger is out of reach"
     OPERATION_NOT_FOUND = 1106, "no such operation"
     NO_SUCH_ROUTE = 1107, "no such route, or not with this method"
+    PIN_FAILED = 1108, "pin failed"
+    UNPIN_FAILED = 1109, "unpin failed"
+    DISKS_NOT_COMPARABLE = 1110, "the system disks cannot be compared"
 
 
 class Problem(Struct, frozen=True):
@@ -124,6 +128,8 @@ OWN_CODES: Mapping[Action, Code] = {
     ("replica_set", "continue"): Code.CONTINUE_FAILED,
     ("replica_set", "execute"): Code.EXECUTE_FAILED,
     ("replica_set", "delete"): Code.DELETE_FAILED,
+    ("replica_set", "pin"): Code.PIN_FAILED,
+    ("replica_set", "unpin"): Code.UNPIN_FAILED,
     ("volume", "create"): Code.VOLUME_CREATE_FAILED,
     ("volume", "resize"): Code.VOLUME_PATCH_FAILED,
     ("volume", "delete"): Code.VOLUME_DELETE_FAILED,
@@ -161,8 +167,10 @@ _OWN: Mapping[Reason, HTTPStatus] = {
     Reason.REPLICA_SET_NOT_FOUND: _NOT_FOUND,
     Reason.VOLUME_NOT_FOUND: _NOT_FOUND,
     Reason.REVISION_NOT_FOUND: _NOT_FOUND,
+    Reason.HOST_PATH_REFUSED: _RULE,
     Reason.BIND_NOT_FOUND: _RULE,
     Reason.BIND_TARGET_TAKEN: _RULE,
+    Reason.ENV_NOT_FOUND: _RULE,
     Reason.NOT_RUNNING: _CONFLICT,
     Reason.STOPPED: _CONFLICT,
 }
@@ -182,6 +190,7 @@ _FAILURES: Mapping[str, HTTPStatus] = {
     "name_taken": _CONFLICT,
     "no_such_container": _CONFLICT,
     "port_taken": _CONFLICT,
+    "no_space": HTTPStatus.INSUFFICIENT_STORAGE,
 }
 
 _REASONS: Mapping[str, Reason] = {reason.value: reason for reason in Reason}
@@ -240,3 +249,13 @@ def of_error(error: GpuledgerError | RecordTooLarge) -> Problem:
 def not_found(code: Code, message: str, reason: str) -> Problem:
     """What to answer when a read asks for a name that is not there."""
     return Problem(code, _NOT_FOUND, message, reason)
+
+
+def disk_gone(message: str) -> Problem:
+    """What to answer when a read asks for a system disk that is no longer kept."""
+    return Problem(Code.SYSTEM_DISK_GONE, _RULE, message, Reason.SYSTEM_DISK_GONE.value)
+
+
+def not_comparable(error: SystemDiskError) -> Problem:
+    """What to answer when two system disks are there and cannot be compared."""
+    return Problem(Code.DISKS_NOT_COMPARABLE, _RULE, str(error), "disks_not_comparable")

@@ -21,6 +21,7 @@ class Query(Struct, frozen=True):
     about: str
     kind: str = "string"
     """JSON Schema's word for its type."""
+    needed: bool = False
 
 
 class Route(Struct, frozen=True):

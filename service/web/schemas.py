@@ -4,6 +4,7 @@ Whether the command may be done is for `decide`. Beside the command each gives t
 caller sent it, for the record.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,26 +12,31 @@ from msgspec import Struct
 
 from events.values import Bind, ContainerSpec, Nfs
 from service.domain.commands import (
+    BindAt,
     BindChange,
     CommitReplicaSet,
     CreateVolume,
     ExecuteInReplicaSet,
     PatchReplicaSet,
+    PinRevision,
     ResizeVolume,
     RollBackReplicaSet,
     RunReplicaSet,
+    UnpinRevision,
 )
 from service.web import schemas_checks as check
 from service.web.schemas_requests import (
     BINDS_MAX,
     MEMORY_BYTES_MIN,
     VOLUME_BYTES_MIN,
+    BindAtBody,
     BindBody,
     CommitBody,
     CreateVolumeBody,
     ExecuteBody,
     FileStorageBody,
     PatchBody,
+    PinBody,
     ResizeVolumeBody,
     RollbackBody,
     RunBody,
@@ -52,6 +58,7 @@ class DiskPaths(Struct, frozen=True):
 _raw = msgspec.json.Decoder(Raw)
 _run = msgspec.json.Decoder(RunBody)
 _patch = msgspec.json.Decoder(PatchBody)
+_pin = msgspec.json.Decoder(PinBody)
 _rollback = msgspec.json.Decoder(RollbackBody)
 _commit = msgspec.json.Decoder(CommitBody)
 _execute = msgspec.json.Decoder(ExecuteBody)
@@ -76,6 +83,7 @@ def parse_run(body: bytes, disks: DiskPaths) -> tuple[RunReplicaSet, Raw]:
         nano_cpus=_cpus(asked.cpus),
         memory_bytes=_memory(asked.memory),
         shm_bytes=_shm_size(asked.shm_size),
+        pids_limit=_pids(asked.pids_limit),
         labels=check.labels(asked.labels or {}, "labels"),
     )
     return RunReplicaSet(name, spec, data_disk_bytes), _raw.decode(body)
@@ -84,7 +92,8 @@ def parse_run(body: bytes, disks: DiskPaths) -> tuple[RunReplicaSet, Raw]:
 def parse_patch(name: str, body: bytes) -> tuple[PatchReplicaSet, Raw]:
     """The body of PATCH /replicaSet/{name}."""
     asked = check.decode(_patch, body)
-    gpu_count = change = None
+    gpu_count = change = cmd = ports = None
+    image = None if asked.image_name is None else check.image(asked.image_name, "imageName")
     if asked.gpu_patch is not None:
         gpu_count = check.gpu_count(asked.gpu_patch.gpu_count, "gpuPatch.gpuCount")
     if asked.volume_patch is not None:
@@ -92,13 +101,24 @@ def parse_patch(name: str, body: bytes) -> tuple[PatchReplicaSet, Raw]:
             old=_bind(asked.volume_patch.old_bind, "volumePatch.oldBind"),
             new=_bind(asked.volume_patch.new_bind, "volumePatch.newBind"),
         )
+    if asked.cmd is not None:
+        cmd = check.cmd(asked.cmd, "cmd")
+    if asked.container_ports is not None:
+        ports = check.container_ports(asked.container_ports, "containerPorts")
     command = PatchReplicaSet(
         name=name,
         gpu_count=gpu_count,
         bind=change,
-        nano_cpus=_cpus(asked.cpus),
-        memory_bytes=_memory(asked.memory),
-        shm_bytes=_shm_size(asked.shm_size),
+        binds=_binds_at(asked.binds or [], change),
+        env=check.env_changes(asked.env or (), "env"),
+        cmd=cmd,
+        container_ports=ports,
+        image=image,
+        # 0 takes a limit away; a run has none to take.
+        nano_cpus=0 if asked.cpus == 0 else _cpus(asked.cpus),
+        memory_bytes=0 if asked.memory == "0" else _memory(asked.memory),
+        shm_bytes=0 if asked.shm_size == "0" else _shm_size(asked.shm_size),
+        pids_limit=0 if asked.pids_limit == 0 else _pids(asked.pids_limit),
     )
     return command, _raw.decode(body)
 
@@ -108,6 +128,18 @@ def parse_rollback(name: str, body: bytes) -> tuple[RollBackReplicaSet, Raw]:
     asked = check.decode(_rollback, body)
     version = check.version(asked.version, "version")
     return RollBackReplicaSet(name, version), _raw.decode(body)
+
+
+def parse_pin(name: str, body: bytes) -> tuple[PinRevision, Raw]:
+    """The body of PATCH /replicaSet/{name}/pin."""
+    asked = check.decode(_pin, body)
+    return PinRevision(name, check.version(asked.version, "version")), _raw.decode(body)
+
+
+def parse_unpin(name: str, body: bytes) -> tuple[UnpinRevision, Raw]:
+    """The body of PATCH /replicaSet/{name}/unpin."""
+    asked = check.decode(_pin, body)
+    return UnpinRevision(name, check.version(asked.version, "version")), _raw.decode(body)
 
 
 def parse_commit(name: str, body: bytes) -> tuple[CommitReplicaSet, Raw]:
@@ -147,8 +179,7 @@ def parse_resize_volume(name: str, body: bytes) -> tuple[ResizeVolume, Raw]:
 
 def _binds(asked: RunBody, disks: DiskPaths) -> tuple[Bind, ...]:
     """The binds asked for and the file storage; the data disk's is added by the domain."""
-    if asked.binds and len(asked.binds) > BINDS_MAX:
-        raise check.bad("binds", f"has {len(asked.binds)} entries; {BINDS_MAX} are allowed")
+    _not_too_many(asked.binds or ())
     targets = [("dataDisk", disks.data_disk)] if asked.data_disk is not None else []
     binds: list[Bind] = []
     if asked.file_storage is not None:
@@ -160,6 +191,25 @@ def _binds(asked: RunBody, disks: DiskPaths) -> tuple[Bind, ...]:
         targets.append((f"binds[{place}].dest", bind.target))
     check.distinct_targets(targets)
     return tuple(binds)
+
+
+def _binds_at(bodies: list[BindAtBody], change: BindChange | None) -> tuple[BindAt, ...]:
+    """What a patch mounts where, beside a bind that takes the place of another."""
+    _not_too_many(bodies)
+    targets = [("volumePatch.newBind.dest", change.new.target)] if change is not None else []
+    binds: list[BindAt] = []
+    for place, body in enumerate(bodies):
+        field = f"binds[{place}]"
+        source = check.bind_source(body.src, f"{field}.src") if body.src else ""
+        binds.append(BindAt(source, check.path(body.dest, f"{field}.dest")))
+        targets.append((f"{field}.dest", binds[-1].target))
+    check.distinct_targets(targets)
+    return tuple(binds)
+
+
+def _not_too_many(binds: Sequence[object]) -> None:
+    if len(binds) > BINDS_MAX:
+        raise check.bad("binds", f"has {len(binds)} entries; {BINDS_MAX} are allowed")
 
 
 def _bind(body: BindBody, field: str) -> Bind:
@@ -190,3 +240,7 @@ def _memory(text: str | None) -> int | None:
 
 def _shm_size(text: str | None) -> int | None:
     return None if text is None else check.size(text, "shmSize")
+
+
+def _pids(count: int | None) -> int | None:
+    return None if count is None else check.pids_limit(count, "pidsLimit")

@@ -37,6 +37,7 @@ from service.web.schemas_requests import (
     LABEL_VALUE_BYTES_MAX,
     LABELS_MAX,
     PATH_BYTES_MAX,
+    PIDS_MAX,
     PORTS_MAX,
     VERSION_MAX,
 )
@@ -188,6 +189,13 @@ def cpus(count: float, field: str) -> int:
     return round(count * 1e9)
 
 
+def pids_limit(count: int, field: str) -> int:
+    """How many processes a container may have."""
+    if not 1 <= count <= PIDS_MAX:
+        raise bad(field, f"is {count}; allowed is 1 to {PIDS_MAX}")
+    return count
+
+
 def path(text: str, field: str) -> str:
     """An absolute path other than "/", in its shortest spelling."""
     if not text.startswith("/"):
@@ -260,6 +268,22 @@ def env(items: Sequence[str], field: str) -> tuple[str, ...]:
             raise bad(f"{field}[{place}]", f"is {shown(item)}; K=V is expected")
         if key in RESERVED_ENV:
             raise bad(f"{field}[{place}]", f"sets {key}, which is set by the service")
+    return tuple(items)
+
+
+def env_changes(items: Sequence[str], field: str) -> tuple[str, ...]:
+    """Changes of an environment: K=V sets, a bare K takes away."""
+    _bounded(items, field, ENV_COUNT_MAX, ENV_BYTES_MAX)
+    seen: dict[str, int] = {}
+    for place, item in enumerate(items):
+        here, key = f"{field}[{place}]", item.partition("=")[0]
+        if not key:
+            raise bad(here, f"is {shown(item)}; K=V to set or K to take away is expected")
+        if key in RESERVED_ENV:
+            raise bad(here, f"names {key}, which is set by the service")
+        if key in seen:
+            raise bad(here, f"names {shown(key)}, and so does {field}[{seen[key]}]")
+        seen[key] = place
     return tuple(items)
 
 

@@ -24,6 +24,8 @@ LABEL_KEY_BYTES_MAX = 128
 LABEL_VALUE_BYTES_MAX = 512
 CPUS_MIN = 0.01
 CPUS_MAX = 4096
+PIDS_MAX = 4_194_304
+"""The largest number of processes that Linux can be told to allow (PID_MAX_LIMIT)."""
 VOLUME_BYTES_MIN = 16 << 20
 MEMORY_BYTES_MIN = 6 << 20
 VERSION_MAX = 999_999_999
@@ -61,6 +63,28 @@ GpuCount = Annotated[
 Cpus = Annotated[float, _about("CPU limit in cores.", 1.5, minimum=CPUS_MIN, maximum=CPUS_MAX)]
 Memory = Annotated[str, _about("Memory limit, at least 6MB; units as in `size`.", "4GB")]
 ShmSize = Annotated[str, _about("Size of /dev/shm; units as in `size`.", "1GB")]
+PidsLimit = Annotated[
+    int,
+    _about(
+        "How many processes it may have; without it any number.", 512, minimum=1, maximum=PIDS_MAX
+    ),
+]
+Env = Annotated[
+    list[str],
+    _about(
+        f"Environment, K=V an entry; all together at most {ENV_BYTES_MAX} bytes.",
+        ["LANG=C.UTF-8"],
+        maxItems=ENV_COUNT_MAX,
+    ),
+]
+ContainerPorts = Annotated[
+    list[str | int],
+    _about(
+        'Ports of the container, each gets a host port: "22" (TCP), "53/udp", or a number.',
+        ["22", "8080"],
+        maxItems=PORTS_MAX,
+    ),
+]
 Cmd = Annotated[
     list[str],
     _about(
@@ -124,32 +148,13 @@ class RunBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
         ]
         | None
     ) = None
-    env: (
-        Annotated[
-            list[str],
-            _about(
-                f"Environment, K=V an entry; all together at most {ENV_BYTES_MAX} bytes.",
-                ["LANG=C.UTF-8"],
-                maxItems=ENV_COUNT_MAX,
-            ),
-        ]
-        | None
-    ) = None
+    env: Env | None = None
     cmd: Cmd | None = None
-    container_ports: (
-        Annotated[
-            list[str | int],
-            _about(
-                'Ports of the container, each gets a host port: "22" (TCP), "53/udp", or a number.',
-                ["22", "8080"],
-                maxItems=PORTS_MAX,
-            ),
-        ]
-        | None
-    ) = None
+    container_ports: ContainerPorts | None = None
     cpus: Cpus | None = None
     memory: Memory | None = None
     shm_size: ShmSize | None = None
+    pids_limit: PidsLimit | None = None
     labels: (
         Annotated[
             dict[str, str],
@@ -178,20 +183,120 @@ class VolumePatchBody(Struct, frozen=True, rename="camel", forbid_unknown_fields
     new_bind: BindBody
 
 
+class BindAtBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """What is to be mounted at `dest`, in place of what is there."""
+
+    src: Annotated[
+        str,
+        _about(
+            "As in a run; empty mounts nothing there any more.",
+            "bar-1",
+            "",
+            maxLength=PATH_BYTES_MAX,
+        ),
+    ]
+    dest: Annotated[
+        str,
+        _about("Absolute path in the container.", "/root/data", maxLength=PATH_BYTES_MAX),
+    ]
+
+
 class PatchBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """What is to differ in the next version; `{}` re-creates as is."""
+    """What is to differ in the next version, all of it at once; `{}` re-creates as is."""
 
     gpu_patch: GpuPatchBody | None = None
     volume_patch: VolumePatchBody | None = None
-    cpus: Cpus | None = None
-    memory: Memory | None = None
-    shm_size: ShmSize | None = None
+    image_name: (
+        Annotated[
+            str,
+            _about(
+                "Another image; the system disk begins anew with it.",
+                "ubuntu:24.04",
+                minLength=1,
+                maxLength=IMAGE_LENGTH_MAX,
+            ),
+        ]
+        | None
+    ) = None
+    env: (
+        Annotated[
+            list[str],
+            _about(
+                "K=V sets a variable, a bare K takes it away, the others stay; no K twice.",
+                ["LANG=C.UTF-8", "DEBUG"],
+                maxItems=ENV_COUNT_MAX,
+            ),
+        ]
+        | None
+    ) = None
+    cmd: (
+        Annotated[
+            list[str],
+            _about(
+                "The whole command; an empty list is the image's own.",
+                ["sleep", "infinity"],
+                maxItems=CMD_COUNT_MAX,
+            ),
+        ]
+        | None
+    ) = None
+    container_ports: (
+        Annotated[
+            list[str | int],
+            _about(
+                "All ports that it is to have; those it had keep their host ports.",
+                ["22", "8080"],
+                maxItems=PORTS_MAX,
+            ),
+        ]
+        | None
+    ) = None
+    binds: (
+        Annotated[
+            list[BindAtBody],
+            _about("What to mount where; other mounts stay. No `dest` twice.", maxItems=BINDS_MAX),
+        ]
+        | None
+    ) = None
+    cpus: (
+        Annotated[
+            float,
+            _about("CPU limit in cores; 0 takes it away.", 1.5, 0, minimum=0, maximum=CPUS_MAX),
+        ]
+        | None
+    ) = None
+    memory: (
+        Annotated[str, _about('Memory limit, at least 6MB; "0" takes it away.', "4GB", "0")] | None
+    ) = None
+    shm_size: (
+        Annotated[str, _about('Size of /dev/shm; "0" is Docker\'s default.', "1GB", "0")] | None
+    ) = None
+    pids_limit: (
+        Annotated[
+            int,
+            _about(
+                "How many processes it may have; 0 takes the limit away.",
+                *(512, 0),
+                minimum=0,
+                maximum=PIDS_MAX,
+            ),
+        ]
+        | None
+    ) = None
 
 
 class RollbackBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Go back to what a version was; that makes a new version."""
 
     version: Annotated[int, _about("The version to go back to.", 1, minimum=0, maximum=VERSION_MAX)]
+
+
+class PinBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """The version whose system disk is meant."""
+
+    version: Annotated[
+        int, _about("A version of the replica set.", 2, minimum=0, maximum=VERSION_MAX)
+    ]
 
 
 class CommitBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):

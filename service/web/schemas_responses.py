@@ -45,6 +45,8 @@ class ContainerData(Struct, frozen=True, rename="camel"):
     """The container that took the place of the one before."""
 
     container_name: str
+    not_carried: list[str] | UnsetType = UNSET
+    """What of the system disk could not come along, for people; left out when all of it did."""
 
 
 class CommitData(Struct, frozen=True, rename="camel"):
@@ -68,44 +70,6 @@ class VolumeData(Struct, frozen=True):
 
     name: str
     size: str
-
-
-class ContainerInfo(Struct, frozen=True, rename="camel"):
-    """A version of a replica set; the configs are as Docker's API spells them."""
-
-    version: int
-    create_time: str
-    config: dict[str, Any]
-    host_config: dict[str, Any]
-    networking_config: dict[str, Any]
-    platform: None
-    container_name: str
-    gpus: list[str]
-    """UUIDs; beside the contract's `DeviceRequests`, which simulated GPUs do not have."""
-
-
-class ContainerInfoData(Struct, frozen=True):
-    """The current version."""
-
-    info: ContainerInfo
-
-
-class ContainerVersion(Struct, frozen=True, rename="camel"):
-    """One version in a history."""
-
-    version: int
-    create_time: str
-    status: ContainerInfo
-    verb: str
-    """What made it: run, patch, rollback or restart."""
-    disk_kept: bool
-    """True when its system disk is kept, so that it can be rolled back to."""
-
-
-class ContainerHistoryData(Struct, frozen=True):
-    """Every version, newest first."""
-
-    history: list[ContainerVersion]
 
 
 class PortData(Struct, frozen=True, rename="camel"):

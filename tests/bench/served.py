@@ -12,10 +12,13 @@ from typing import Any
 import uvloop
 
 from events.values import Gpu, GpuRuntime
+from service.application.disk_diff import Compare
 from service.bootstrap.host import Closing, Host
 from service.bootstrap.serving import serve
-from service.ports import ContainerEngine, DeviceProbe, SystemDisks, VolumeStore
-from service.settings import SETTINGS, Settings
+from service.disk_ports import SystemDisks, VolumeStore
+from service.ports import ContainerEngine, DeviceProbe
+from service.settings import Settings
+from service.settings_table import SETTINGS
 from tests.kit.histories import gpu_uuid
 from tests.kit.memory_disks import MemoryDisks
 from tests.kit.memory_volumes import MemoryVolumes
@@ -60,9 +63,14 @@ class MemoryHost(Host):
         disks = MemoryDisks(self._world, owner=owner)
         return disks, disks.close
 
-    def volumes(self, settings: Settings) -> VolumeStore:
+    async def volumes(self, settings: Settings) -> VolumeStore:
         """Disks that are numbers."""
         return MemoryVolumes()
+
+    def image_diffs(self, settings: Settings, owner: str) -> Closing[Compare]:
+        """The same layers again: there is nothing to compare."""
+        disks, close = self.disks(settings, owner)
+        return disks.changes, close
 
     def probe(self, settings: Settings) -> tuple[DeviceProbe, GpuRuntime | None]:
         """The GPUs of the histories."""

@@ -2,12 +2,17 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.kit.command_line import Rig, nobody
 from tests.kit.contract_server import ContractServer
 from tests.kit.contract_world import PORT_FIRST, uuid_of
+
+
+def bind(src: str, dest: str) -> dict[str, str]:
+    return {"src": src, "dest": dest}
 
 
 @pytest.fixture
@@ -28,7 +33,7 @@ def test_run_sends_everything_in_the_contracts_words(rig: Rig) -> None:
     result = rig(
         *("run", "foo", "-i", "busybox:1", "-g", "1", "-b", "bar-1:/data", "-b", "/srv:/srv"),
         *("-e", "A=b=c", "-p", "22", "-p", "53/udp", "--cpus", "1.5", "--memory", "4GB"),
-        *("--shm-size", "1GB", "-l", "team=vision", "--data-disk", "20GB"),
+        *("--shm-size", "1GB", "--pids", "64", "-l", "team=vision", "--data-disk", "20GB"),
         *("--file-storage", "nas:/export", "--", "sh", "-c", "sleep 1"),
     )
     assert (result.exit_code, result.stdout) == (0, "foo-1 is running\n"), result.output
@@ -46,6 +51,7 @@ def test_run_sends_everything_in_the_contracts_words(rig: Rig) -> None:
             "cpus": 1.5,
             "memory": "4GB",
             "shmSize": "1GB",
+            "pidsLimit": 64,
             "labels": {"team": "vision"},
             "dataDisk": {"size": "20GB"},
             "fileStorage": {"nfs": {"server": "nas", "path": "/export"}},
@@ -69,39 +75,82 @@ def test_ps_reads_every_page(foo: Rig) -> None:
     assert [row["name"] for row in data["replicaSets"]] == ["a", "b", "c", "d", "foo"]
 
 
-def test_info_and_history(foo: Rig) -> None:
-    foo("patch", "foo", "--gpus", "1")
-    foo("rollback", "foo", "1")
+def test_info_shows_what_runs_and_what_it_holds(foo: Rig) -> None:
+    foo("run", "bar", "--image", "busybox", "--pids", "64")
     text = foo("info", "foo").stdout
-    assert "foo-3" in text
+    assert "foo-1" in text
     assert uuid_of(0) in text
     assert f"{PORT_FIRST} -> 22/tcp" in text
-    rows = [line.split() for line in foo("history", "foo").stdout.splitlines()]
-    day = ["2026-01-02", "03:04:05Z"]
-    assert rows == [
-        ["VERSION", "CREATED", "BY", "GPUS", "IMAGE", "DISK"],
-        ["*", "3", *day, "rollback", "2", "busybox", "in", "use"],
-        ["2", *day, "patch", "1", "busybox", "kept"],
-        ["1", *day, "run", "2", "busybox", "kept"],
+    lines = [line.split() for line in foo("info", "bar").stdout.splitlines()]
+    assert ["processes", "64", "at", "most"] in lines
+
+
+def test_info_without_a_name_shows_the_service(foo: Rig) -> None:
+    lines = [line.split(maxsplit=1) for line in foo("info").stdout.splitlines()]
+    assert [" ".join(line) for line in lines] == [
+        f"service {foo.server.url}",
+        "node rig",
+        "owner test",
+        "gpuledger 9.8.7",
+        "docker 26.1.5",
+        "GPUs four GPUs",
+        "handed over   not at all: they are simulated",
+        "system disks  carried as directories (overlay2 on xfs)",
+        "volumes loop devices",
     ]
+    foo.world.simulated = False
+    assert "as CDI devices" in foo("info").stdout
+    assert foo.data("info")["diskDetail"] == "carried as directories (overlay2 on xfs)"
 
 
-def test_the_history_outlives_its_replica_set(foo: Rig) -> None:
-    foo("rm", "foo")
-    assert [line.split()[0] for line in foo("history", "foo").stdout.splitlines()[1:]] == ["1"]
+@pytest.mark.parametrize(
+    ("args", "body"),
+    [
+        ((), {}),
+        (("--gpus", "0"), {"gpuPatch": {"gpuCount": 0}}),
+        (
+            ("--old-bind", "a-1:/a", "--new-bind", "b-1:/a"),
+            {"volumePatch": {"oldBind": bind("a-1", "/a"), "newBind": bind("b-1", "/a")}},
+        ),
+        (("-i", "other:2"), {"imageName": "other:2"}),
+        (("-e", "A=1", "-e", "B=x=y", "--unset", "C"), {"env": ["A=1", "B=x=y", "C"]}),
+        (("--", "sleep", "1"), {"cmd": ["sleep", "1"]}),
+        (("--no-cmd",), {"cmd": []}),
+        (("-p", "22", "-p", "53/udp"), {"containerPorts": ["22", "53/udp"]}),
+        (("--no-ports",), {"containerPorts": []}),
+        (
+            ("-b", "bar-1:/data", "--unbind", "/old"),
+            {"binds": [bind("bar-1", "/data"), bind("", "/old")]},
+        ),
+        (
+            ("--cpus", "1.5", "--memory", "4GB", "--shm-size", "1GB", "--pids", "64"),
+            {"cpus": 1.5, "memory": "4GB", "shmSize": "1GB", "pidsLimit": 64},
+        ),
+        (
+            ("--cpus", "0", "--memory", "0", "--shm-size", "0", "--pids", "0"),
+            {"cpus": 0, "memory": "0", "shmSize": "0", "pidsLimit": 0},
+        ),
+    ],
+)
+def test_patch_sends_only_what_is_given(
+    foo: Rig, args: tuple[str, ...], body: dict[str, Any]
+) -> None:
+    result = foo("patch", "foo", *args)
+    assert (result.exit_code, result.stdout) == (0, "foo-2 is running\n"), result.output
+    sent = [body for method, _path, body in foo.world.requests if method == "PATCH"]
+    assert sent == [body]
 
 
-def test_patch_sends_only_what_is_given(foo: Rig) -> None:
-    bodies = []
-    for args in ((), ("--gpus", "0"), ("--old-bind", "a-1:/a", "--new-bind", "b-1:/a")):
-        assert foo("patch", "foo", *args).exit_code == 0
-        bodies.append([body for method, _path, body in foo.world.requests if method == "PATCH"][-1])
-    old, new = {"src": "a-1", "dest": "/a"}, {"src": "b-1", "dest": "/a"}
-    assert bodies == [
-        {},
-        {"gpuPatch": {"gpuCount": 0}},
-        {"volumePatch": {"oldBind": old, "newBind": new}},
-    ]
+def test_what_could_not_come_along_is_said_beside_the_answer(foo: Rig) -> None:
+    foo.world.not_carried = ["sockets", "xattrs, and ACLs"]
+    for args in (("patch", "foo"), ("rollback", "foo", "1"), ("restart", "foo")):
+        result = foo(*args)
+        assert result.exit_code == 0
+        assert result.stderr == "not carried: sockets; xattrs, and ACLs\n"
+        assert result.stdout.endswith(" is running\n")
+    foo("patch", "foo", "-d")
+    newest = list(foo.world.operations)[-1]
+    assert "notCarried sockets; xattrs, and ACLs" in foo("op", newest).stdout
 
 
 @pytest.mark.parametrize(
@@ -112,6 +161,8 @@ def test_patch_sends_only_what_is_given(foo: Rig) -> None:
         (("pause", "foo"), "foo is paused"),
         (("continue", "foo"), "foo is running"),
         (("commit", "foo", "mine:1"), "saved as mine:1"),
+        (("pin", "foo", "1"), "foo-1 is pinned"),
+        (("unpin", "foo", "1"), "foo-1 is pinned no more"),
         (("rm", "foo"), "foo is deleted"),
     ],
 )
@@ -183,6 +234,8 @@ def test_options_stand_before_or_after(rig: Rig) -> None:
     [
         (("patch", "foo", "--gpus", "9"), 1, "error: 9 GPUs asked for, 4 free (code 1013)"),
         (("run", "foo", "--image", "x"), 1, "error: foo exists (code 1008)"),
+        (("pin", "foo", "9"), 4, "error: foo has no version 9 (code 1108)"),
+        (("diff", "foo@1", "foo@9"), 4, "error: foo has no version 9 (code 1017)"),
         (("info", "nix"), 4, "error: there is no replica set nix (code 1016)"),
         (("info", "../volumes"), 4, "error: there is no replica set ../volumes (code 1016)"),
         (("op", "nix"), 4, "error: no such operation (code 1106)"),

@@ -26,7 +26,8 @@ from service.adapters.jetstream_stream import STREAM
 from service.adapters.nats_child import NATS_CONF, server_binary
 from service.errors import LedgerUnavailable
 from service.ports import Entry
-from service.settings import SETTINGS, Settings
+from service.settings import Settings
+from service.settings_table import SETTINGS
 from tests.kit.fixtures import free_port
 
 COMPOSE = Path(__file__).parents[2] / "compose"

@@ -4,23 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from aiohttp import web
 
 from events.labels import LABEL_EFFECT, LABEL_NAME, LABEL_OWNER
 from service.errors import EngineRefused, EngineUnavailable
-from service.ports import PullProgress
+from service.ports import Progress
 from tests.kit.dockerd import PrivateDockerd
 from tests.kit.engine_rigs import (
     FILE_OF_IMAGE,
+    FOREVER,
     IMAGE,
     OTHER_OWNER,
     OWNER,
     EngineRig,
     body,
-    clear,
-    docker_rig,
-    registry,
-    simulated_rig,
+    engine_rig,
 )
 from tests.kit.fixtures import free_port
 from tests.kit.simulated_programs import ENVIRONMENT_FILE, NO_SUCH_COMMAND
@@ -29,23 +26,15 @@ OUTPUT_MAX = 1 << 20
 
 
 @pytest.fixture(params=["docker", "simulated"])
-async def rig(request: pytest.FixtureRequest) -> AsyncIterator[EngineRig]:
-    if request.param == "simulated":
-        yield simulated_rig()
-        return
-    dockerd: PrivateDockerd = request.getfixturevalue("dockerd")
-    runner = web.AppRunner(registry())
-    await runner.setup()
-    port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    made = docker_rig(dockerd, port)
-    try:
+def any_dockerd(request: pytest.FixtureRequest) -> PrivateDockerd | None:
+    """None is the simulated one. Starting the real one takes too long for a loop."""
+    return request.getfixturevalue("dockerd") if request.param == "docker" else None
+
+
+@pytest.fixture
+async def rig(any_dockerd: PrivateDockerd | None) -> AsyncIterator[EngineRig]:
+    async with engine_rig(any_dockerd) as made:
         yield made
-    finally:
-        for engine in (made.engine, made.other):
-            await engine.close()  # type: ignore[attr-defined]
-        await runner.cleanup()
-        await asyncio.to_thread(clear, dockerd)
 
 
 async def test_info_and_ping(rig: EngineRig) -> None:
@@ -63,12 +52,14 @@ async def test_images_are_found_by_name_and_by_id(rig: EngineRig) -> None:
     assert image is not None
     assert image.tags == (IMAGE,)
     assert image.env == ("PATH=/bin",)
+    assert image.cmd == ("sh",)
+    assert image.layers == 1
     assert await rig.engine.inspect_image(image.id) == image
     assert await rig.engine.inspect_image("absent:1") is None
 
 
 async def test_pull_reports_progress_up_to_the_whole(rig: EngineRig) -> None:
-    seen: list[PullProgress] = []
+    seen: list[Progress] = []
     image = await rig.engine.pull_image(rig.pullable, seen.append)
     assert image.tags == (rig.pullable,)
     assert await rig.engine.inspect_image(rig.pullable) == image
@@ -118,6 +109,7 @@ async def test_a_foreign_container_is_not_touched(rig: EngineRig) -> None:
         rig.engine.stop_container("c-1", 1),
         rig.engine.remove_container("c-1"),
         rig.engine.update_container("c-1", {"Memory": 64 << 20}),
+        rig.engine.rename_container("c-1", "c-2"),
         rig.engine.commit_container("c-1", "stolen:1", {}, pause=False),
         rig.engine.execute("c-1", ["true"], "", OUTPUT_MAX),
     ):
@@ -170,6 +162,7 @@ async def test_what_needs_a_container_says_that_there_is_none(rig: EngineRig) ->
     for call in (
         rig.engine.start_container("absent"),
         rig.engine.update_container("absent", {"Memory": 64 << 20}),
+        rig.engine.rename_container("absent", "c-2"),
         rig.engine.commit_container("absent", "image:1", {}, pause=False),
         rig.engine.execute("absent", ["true"], "", OUTPUT_MAX),
     ):
@@ -212,14 +205,47 @@ async def test_containers_are_listed_by_all_labels(rig: EngineRig) -> None:
 
 
 async def test_limits_change_in_place(rig: EngineRig) -> None:
-    await rig.engine.create_container("c-1", body())
+    await rig.engine.create_container("c-1", body(Memory=64 << 20, MemorySwap=64 << 20))
     await rig.engine.start_container("c-1")
-    limits = {"Memory": 64 << 20, "MemorySwap": 64 << 20}
+    before = await rig.engine.inspect_container("c-1")
+    with pytest.raises(EngineRefused, match="update the memoryswap at the same time"):
+        await rig.engine.update_container("c-1", {"Memory": 128 << 20})
+    limits = {"Memory": 128 << 20, "MemorySwap": 128 << 20}
     await rig.engine.update_container("c-1", limits)
-    assert await asyncio.to_thread(rig.memory_of, "c-1") == 64 << 20
-    with pytest.raises(EngineRefused, match="Minimum memory limit") as refused:
-        await rig.engine.update_container("c-1", {"Memory": 1 << 20})
-    assert refused.value.reason == "bad_request"
+    limits |= {"NanoCpus": 500_000_000, "PidsLimit": 100}
+    await rig.engine.update_container("c-1", {"NanoCpus": 500_000_000, "PidsLimit": 100})
+    assert await asyncio.to_thread(rig.limits_of, "c-1") == limits
+    assert await rig.engine.inspect_container("c-1") == before
+    for absurd in ({"Memory": 1 << 20, "PidsLimit": 7}, {"NanoCpus": 10**15}, {"NanoCpus": -5}):
+        with pytest.raises(EngineRefused, match=r"Minimum memory limit|Range of CPUs") as refused:
+            await rig.engine.update_container("c-1", absurd)
+        assert refused.value.reason == "bad_request"
+    assert await asyncio.to_thread(rig.limits_of, "c-1") == limits
+
+
+async def test_a_container_gets_another_name(rig: EngineRig) -> None:
+    made = await rig.engine.create_container("c-1", body())
+    await rig.engine.start_container("c-1")
+    for _ in range(2):  # the second time nothing has the old name any more
+        await rig.engine.rename_container("c-1", "c-2")
+    await rig.engine.rename_container("c-2", "c-2")
+    assert await rig.engine.inspect_container("c-1") is None
+    renamed = await rig.engine.inspect_container("c-2")
+    assert renamed is not None
+    assert (renamed.id, renamed.name, renamed.status) == (made, "c-2", "running")
+    assert await rig.engine.create_container("c-1", body()) != made
+
+
+async def test_a_name_in_use_is_not_given_away(rig: EngineRig) -> None:
+    await rig.engine.create_container("c-1", body())
+    await rig.other.create_container("c-2", body(owner=OTHER_OWNER))
+    with pytest.raises(EngineRefused, match="already in use") as refused:
+        await rig.engine.rename_container("c-1", "c-2")
+    assert refused.value.reason == "name_taken"
+    assert await rig.engine.inspect_container("c-1") is not None
+    with pytest.raises(EngineRefused) as refused:
+        await rig.engine.rename_container("absent", "c-2")
+    assert refused.value.reason == "no_such_container"
 
 
 async def test_a_commit_keeps_files_and_deletions(rig: EngineRig) -> None:
@@ -232,6 +258,8 @@ async def test_a_commit_keeps_files_and_deletions(rig: EngineRig) -> None:
     assert image.tags == ("saved:1",)
     assert (image.labels[LABEL_NAME], image.labels[LABEL_OWNER]) == ("new", "")
     assert "A=1" in image.env
+    assert image.cmd == FOREVER
+    assert image.layers == 2
 
     await rig.engine.create_container("c-2", body(image="saved:1"))
     await rig.engine.start_container("c-2")

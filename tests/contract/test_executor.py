@@ -27,10 +27,10 @@ from service.domain.commands import (
     RollBackReplicaSet,
     StopReplicaSet,
 )
-from service.ports import Entry, ExecOutcome, ImageInfo, PullProgress
+from service.ports import ExecOutcome, ImageInfo, Progress
 from tests.kit.builders import GIB, OWNER, patch, resize, run
+from tests.kit.fault_plans import FirstCalls, HaltingLedger
 from tests.kit.inline_store import InlineStore
-from tests.kit.memory_ledger import MemoryLedger
 from tests.kit.simulated_engine import SimulatedEngine
 from tests.kit.simulated_programs import NO_SUCH_COMMAND
 from tests.kit.simulated_service import SimulatedHost, SimulatedService
@@ -43,6 +43,7 @@ LIFE: tuple[Request, ...] = (
     run("ann", 1, 1, data_disk_bytes=GIB, cmd=("sleep", "600")),
     ExecuteInReplicaSet("ann", WRITE),
     patch("ann", 2),
+    patch("ann", memory_bytes=GIB),
     PauseReplicaSet("ann"),
     ContinueReplicaSet("ann"),
     resize("ann", 2),
@@ -58,20 +59,8 @@ LIFE: tuple[Request, ...] = (
 ENGINE_VERBS = (
     *("inspect_image", "create_container", "start_container", "stop_container"),
     *("remove_container", "commit_container", "remove_image", "create_volume", "remove_volume"),
+    *("rename_container", "update_container"),
 )
-
-
-class FirstCalls:
-    """A fault plan: the first `count` calls of a verb go wrong in one way."""
-
-    def __init__(self, verb: str, fault: str, count: int = 1) -> None:
-        self._verb, self._fault, self._left = verb, fault, count
-
-    def __call__(self, verb: str, _name: str) -> str | None:
-        if verb != self._verb or not self._left:
-            return None
-        self._left -= 1
-        return self._fault
 
 
 class BusyEngine(SimulatedEngine):
@@ -94,27 +83,12 @@ class BusyEngine(SimulatedEngine):
         return await super().execute(name, cmd, work_dir, output_bytes_max)
 
     async def pull_image(
-        self, image: str, on_progress: Callable[[PullProgress], None]
+        self, image: str, on_progress: Callable[[Progress], None]
     ) -> ImageInfo:
         for second in range(60):
-            on_progress(PullProgress(second, 60))
+            on_progress(Progress(second, 60))
             await asyncio.sleep(1)
         return await super().pull_image(image, on_progress)
-
-
-class HaltingLedger(MemoryLedger):
-    """After the record at `last` it takes no more; `reached` says so."""
-
-    def __init__(self, last: int) -> None:
-        super().__init__()
-        self.last = last
-        self.reached = asyncio.Event()
-
-    async def append(self, entries: Sequence[Entry], expected_last_seq: int) -> int:
-        if expected_last_seq + len(entries) > self.last:
-            self.reached.set()
-            await asyncio.get_running_loop().create_future()
-        return await super().append(entries, expected_last_seq)
 
 
 class BreakingStore(InlineStore):
@@ -140,13 +114,29 @@ def holders(service: SimulatedService) -> list[str | None]:
 @pytest.mark.parametrize("verb", ENGINE_VERBS)
 @virtual
 async def test_an_effect_whose_reply_was_lost_is_done_once(verb: str, fault: str) -> None:
-    host = SimulatedHost(gpus=2)
+    host = SimulatedHost(gpus=2, gpu_runtime="cdi", keep_revisions=2)
     async with SimulatedService(host) as service:
         host.engine.faults = FirstCalls(verb, fault, 3)
         await service.succeed(*LIFE)
         assert host.clock.monotonic_s() > 0, "the fault did not come"
         assert shown(host) == []
         assert (host.world.volumes, host.volumes.disks) == ({}, {})
+        await check_at_rest(service)
+
+
+@virtual
+async def test_limits_that_docker_refuses_leave_the_container_under_its_name() -> None:
+    host = SimulatedHost(gpus=1, gpu_runtime="cdi")
+    async with SimulatedService(host) as service:
+        await service.succeed(run("ann", 1, cmd=("sleep", "600"), memory_bytes=GIB))
+        before = host.world.containers["ann-1"]
+        failed = await service.do(patch("ann", memory_bytes=1 << 20))
+        assert (failed.state, failed.reason) == ("failed", "bad_request")
+        assert host.world.containers == {"ann-1": before}
+        assert before.status == "running"
+        await service.succeed(patch("ann", memory_bytes=2 * GIB))
+        assert host.world.containers == {"ann-2": before}
+        assert before.host["Memory"] == 2 * GIB
         await check_at_rest(service)
 
 
@@ -314,7 +304,7 @@ async def _halts_after(last: int) -> bool:
 
     False when there is no such record.
     """
-    host = SimulatedHost(gpus=2)
+    host = SimulatedHost(gpus=2, gpu_runtime="cdi", keep_revisions=2)
     host.ledger = ledger = HaltingLedger(last)
     async with SimulatedService(host) as service:
         living = asyncio.create_task(service.succeed(*LIFE))
@@ -329,6 +319,7 @@ async def _halts_after(last: int) -> bool:
         for operation in tuple(service.state.operations.values()):
             ended = await service.ended(Accepted(operation.id, operation.seq))
             assert ended.state == "succeeded" or ended.reason == "interrupted"
+        await host.clock.sleep(5)  # what expired goes beside all operations
         assert compare_engine(service.state, await host.engine.list_containers({})) == []
         await check_at_rest(service)
     return halts

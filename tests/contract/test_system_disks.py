@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from service.disk_ports import DiskRef, FileChange, FileChanges
 from service.errors import EngineUnavailable, SystemDiskError
-from service.ports import PullProgress
+from service.ports import Progress
 from tests.kit.disk_rigs import (
     OTHER_IMAGE,
     DiskRig,
@@ -47,7 +48,7 @@ async def test_a_disk_is_carried_with_what_was_deleted(rig: DiskRig) -> None:
     await rig.run_and_stop("c-1", *CHANGES)
     assert await rig.disks.keep("c-1", "c-1-kept") > 0
     await rig.make("c-2")
-    seen: list[PullProgress] = []
+    seen: list[Progress] = []
     await rig.disks.fill("c-2", "c-1-kept", seen.append)
     await rig.engine.remove_container("c-1")
     await rig.engine.start_container("c-2")
@@ -189,6 +190,62 @@ async def test_what_somebody_else_made_is_left_alone(rig: DiskRig) -> None:
     await rig.disks.keep("c-1", "kept")
     await rig.other.remove("kept")
     await rig.disks.put_back("kept", "c-1")
+
+
+async def test_how_large_a_layer_is(rig: DiskRig) -> None:
+    await rig.run("c-1", "echo mine > /root/f")
+    small = await rig.disks.size("c-1")
+    assert small
+    await rig.shell("c-1", "echo another > /root/g")
+    large = await rig.disks.size("c-1")
+    assert large is not None
+    assert large > small
+    with pytest.raises(SystemDiskError, match="no container c-9"):
+        await rig.disks.size("c-9")
+    with pytest.raises(SystemDiskError, match="does not belong"):
+        await rig.other.size("c-1")
+    assert await rig.disks.free_bytes()
+
+
+async def test_what_differs_between_two_disks(rig: DiskRig) -> None:
+    """One of them kept, or none; what only the image has is not listed."""
+    await rig.run_and_stop("c-1", *CHANGES, "echo old > /root/o")
+    await rig.run_and_stop("c-2", "echo yours > /root/f", "echo new > /root/n")
+    of_image, *own = (
+        FileChange(FILE_OF_IMAGE, "added"),
+        FileChange("/root/f", "changed", 6),
+        FileChange("/root/n", "added", 4),
+        FileChange("/root/o", "deleted"),
+    )
+    before, after = DiskRef("container", "c-1"), DiskRef("container", "c-2")
+    for _ in ("none kept", "one kept"):
+        found = await rig.disks.changes(before, after, 10)
+        assert (found.added, found.changed, found.deleted) == (2, 1, 1)
+        assert (found.files[0].path, found.files[0].kind) == (of_image.path, of_image.kind)
+        assert list(found.files[1:]) == own
+        few = await rig.disks.changes(before, after, 2)
+        assert few == FileChanges(found.files[:2], added=2, changed=1, deleted=1)
+        back = await rig.disks.changes(after, before, 10)
+        assert (back.added, back.changed, back.deleted) == (1, 1, 2)
+        await rig.disks.keep("c-1", "kept")
+        before = DiskRef("directory", "kept")
+    assert await rig.disks.changes(before, before, 10) == FileChanges((), 0, 0, 0)
+
+
+async def test_disks_that_cannot_be_compared(rig: DiskRig) -> None:
+    await asyncio.to_thread(rig.add_image)
+    await rig.make("c-1")
+    await rig.make("c-2", OTHER_IMAGE)
+    one = DiskRef("container", "c-1")
+    for other, words in (
+        (DiskRef("container", "c-2"), "other images"),
+        (DiskRef("image", "kept:1"), "cannot be compared as a directory"),
+        (DiskRef("directory", "absent"), "no kept system disk absent"),
+        (DiskRef("container", "c-9"), "no container c-9"),
+    ):
+        for pair in ((one, other), (other, one)):
+            with pytest.raises(SystemDiskError, match=words):
+                await rig.disks.changes(*pair, 10)
 
 
 @pytest.mark.parametrize(

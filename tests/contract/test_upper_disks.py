@@ -9,12 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from service.adapters.upper_layers import Layer, await_unmounted, layer_of
+from service.adapters.upper_layers import await_unmounted
 from service.adapters.upper_store import Steps, Store
 from service.errors import SystemDiskError
-from service.ports import PullProgress
+from service.ports import Progress
 from tests.kit.busybox import busybox_rootfs
-from tests.kit.disk_rigs import DiskRig, clear_disks, no_progress, stand_in_cp, upper_disk_rig
+from tests.kit.disk_rigs import (
+    DiskRig,
+    clear_disks,
+    layer,
+    no_progress,
+    stand_in_cp,
+    upper_disk_rig,
+)
 from tests.kit.dockerd import PrivateDockerd
 from tests.kit.engine_rigs import FOREVER, OWNER, body
 from tests.kit.fifo import Signal
@@ -50,11 +57,6 @@ async def rig(dockerd: PrivateDockerd) -> AsyncIterator[DiskRig]:
     yield made
     await made.close()
     await asyncio.to_thread(clear_disks, dockerd)
-
-
-def layer(dockerd: PrivateDockerd, container: str) -> Layer:
-    with dockerd.client() as client:
-        return layer_of(client.api.inspect_container(container), OWNER)
 
 
 def stop_after(steps: Steps, step: str) -> None:
@@ -119,6 +121,16 @@ async def test_where_blocks_are_shared_a_clone_takes_none(xfs_dockerd: PrivateDo
         await run("sync", "--file-system", str(xfs_dockerd.data_root))
         after = os.statvfs(xfs_dockerd.data_root)
         assert (before - after.f_bfree) * after.f_frsize < 4 << 20
+        await made.run("c-3", "echo mine > /root/f")
+        await made.make("c-4")
+        assert await made.disks.precopy("c-3", "c-4", 0, no_progress) == 0
+        await made.engine.stop_container("c-3", 5)
+        await made.disks.keep("c-3", "second")
+        await made.disks.fill("c-4", "second", no_progress)
+        await made.engine.start_container("c-4")
+        await made.engine.stop_container("c-4", 5)
+        await made.disks.keep("c-4", "third")
+        assert await made.disks.compact("third", "second") == 0
     finally:
         await made.close()
         await asyncio.to_thread(clear_disks, xfs_dockerd)
@@ -253,22 +265,22 @@ async def test_a_fill_reports_and_can_be_cancelled(
     never = Signal(tmp_path / "never")
     stand_in_cp(tmp_path, monkeypatch, f"echo 123456789; read _ < {never.path}")
     reported = asyncio.Event()
-    seen: list[PullProgress] = []
+    seen: list[Progress] = []
 
-    def on_progress(progress: PullProgress) -> None:
+    def on_progress(progress: Progress) -> None:
         seen.append(progress)
         reported.set()
 
     fill = asyncio.create_task(rig.disks.fill("c-2", "kept", on_progress))
     await asyncio.wait_for(reported.wait(), 10)
-    assert seen == [PullProgress(10, size)]
+    assert seen == [Progress(10, size)]
     fill.cancel()
     with pytest.raises(asyncio.CancelledError):
         await fill
     never.close()
     monkeypatch.undo()
     await rig.disks.fill("c-2", "kept", on_progress)
-    assert seen[-1] == PullProgress(size, size)
+    assert seen[-1] == Progress(size, size)
     await _mine(rig, "c-2")
 
 

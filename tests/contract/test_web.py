@@ -38,6 +38,8 @@ class TestCommands:
             ("POST", "/replicaSet/foo/commit", {"newImageName": "a:1"}, {"imageName": "saved:1"}),
             ("PATCH", "/replicaSet/foo", {}, {"containerName": "foo-2"}),
             ("PATCH", "/replicaSet/foo/rollback", {"version": 1}, {"containerName": "foo-3"}),
+            ("PATCH", "/replicaSet/foo/pin", {"version": 1}, None),
+            ("PATCH", "/replicaSet/foo/unpin", {"version": 1}, None),
             ("PATCH", "/replicaSet/foo/stop", None, None),
             ("PATCH", "/replicaSet/foo/restart", None, {"containerName": "foo-4"}),
             ("PATCH", "/replicaSet/foo/pause", None, None),
@@ -72,6 +74,12 @@ class TestCommands:
     async def test_patch_reaches_the_intake_as_a_patch(self, site: Site) -> None:
         await site.send("PATCH", "/api/v1/replicaSet/foo", json={"gpuPatch": {"gpuCount": 0}})
         assert site.intake.submitted[0].command == PatchReplicaSet("foo", gpu_count=0)
+
+    async def test_what_could_not_come_along_is_named(self, site: Site) -> None:
+        result = {"containerName": "foo-2", "notCarried": ["sockets"]}
+        site.intake.results["patch"] = result
+        answer = await site.send("PATCH", "/api/v1/replicaSet/foo", json={})
+        assert answer.data == result
 
     async def test_a_content_type_is_not_asked_for(self, site: Site) -> None:
         answer = await site.run(json=None, data=json.dumps(RUN).encode())

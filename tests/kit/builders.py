@@ -29,6 +29,8 @@ NODE = "n1"
 OWNER = "owner-1"
 IMAGE = "train:1"
 IMAGE_ID = "sha256:" + "ab" * 32
+IMAGE_ENV = ("PATH=/bin", "LANG=C")
+IMAGE_CMD = ("sh",)
 GIB = 1 << 30
 PORT_FIRST = 40000
 

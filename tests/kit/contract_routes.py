@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.kit.contract_versions import files_of, history_of, info_of, spec_changes
 from tests.kit.contract_world import (
     BODY,
     CREATED,
@@ -45,10 +46,12 @@ class Routes:
             web.patch(one, self.patch),
             web.delete(one, self.delete),
             web.get(f"{one}/history", self.history),
+            web.get(f"{one}/diff", self.diff),
             web.post(f"{one}/commit", self.commit),
             web.post(f"{one}/execute", self.execute),
             web.patch(one + "/{verb:rollback|restart}", self.patch),
             web.patch(one + "/{verb:stop|pause|continue}", self.change_phase),
+            web.patch(one + "/{verb:pin|unpin}", self.pin),
             web.get("/api/v1/volumes", self.list_volumes),
             web.post("/api/v1/volumes", self.create_volume),
             web.get(volume, self.volume_info),
@@ -89,7 +92,12 @@ class Routes:
             body = found.versions[asked["version"] - 1].body
         body["gpuCount"] = asked.get("gpuPatch", {}).get("gpuCount", body.get("gpuCount", 0))
         number = self._renew(name, verb, body)
-        return self._accept(request, verb, name, {"containerName": f"{name}-{number}"})
+        result: dict[str, Any] = {"containerName": f"{name}-{number}"}
+        if verb == "rollback":
+            self.world.sets[name].versions[-1].shown["rolledBackTo"] = asked["version"]
+        if self.world.not_carried:
+            result["notCarried"] = self.world.not_carried
+        return self._accept(request, verb, name, result)
 
     async def change_phase(self, request: web.Request) -> web.Response:
         name, found = self._found(request, 1010)
@@ -123,22 +131,32 @@ class Routes:
 
     async def info(self, request: web.Request) -> web.Response:
         name, found = self._found(request, 1016)
-        return _ok({"info": self._info(name, found.versions[-1])})
+        return _ok({"info": info_of(name, found.versions[-1])})
 
     async def history(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
         found = self.world.deleted.get(name) or self._found(request, 1017)[1]
-        entries = [
-            {
-                "version": version.number,
-                "createTime": CREATED.isoformat(),
-                "verb": version.verb,
-                "diskKept": version is not found.versions[-1],
-                "status": self._info(name, version),
-            }
-            for version in reversed(found.versions)
-        ]
-        return _ok({"history": entries})
+        return _ok({"history": history_of(name, found, counts=name in self.world.sets)})
+
+    async def diff(self, request: web.Request) -> web.Response:
+        name, found = self._found(request, 1017)
+        query = request.query
+        old, new = int(query["from"]), int(query.get("to", len(found.versions)))
+        for number in (old, new):
+            if not 1 <= number <= len(found.versions):
+                raise Refused(404, 1017, f"{name} has no version {number}")
+        with_files = query.get("files") != "0"
+        spec = spec_changes(found.versions[old - 1], found.versions[new - 1])
+        files = files_of(self.world) if with_files else None
+        return _ok({"name": name, "from": old, "to": new, "spec": spec, "files": files})
+
+    async def pin(self, request: web.Request) -> web.Response:
+        name, found = self._found(request, 1108)
+        number, verb = request[BODY]["version"], request.match_info["verb"]
+        if not 1 <= number <= len(found.versions):
+            raise Refused(404, 1108, f"{name} has no version {number}")
+        found.versions[number - 1].shown["pinned"] = verb == "pin"
+        return self._accept(request, verb, name, None)
 
     async def list_volumes(self, request: web.Request) -> web.Response:
         rows = [
@@ -218,7 +236,19 @@ class Routes:
         )
 
     async def node(self, request: web.Request) -> web.Response:
-        return _ok({"node": "rig", "owner": "test", "version": "9.8.7"})
+        return _ok(
+            {
+                "node": "rig",
+                "owner": "test",
+                "version": "9.8.7",
+                "versions": {"docker": "26.1.5"},
+                "gpuRuntime": "simulated" if self.world.simulated else "cdi",
+                "gpuDetail": "four GPUs",
+                "diskDetail": "carried as directories (overlay2 on xfs)",
+                "volumeDetail": "loop devices",
+                "gpus": [],
+            }
+        )
 
     async def operation(self, request: web.Request) -> web.Response:
         operation = self.world.operations.get(request.match_info["id"])
@@ -291,29 +321,6 @@ class Routes:
             "gpus": version.gpus,
             "ports": ports,
             "createTime": CREATED.isoformat(),
-        }
-
-    def _info(self, name: str, version: Version) -> dict[str, Any]:
-        body = version.body
-        return {
-            "version": version.number,
-            "createTime": CREATED.isoformat(),
-            "containerName": f"{name}-{version.number}",
-            "gpus": list(version.gpus),
-            "config": {"Image": body["imageName"], "Env": body.get("env"), "Cmd": body.get("cmd")},
-            "hostConfig": {
-                "Mounts": [
-                    {"Type": "bind", "Source": bind["src"], "Target": bind["dest"]}
-                    for bind in body.get("binds", [])
-                ],
-                "PortBindings": {k: [{"HostPort": str(v)}] for k, v in version.ports.items()},
-                "DeviceRequests": [
-                    {"Driver": "cdi", "DeviceIDs": [f"nvidia.com/gpu={uuid}"]}
-                    for uuid in version.gpus
-                ],
-                "NanoCpus": int(body.get("cpus", 0) * 1e9),
-                "Memory": 4 << 30 if body.get("memory") else 0,
-            },
         }
 
 

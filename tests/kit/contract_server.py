@@ -64,6 +64,7 @@ class ContractServer:
         """The envelope around every answer; the idempotency key; a reply lost now and then."""
         body = await request.json() if request.can_read_body else None
         self.world.requests.append((request.method, request.path, body))
+        self.world.queries.append(dict(request.query))
         if self.world.foreign:
             return web.Response(text="It works!")
         key = request.headers.get("Idempotency-Key", "")

@@ -22,14 +22,15 @@ class Refused(Exception):
         self.status, self.code, self.message = status, code, message
 
 
-class Version(Struct, frozen=True):
-    """One version of a replica set."""
+class Version(Struct):
+    """One version of a replica set. `shown` is what its history says beside, or instead."""
 
     number: int
     verb: str
     body: dict[str, Any]
     gpus: list[str]
     ports: dict[str, int]
+    shown: dict[str, Any] = field(default_factory=dict)
 
 
 class ReplicaSet(Struct):
@@ -59,6 +60,12 @@ class World(Struct):
     operations: dict[str, Operation] = field(default_factory=dict)
     keys: dict[str, tuple[int, Any]] = field(default_factory=dict)
     requests: list[tuple[str, str, Any]] = field(default_factory=list)
+    queries: list[dict[str, str]] = field(default_factory=list)
+    """Those of the same requests."""
+    files: list[dict[str, Any]] = field(default_factory=list)
+    """How the system disks of any two versions differ."""
+    files_listed_max: int = 10_000
+    not_carried: list[str] = field(default_factory=list)
     polls_to_finish: int = 1
     fails: dict[str, Any] | None = None
     """The error that operations end with."""

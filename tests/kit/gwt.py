@@ -46,6 +46,40 @@ def failing(command: Command, *effects: type[Effect]) -> Step:
     return step
 
 
+def at(now_us: int) -> Step:
+    """From now on it is this instant."""
+
+    def step(world: World) -> None:
+        world.now_us = now_us
+
+    return step
+
+
+def steps(
+    world: World, command: Command, fails: Callable[[Effect], bool] = lambda effect: False
+) -> list[str]:
+    """The effects of a command in the order in which they are due; "!" where one fails.
+
+    What belongs to no operation is told as "expire foo-1" and "compact foo-1".
+    """
+    _accepted(world, command)
+    done: list[str] = []
+    while world.due():
+        effect = world.due()[0]
+        operation, _, step = effect.effect_id.partition("/")
+        if not effect.operation_id:
+            step = f"{operation} {effect.name}-{effect.number}"
+        else:
+            assert operation == effect.operation_id
+        if fails(effect):
+            world.fail(effect)
+        else:
+            world.succeed(effect)
+        done.append(f"{step}!" if fails(effect) else step)
+    world.check_ended()
+    return done
+
+
 def given(*history: Command | Event | Step, gpus: int = 2, on: Facts | None = None) -> "Given":
     """A world with this history."""
     world = World(gpus, on)

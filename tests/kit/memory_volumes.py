@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from service.disk_ports import OnProgress, Resizes
 from service.errors import VolumeBelowUsed, VolumeStoreError
+from service.ports import Progress
 from tests.kit.simulated_engine import Faults, no_faults
 
 T = TypeVar("T")
@@ -28,18 +30,24 @@ class MemoryDisk:
 
 
 class MemoryVolumes:
-    """The port `VolumeStore`. `online`: mounted disks can grow. Faults as SimulatedEngine's."""
+    """The port `VolumeStore`. Faults as SimulatedEngine's.
 
-    def __init__(self, *, online: bool = True, faults: Faults = no_faults) -> None:
+    `online`: mounted disks can grow. `shrinks_mounted`: they can be made smaller, too.
+    """
+
+    def __init__(
+        self, *, online: bool = True, shrinks_mounted: bool = False, faults: Faults = no_faults
+    ) -> None:
         self.disks: dict[str, MemoryDisk] = {}
         self.online = online
+        self.shrinks_mounted = shrinks_mounted
         self.faults = faults
 
     async def probe(self) -> tuple[bool, str]:
         return True, "disks in memory"
 
-    async def grows_online(self) -> bool:
-        return self.online
+    async def resizes_mounted(self, name: str) -> Resizes:
+        return Resizes(self.online, self.shrinks_mounted)
 
     async def create(self, name: str, size_bytes: int) -> Mapping[str, str]:
         def do() -> Mapping[str, str]:
@@ -50,22 +58,29 @@ class MemoryVolumes:
 
         return await self._call("create_disk", name, do)
 
-    async def resize(self, name: str, size_bytes: int) -> None:
+    async def resize(self, name: str, size_bytes: int, on_progress: OnProgress) -> None:
+        """A disk that shrinks reports twice, one that grows once."""
         def do() -> None:
             disk = self.disks.get(name)
             if disk is None:
                 raise VolumeStoreError(f"there is no volume {name}")
             if size_bytes < VOLUME_BYTES_MIN:
                 raise VolumeStoreError(f"volume {name} needs at least {VOLUME_BYTES_MIN} bytes")
-            shrinks = size_bytes < disk.size_bytes
-            if size_bytes != disk.size_bytes and disk.mounted and (shrinks or not self.online):
+            before_bytes = disk.size_bytes
+            shrinks = size_bytes < before_bytes
+            online = self.shrinks_mounted if shrinks else self.online
+            if size_bytes != before_bytes and disk.mounted and not online:
                 raise VolumeStoreError(f"volume {name} is in use: stop its containers first")
             if size_bytes < disk.used_bytes:
                 raise VolumeBelowUsed(
                     f"volume {name} cannot shrink to {size_bytes} bytes:"
                     f" its data needs {disk.used_bytes}"
                 )
+            if shrinks:
+                on_progress(Progress(before_bytes // 2, before_bytes))
             disk.size_bytes = size_bytes
+            total_bytes = max(before_bytes, size_bytes)
+            on_progress(Progress(total_bytes, total_bytes))
 
         await self._call("resize_disk", name, do)
 

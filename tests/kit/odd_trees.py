@@ -1,8 +1,9 @@
 """A system disk with everything that copies are known to lose, and a look at it entry by entry.
 
-`base_tree` is the image's part of it, `plant` what a container does to that image, and `scan`
-tells all there is to know of a tree. They work on the host's side of an overlay's mount: what the
-kernel does there is what it does for a process in the container.
+`base_tree` is the image's part of it, `plant` what a container does to that image, `alter` what it
+does to all that later, and `scan` tells all there is to know of a tree. They work on the host's
+side of an overlay's mount: what the kernel does there is what it does for a process in the
+container.
 """
 
 import hashlib
@@ -109,6 +110,53 @@ def _change_the_base(base: Path) -> None:
     os.chmod(base / "chmodded", 0o4750)
     os.link(base / "linked" / "f0", base / "linked-f0")
     (base / "hard-1").write_text("split from hard-2 by the copy-up")
+
+
+def alter(root: Path) -> None:
+    """Change what `plant` made, each kind of it, as the container that goes on would."""
+    base, odd = root / "base", root / "odd"
+    (base / "gone").write_text("here again")
+    (base / "gone-dir").mkdir()
+    (base / "linked" / "f1").unlink()
+    shutil.rmtree(base / "opaque")
+    (base / "opaque").symlink_to("linked")
+    os.rename(base / "renamed-to", base / "file-to-dir" / "moved-in")
+    _alter_quietly(odd / "big")
+    with (odd / "sparse").open("r+b") as file:
+        file.seek(SPARSE_BYTES // 4)
+        file.write(os.urandom(4096))
+    os.truncate(odd / "hole", SPARSE_BYTES // 2)
+    (odd / "links" / "b").unlink()
+    os.link(odd / "links" / "a", odd / "links" / "d")
+    os.link(odd / "setuid", odd / "other-links" / "setuid-too")
+    (odd / "fifo").unlink()
+    (odd / "fifo").write_text("a file now")
+    (odd / "socket").unlink()
+    (odd / "socket").mkdir()
+    (odd / "empty").unlink()
+    os.mkfifo(odd / "empty")
+    (odd / "null").unlink()
+    os.mknod(odd / "null", stat.S_IFCHR | 0o600, os.makedev(1, 5))
+    (odd / "symlink").unlink()
+    os.symlink(b"somewhere/else", os.fsencode(odd / "symlink"))
+    os.chmod(odd / "nothing", 0o640)
+    os.chown(odd / "setgid", 4321, 70_001)
+    os.removexattr(odd / "capable", "security.capability")
+    os.setxattr(odd / "capable", "user.note", b"another")
+    os.removexattr(odd / "other-links", "system.posix_acl_default")
+    os.setxattr(odd / "sticky", "system.posix_acl_default", _acl(67))
+    (odd / "sticky" / "under-an-acl").write_text("inherits")
+    os.rename(odd / "names", odd / "other-names")
+    os.utime(odd / "links", ns=(MTIME_NS, MTIME_NS))
+
+
+def _alter_quietly(path: Path) -> None:
+    """So that neither its size nor its time of change tells."""
+    seen = path.stat()
+    with path.open("r+b") as file:
+        file.seek(seen.st_size // 2)
+        file.write(b"changed")
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
 
 
 def _kinds(odd: Path) -> None:
@@ -220,7 +268,7 @@ def _node(path: bytes, seen: os.stat_result, names: tuple[bytes, ...]) -> Node:
         mtime_ns=seen.st_mtime_ns,
         blocks=seen.st_blocks if regular else 0,
         xattrs=tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in xattrs),
-        names=names if seen.st_nlink > 1 and not stat.S_ISDIR(seen.st_mode) else (),
+        names=names if len(names) > 1 else (),
     )
 
 

@@ -12,9 +12,10 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from projections.state import GpuUnit, Operation, PortLease, ReplicaSet, Revision, Volume
+from projections.state import GpuUnit, Operation, PortLease, ReplicaSet, Revision, State, Volume
 from service.application.health import Component
 from service.application.intake import Accepted, Caller
+from service.disk_ports import DiskRef, FileChanges
 from service.domain.commands import Request
 from service.domain.decide import VERBS
 from service.domain.rejections import Reason, Rejected
@@ -31,6 +32,9 @@ RESULTS: Mapping[str, dict[str, Any]] = {
     "resize": {"name": "bar-2", "size": "30GB"},
 }
 """What an operation gives, by verb; the other verbs give nothing."""
+
+Comparison = tuple[DiskRef, DiskRef, int]
+"""Two system disks that were to be compared, and how many files to list."""
 
 
 class Submitted(Struct, frozen=True):
@@ -51,6 +55,13 @@ class MemoryReads:
         self.gpu_rows: list[GpuUnit] = []
         self.port_rows: list[PortLease] = []
         self.operation_rows: dict[str, Operation] = {}
+
+    def state(self) -> State:
+        """The fold that these rows are of, as far as versions go."""
+        state = State()
+        for versions in self.versions.values():
+            state.revisions |= {(one.name, one.number): one for one in versions}
+        return state
 
     async def replica_set(self, name: str) -> ReplicaSet | None:
         return self.sets.get(name)
@@ -103,6 +114,7 @@ class ScriptedIntake:
         """While True an accepted operation stays in progress until `finish`."""
         self.failure: tuple[str, str] | None = None
         """Reason and message with which operations end, instead of succeeding."""
+        self.results = dict(RESULTS)
         self.outputs: dict[str, ExecOutcome] = {}
         self.next_output: ExecOutcome | None = None
         self.waiting = asyncio.Event()
@@ -157,7 +169,7 @@ class ScriptedIntake:
         """End an operation, as `failure` says."""
         row = self._reads.operation_rows[operation_id]
         if self.failure is None:
-            ended = replace(row, state="succeeded", result=RESULTS.get(row.verb, {}))
+            ended = replace(row, state="succeeded", result=self.results.get(row.verb, {}))
         else:
             reason, message = self.failure
             ended = replace(row, state="failed", reason=reason, message=message)
@@ -180,6 +192,20 @@ class ScriptedIntake:
 
     def output(self, operation_id: str) -> ExecOutcome | None:
         return self.outputs.get(operation_id)
+
+
+class ScriptedComparison:
+    """Compares system disks as a test says, and remembers which."""
+
+    def __init__(self) -> None:
+        self.asked: list[Comparison] = []
+        self.answer: FileChanges | Exception = FileChanges((), 0, 0, 0)
+
+    async def __call__(self, old: DiskRef, new: DiskRef, listed_max: int) -> FileChanges:
+        self.asked.append((old, new, listed_max))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
 
 
 class SetHealth:

@@ -20,10 +20,17 @@ from service.ports import (
     ExecOutcome,
     ImageInfo,
     ObservedContainer,
-    PullProgress,
+    Progress,
 )
 from tests.kit.simulated_programs import missing_program, run_program
-from tests.kit.simulated_world import SimulatedContainer, SimulatedImage, World, same_origin
+from tests.kit.simulated_world import (
+    SimulatedContainer,
+    SimulatedImage,
+    World,
+    name_taken,
+    require_limits,
+    same_origin,
+)
 
 T = TypeVar("T")
 
@@ -31,7 +38,6 @@ Faults = Callable[[str, str], str | None]
 """From (verb, name) to what goes wrong: "before" (no answer, nothing done), "after" (no answer,
 done all the same), "refuse" (Docker says no), or None."""
 
-MEMORY_BYTES_MIN = 6 << 20
 IMAGE_SIZE_BYTES = 1 << 20
 
 
@@ -71,16 +77,14 @@ class SimulatedEngine:
     async def inspect_image(self, image: str) -> ImageInfo | None:
         return await self._call("inspect_image", image, lambda: self._image_info(image))
 
-    async def pull_image(
-        self, image: str, on_progress: Callable[[PullProgress], None]
-    ) -> ImageInfo:
+    async def pull_image(self, image: str, on_progress: Callable[[Progress], None]) -> ImageInfo:
         def do() -> ImageInfo:
             if image not in self.world.registry:
                 words = f"image {image} cannot be fetched: manifest unknown"
                 raise EngineRefused(words, "image_not_found")
             self.world.add_image(image)
             for done_bytes in (IMAGE_SIZE_BYTES // 2, IMAGE_SIZE_BYTES):
-                on_progress(PullProgress(done_bytes, IMAGE_SIZE_BYTES))
+                on_progress(Progress(done_bytes, IMAGE_SIZE_BYTES))
             info = self._image_info(image)
             assert info is not None
             return info
@@ -129,29 +133,53 @@ class SimulatedEngine:
     async def update_container(self, name: str, resources: Mapping[str, Any]) -> None:
         def do() -> None:
             container = self._ours(name)
-            if 0 < resources.get("Memory", 0) < MEMORY_BYTES_MIN:
-                raise EngineRefused("Minimum memory limit allowed is 6MB", "bad_request")
+            require_limits(container.host, resources, self.info_body.cpus)
             container.config["HostConfig"] = {**container.host, **resources}
 
         await self._call("update_container", name, do)
+
+    async def rename_container(self, name: str, new_name: str) -> None:
+        def do() -> None:
+            container = self._ours_or_none(name)
+            if container is None:
+                there = self.world.containers.get(new_name)
+                if there is None or there.labels.get(LABEL_OWNER) != self._owner:
+                    raise EngineRefused(f"No such container: {name}", "no_such_container")
+            else:
+                self.world.rename(container, new_name)
+
+        await self._call("rename_container", name, do)
 
     async def commit_container(
         self, name: str, image: str, labels: Mapping[str, str], *, pause: bool
     ) -> ImageInfo:
         def do() -> ImageInfo:
             container = self._ours(name)
-            self.world.images[image] = SimulatedImage(
-                id=self.world.digest("sha256:"),
+            below = self.world.layers_below(container)
+            digest = self.world.digest("sha256:")
+            made = SimulatedImage(
+                id=digest,
                 labels={**container.labels, **labels},
                 env=container.env,
                 cmd=container.cmd,
                 files=dict(container.files),
+                layers=(*below, digest),
             )
+            self.world.name_image(image, made)
             info = self._image_info(image)
             assert info is not None
             return info
 
         return await self._call("commit_container", name, do)
+
+    async def squash_image(self, image: str, base: str) -> ImageInfo:
+        def do() -> ImageInfo:
+            self.world.squash(image, base)
+            info = self._image_info(image)
+            assert info is not None
+            return info
+
+        return await self._call("squash_image", image, do)
 
     async def remove_image(self, image: str) -> None:
         def do() -> None:
@@ -227,11 +255,7 @@ class SimulatedEngine:
         if there is not None:
             if same_origin(there.labels, labels):
                 return there.id
-            raise EngineRefused(
-                f'Conflict. The container name "/{name}" is already in use by container'
-                f' "{there.id}".',
-                "name_taken",
-            )
+            raise name_taken(there)
         found = self.world.find_image(config["Image"])
         if found is None:
             raise EngineRefused(f"No such image: {config['Image']}", "image_not_found")
@@ -288,7 +312,15 @@ class SimulatedEngine:
         if found is None:
             return None
         name, seen = found
-        return ImageInfo(seen.id, (name,), IMAGE_SIZE_BYTES, seen.env, dict(seen.labels))
+        return ImageInfo(
+            id=seen.id,
+            tags=() if name == seen.id else (name,),
+            size_bytes=IMAGE_SIZE_BYTES,
+            env=seen.env,
+            labels=dict(seen.labels),
+            cmd=seen.cmd,
+            layers=len(seen.layers),
+        )
 
     def _ours(self, name: str) -> SimulatedContainer:
         container = self._ours_or_none(name)

@@ -5,7 +5,7 @@ A `SimulatedHost` is what outlives the service: ledger, rows, engine, disks, GPU
 host is a restart.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -16,18 +16,20 @@ from projections.state import Operation, State
 from service.application.engine_gate import EngineGate
 from service.application.executor import Executor
 from service.application.health import Component
-from service.application.host_facts import DiskChoice, HostFacts
+from service.application.host_facts import DiskChoice, HostFacts, RuntimeChoice
 from service.application.intake import Accepted, Caller
 from service.application.ledger_intake import LedgerIntake
 from service.application.performer import Performer
+from service.application.retention import Retention
 from service.application.service_health import ServiceHealth
 from service.application.supervisor import Supervisor
 from service.application.watcher import Watcher
 from service.application.writer import Writer
+from service.disk_ports import SystemDisks, VolumeStore
 from service.domain.commands import Envelope, Facts, RegisterNode, Request
 from service.domain.rejections import Rejected
 from service.errors import DeviceProbeError
-from service.ports import ContainerEngine, Ledger, SystemDisks, VolumeStore
+from service.ports import ContainerEngine, Ledger
 from service.telemetry import Metrics
 from tests.kit.builders import IMAGE, NODE, OWNER, PORT_FIRST, gpu
 from tests.kit.inline_store import InlineStore
@@ -42,6 +44,8 @@ WAIT_S = 3600.0
 """A caller's patience; on virtual time it costs nothing."""
 
 STOP_TIMEOUT_S = 10
+FREE_BYTES_MIN = 1 << 30
+FILE_STORAGE_PATH = "/root/foo-fs"
 
 
 class ListProbe:
@@ -62,6 +66,17 @@ class ListProbe:
         return f"{len(self.shown)} GPUs on a list"
 
 
+class TextPaths:
+    """The port `HostPaths` on paths as they are written: all may be mounted but `forbidden`."""
+
+    def __init__(self) -> None:
+        self.forbidden: set[str] = set()
+
+    async def refusal(self, path: str, *, shared: bool) -> str | None:
+        """As the port says."""
+        return f"{path} may not be mounted" if path in self.forbidden else None
+
+
 class SimulatedHost:
     """A machine with `gpus` GPUs and `ports` host ports to lend; its images are there already."""
 
@@ -72,8 +87,12 @@ class SimulatedHost:
         *,
         pullable: Sequence[str] = (),
         system_disk: DiskChoice = "commit",
+        clones_share_blocks: bool = True,
+        gpu_runtime: RuntimeChoice = "nvidia",
+        keep_revisions: int = 10,
     ) -> None:
         self.system_disk: DiskChoice = system_disk
+        self.gpu_runtime: RuntimeChoice = gpu_runtime
         self.clock = VirtualClock()
         self.ids = CountingIds()
         self.ledger = MemoryLedger()
@@ -82,12 +101,14 @@ class SimulatedHost:
         self.engine = SimulatedEngine(self.world, owner=OWNER)
         self.volumes = MemoryVolumes()
         self.disks = MemoryDisks(self.world, owner=OWNER)
+        self.disks.reflink = clones_share_blocks
+        self.paths = TextPaths()
         self.probe = ListProbe([gpu(index) for index in range(gpus)])
         self.facts = Facts(
             NODE,
             port_first=PORT_FIRST,
             port_last=PORT_FIRST + ports - 1,
-            volumes_grow_online=True,
+            keep_revisions=keep_revisions,
         )
 
 
@@ -115,8 +136,13 @@ class SimulatedService:
         self.projector = Projector(self.ledger.read, host.store)
         self.writer = Writer(self.ledger, self.projector, NODE, self.metrics)
         self.gate = EngineGate(self.engine, self._disks, host.clock)
-        self.facts: Callable[[], Facts] = HostFacts(
-            host.facts, self.gate, lambda: self.projector.state, None, "nvidia", host.system_disk
+        self.facts = HostFacts(
+            host.facts,
+            self.gate,
+            lambda: self.projector.state,
+            None,
+            host.gpu_runtime,
+            host.system_disk,
         )
         self.watcher = Watcher(
             host.probe, self.writer, self.projector, host.clock, host.ids, self.facts
@@ -125,6 +151,7 @@ class SimulatedService:
             self.engine,
             self._volumes,
             self._disks,
+            host.paths,
             host.clock,
             owner=OWNER,
             node=NODE,
@@ -164,6 +191,16 @@ class SimulatedService:
         at_work = await stack.enter_async_context(Supervisor(self.supervisor.failures))
         at_work.start("executor", executor.run())
         at_work.start("watcher", self.watcher.run())
+        retention = Retention(
+            self.projector,
+            self.writer,
+            self._disks,
+            host.clock,
+            host.ids,
+            self.facts,
+            FREE_BYTES_MIN,
+        )
+        at_work.start("retention", retention.run())
         self.intake = LedgerIntake(
             self.writer,
             self.projector,
@@ -174,9 +211,18 @@ class SimulatedService:
             host.ids,
             self.facts,
             self.metrics,
+            self._volumes,
+            host.paths,
+            FILE_STORAGE_PATH,
         )
         self.health = ServiceHealth(
-            self.ledger, self.projector, self.gate, self.watcher, self.supervisor, self.remarks
+            self.ledger,
+            self.projector,
+            self.gate,
+            self.watcher,
+            self.supervisor,
+            self.facts,
+            self.remarks,
         )
 
     async def __aexit__(

@@ -1,16 +1,22 @@
 """What a simulated Docker holds: images, containers, volumes and a clock that only counts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
 from events.labels import LABEL_EFFECT, LABEL_OWNER
+from service.errors import EngineRefused
 from service.ports import ObservedContainer
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 """The first instant of every simulated world."""
+
+LAYERS_MAX = 125
+"""As many as Docker's own store takes, the base's included (Docker 20.10 and 26.1)."""
+
+MEMORY_BYTES_MIN = 6 << 20
 
 
 @dataclass
@@ -20,6 +26,8 @@ class SimulatedImage:
     env: tuple[str, ...] = ("PATH=/bin",)
     cmd: tuple[str, ...] = ("sh",)
     files: dict[str, bytes] = field(default_factory=dict)
+    layers: tuple[str, ...] = ()
+    """The digests of its layers, the lowest first."""
 
 
 @dataclass
@@ -89,7 +97,15 @@ class World:
             self.add_image(image)
 
     def add_image(self, image: str) -> SimulatedImage:
-        return self.images.setdefault(image, SimulatedImage(id=self.digest("sha256:")))
+        digest = self.digest("sha256:")
+        return self.images.setdefault(image, SimulatedImage(id=digest, layers=(digest,)))
+
+    def name_image(self, name: str, image: SimulatedImage) -> None:
+        """Give an image a name. What had it stays without one (as its id) where it is in use."""
+        before = self.images.get(name)
+        self.images[name] = image
+        if before and any(c.image_id == before.id for c in self.containers.values()):
+            self.images[before.id] = before
 
     def digest(self, prefix: str = "") -> str:
         self._count += 1
@@ -108,6 +124,36 @@ class World:
                 return name, known
         return None
 
+    def layers_below(self, container: SimulatedContainer) -> tuple[str, ...]:
+        """Those of its image, with room for another. Raises EngineRefused."""
+        found = self.find_image(container.image_id)
+        layers = found[1].layers if found else ()
+        if len(layers) >= LAYERS_MAX:
+            raise EngineRefused("max depth exceeded", "layer_limit")
+        return layers
+
+    def squash(self, image: str, base: str) -> None:
+        """Make one layer of those above `base`. Raises EngineRefused."""
+        found, below = self.find_image(image), self.find_image(base)
+        if found is None or below is None:
+            raise EngineRefused(f"No such image: {base if found else image}", "image_not_found")
+        name, seen = found
+        shared = below[1].layers
+        if seen.layers[: len(shared)] != shared:
+            raise EngineRefused(f"image {image} does not lie on image {base}", "bad_request")
+        if len(seen.layers) > len(shared) + 1:
+            digest = self.digest("sha256:")
+            self.name_image(name, replace(seen, id=digest, layers=(*shared, digest)))
+
+    def rename(self, container: SimulatedContainer, new_name: str) -> None:
+        """Raises EngineRefused when another container has the name."""
+        there = self.containers.get(new_name)
+        if there is not None and there is not container:
+            raise name_taken(there)
+        del self.containers[container.name]
+        container.name = new_name
+        self.containers[new_name] = container
+
     def end(self, name: str, exit_code: int) -> None:
         """The container's process ends, by itself or by a signal."""
         container = self.containers[name]
@@ -119,3 +165,22 @@ def same_origin(there: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     """Made by the same effect of the same owner?"""
     keys = (LABEL_OWNER, LABEL_EFFECT)
     return LABEL_OWNER in wanted and all(there.get(key) == wanted.get(key) for key in keys)
+
+
+def name_taken(there: SimulatedContainer) -> EngineRefused:
+    """What Docker says to a second container of a name."""
+    words = f'Conflict. The container name "/{there.name}" is already in use by container'
+    return EngineRefused(f'{words} "{there.id}".', "name_taken")
+
+
+def require_limits(host: Mapping[str, Any], wanted: Mapping[str, Any], cpus: int) -> None:
+    """Raise EngineRefused, as Docker does, when limits cannot become `wanted`."""
+    memory = wanted.get("Memory", 0)
+    if memory and memory < MEMORY_BYTES_MIN:
+        raise EngineRefused("Minimum memory limit allowed is 6MB", "bad_request")
+    if 0 < wanted.get("MemorySwap", host.get("MemorySwap", 0)) < memory:
+        words = "Memory limit should be smaller than already set memoryswap limit"
+        raise EngineRefused(f"{words}, update the memoryswap at the same time", "conflict")
+    if not 0 <= wanted.get("NanoCpus", 0) <= cpus * 10**9:
+        words = f"Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+        raise EngineRefused(words, "bad_request")

@@ -7,10 +7,17 @@ from typing import Any, Self
 import aiohttp
 from aiohttp import web
 
+from service.application.disk_diff import DiskDiff
 from service.telemetry import Metrics
 from service.web.app import make_app
 from service.web.context import NodeFacts, WebContext
-from tests.kit.scripted_intake import CountedIds, MemoryReads, ScriptedIntake, SetHealth
+from tests.kit.scripted_intake import (
+    CountedIds,
+    MemoryReads,
+    ScriptedComparison,
+    ScriptedIntake,
+    SetHealth,
+)
 
 RUN = {"imageName": "ubuntu:24.04", "replicaSetName": "foo"}
 """The smallest body of a run."""
@@ -43,6 +50,8 @@ class Site:
     def __init__(self) -> None:
         self.reads = MemoryReads()
         self.intake = ScriptedIntake(self.reads)
+        self.directories = ScriptedComparison()
+        self.images = ScriptedComparison()
         self.health = SetHealth()
         self.facts = NodeFacts("n1", "owner-1", "0.1.0", {"docker": "26.1.5"}, "simulated")
         self.context = WebContext(
@@ -52,6 +61,7 @@ class Site:
             metrics=Metrics(),
             ids=CountedIds(),
             node=lambda: self.facts,
+            disk_diff=DiskDiff(self.reads.state, self.directories, self.images),
             port_first=40000,
             port_last=40009,
             wait_timeout_s=5,

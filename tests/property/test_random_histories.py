@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from events.codec import decode, encode
 from events.record import Record
@@ -16,6 +17,7 @@ from events.values import Carry
 from projections.evolve import evolve
 from projections.state import State
 from service.domain.commands import (
+    BindAt,
     Command,
     CommitReplicaSet,
     ContinueReplicaSet,
@@ -23,22 +25,27 @@ from service.domain.commands import (
     DeleteReplicaSet,
     DeleteVolume,
     ExecuteInReplicaSet,
+    ExpireSnapshots,
+    Facts,
     ObserveGpus,
     PauseReplicaSet,
+    PinRevision,
     RestartReplicaSet,
     RollBackReplicaSet,
     StopReplicaSet,
+    UnpinRevision,
 )
-from tests.kit.builders import GIB, facts, gpu, mount, patch, remount, resize, run
+from tests.kit.builders import GIB, IMAGE, facts, gpu, mount, patch, remount, resize, run
 from tests.kit.world import NEVER_FAIL, World
 
-NAMES = st.sampled_from(["foo", "bar", "baz"])
+NAMES = st.sampled_from(["foo", "foo", "foo", "bar", "baz"])
 DISKS = st.sampled_from(["foo", "disk", "other"])
 MOUNTS = st.lists(
     st.sampled_from(["/data", "disk-1", "disk-2", "other-1", "foo-1"]), max_size=2, unique=True
 ).map(tuple)
 COUNTS = st.integers(0, 3)
 SIZES = st.integers(1, 4)
+VERSIONS = st.integers(1, 5)
 
 
 def _of_names(*commands: type[Any]) -> st.SearchStrategy[Command]:
@@ -48,15 +55,31 @@ def _of_names(*commands: type[Any]) -> st.SearchStrategy[Command]:
 COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(run, NAMES, COUNTS, st.integers(0, 2), MOUNTS, st.sampled_from([None, None, GIB])),
     st.builds(patch, NAMES, st.none() | COUNTS),
+    st.builds(patch, NAMES),
     st.builds(
         lambda name, old, new: remount(mount(old), mount(new), name),
         NAMES,
         st.sampled_from(["/data", "disk-1"]),
         st.sampled_from(["/other", "disk-1", "disk-2", "other-1"]),
     ),
+    st.builds(lambda name, gib: patch(name, memory_bytes=gib * GIB), NAMES, st.integers(0, 2)),
+    st.builds(lambda name, image: patch(name, image=image), NAMES, st.sampled_from([IMAGE, "b:1"])),
+    st.builds(
+        lambda name, env: patch(name, env=env),
+        NAMES,
+        st.sampled_from([("A=1",), ("A=2", "B=1"), ("A",)]),
+    ),
+    st.builds(
+        lambda name, source: patch(name, binds=(BindAt(source, "/x"),)),
+        NAMES,
+        st.sampled_from(["/data", "disk-1", "disk-2", ""]),
+    ),
     _of_names(StopReplicaSet, PauseReplicaSet, ContinueReplicaSet),
     _of_names(RestartReplicaSet, DeleteReplicaSet),
-    st.builds(RollBackReplicaSet, NAMES, st.integers(1, 4)),
+    st.builds(RollBackReplicaSet, NAMES, VERSIONS),
+    st.builds(PinRevision, NAMES, VERSIONS),
+    st.builds(UnpinRevision, NAMES, VERSIONS),
+    st.builds(ExpireSnapshots, NAMES, st.sampled_from(["", "", "1GB were free"])),
     st.builds(CommitReplicaSet, NAMES, st.just("saved:1")),
     st.builds(ExecuteInReplicaSet, NAMES, st.just(("true",))),
     st.builds(CreateVolume, DISKS, SIZES.map(lambda gib: gib * GIB)),
@@ -65,28 +88,56 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.sets(st.integers(0, 3)).map(lambda shown: ObserveGpus(tuple(map(gpu, sorted(shown))))),
 )
 
-CARRIES = st.sampled_from(get_args(Carry))
+HOSTS = st.builds(
+    facts,
+    ports=st.just(4),
+    gpu_runtime=st.sampled_from(["nvidia", "cdi"]),
+    volumes_grow_online=st.booleans(),
+    volumes_shrink_online=st.booleans(),
+    carry=st.sampled_from(get_args(Carry)),
+    clones_share_blocks=st.booleans(),
+    keep_revisions=st.integers(0, 2),
+)
+"""What decisions know of the host; it may be another one after a while."""
 
 EFFECT = st.tuples(st.integers(0, 7), st.integers(0, 3))
 """Which of the due effects ends next, and whether it fails (one time in four)."""
 
-STEPS = st.lists(st.one_of(COMMANDS, EFFECT, EFFECT, EFFECT), min_size=10, max_size=120)
+DRIVE = st.integers(1, 20)
+"""So many due effects end well, in their order: histories come further than by single ones."""
+
+STEPS = st.lists(st.one_of(COMMANDS, COMMANDS, EFFECT, DRIVE, DRIVE), min_size=20, max_size=120)
 
 
 def play(
-    steps: Sequence[Any], grows_online: bool, carry: Carry, copy_at: int
+    steps: Sequence[Any], hosts: Sequence[Facts], copy_at: int
 ) -> tuple[World, State]:
-    """The world after all steps, driven to rest, and a copy of its state on the way."""
-    world = World(3, facts(4, volumes_grow_online=grows_online, carry=carry))
+    """The world after all steps, driven to rest, and a copy of its state on the way.
+
+    The first half of the steps is taken on the first host, as it were, the others on the second;
+    but volumes stay what they are, as the world holds what is due against what they can do.
+    """
+    world = World(3, hosts[0])
+    for command in (run("foo", 1, 1, data_disk_bytes=GIB, memory_bytes=GIB), patch("foo")):
+        world.send(command)
+        world.drive()
     copied = world.state.copy()
     for place, step in enumerate(steps):
         if place == copy_at:
             copied = world.state.copy()
-        if not isinstance(step, tuple):
+        if place == len(steps) // 2:
+            world.facts = replace(
+                hosts[1],
+                volumes_grow_online=hosts[0].volumes_grow_online,
+                volumes_shrink_online=hosts[0].volumes_shrink_online,
+            )
+        if isinstance(step, int):
+            for _ in range(step):
+                if due := world.due():
+                    world.succeed(due[0])
+        elif not isinstance(step, tuple):
             world.send(step)
-            continue
-        due = world.due()
-        if due:
+        elif due := world.due():
             effect = due[step[0] % len(due)]
             if step[1] == 0 and not isinstance(effect, NEVER_FAIL):
                 world.fail(effect)
@@ -111,23 +162,23 @@ def fold(state: State, records: Sequence[Record]) -> State:
 @settings(
     max_examples=800, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
 )
-@given(STEPS, st.booleans(), CARRIES, st.integers(0, 120))
+@given(STEPS, st.tuples(HOSTS, HOSTS), st.integers(0, 120))
 def test_the_fold_of_the_stored_records_is_the_live_state(
-    steps: Sequence[Any], grows_online: bool, carry: Carry, copy_at: int
+    steps: Sequence[Any], hosts: Sequence[Facts], copy_at: int
 ) -> None:
-    world, copied = play(steps, grows_online, carry, copy_at)
+    world, copied = play(steps, hosts, copy_at)
     live = contents(world.state)
     assert contents(fold(State(), world.records)) == live
     assert contents(fold(copied, world.records[copied.seq :])) == live
 
 
 @settings(max_examples=200, deadline=None, database=None)
-@given(STEPS, st.booleans(), CARRIES)
+@given(STEPS, st.tuples(HOSTS, HOSTS))
 def test_what_was_taken_can_all_be_given_back(
-    steps: Sequence[Any], grows_online: bool, carry: Carry
+    steps: Sequence[Any], hosts: Sequence[Facts]
 ) -> None:
     """Whatever went before: when every set and volume is deleted, nothing is held by anybody."""
-    world, _ = play(steps, grows_online, carry, 0)
+    world, _ = play(steps, hosts, 0)
     for name in list(world.state.replica_sets):
         world.send(DeleteReplicaSet(name))
     world.drive()
@@ -139,4 +190,5 @@ def test_what_was_taken_can_all_be_given_back(
     assert state.ports == {}
     assert state.volume_users == {}
     assert [s.name for s in state.replica_sets.values() if s.current or s.snapshots] == []
+    assert [r.number for r in state.revisions.values() if r.snapshot is not None] == []
     assert [v.name for v in state.volumes.values() if v.current and not v.deleted] == []

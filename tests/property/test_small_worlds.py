@@ -5,12 +5,12 @@ every outcome of every effect that is due. `World` looks at everything after eve
 nothing is due any more, every operation must have ended. Worlds that go on the same are visited
 once. The search is depth first, so a failing assertion tells one history that leads to it.
 
-Depths are chosen so that all searches together take about half a minute.
+Depths are chosen so that all searches together take about a minute.
 """
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from msgspec import Struct
@@ -24,11 +24,14 @@ from service.domain.commands import (
     DeleteReplicaSet,
     DeleteVolume,
     ExecuteInReplicaSet,
+    ExpireSnapshots,
     ObserveGpus,
     PauseReplicaSet,
+    PinRevision,
     RestartReplicaSet,
     RollBackReplicaSet,
     StopReplicaSet,
+    UnpinRevision,
 )
 from service.domain.effects import Settle
 from service.domain.rejections import Rejected
@@ -88,6 +91,13 @@ def life_of(name: str, gpus: int = 2) -> tuple[Command, ...]:
     )
 
 
+CARRIED = [
+    pytest.param({"carry": "commit"}, id="images"),
+    pytest.param({"carry": "upper", "clones_share_blocks": True}, id="shared"),
+    pytest.param({"carry": "upper", "clones_share_blocks": False}, id="copied"),
+]
+"""The ways to carry a system disk."""
+
 DISK = CreateVolume("disk", 2 * GIB)
 OTHER = CreateVolume("other", 2 * GIB)
 
@@ -105,10 +115,51 @@ def test_two_sets_that_have_all_gpus_between_them() -> None:
     assert found.worlds > 4_000
 
 
-@pytest.mark.parametrize("carry", get_args(Carry))
-def test_one_set_for_long(carry: Carry) -> None:
-    found = explore(World(2, facts(2, carry=carry)), life_of("foo"), depth=4)
+@pytest.mark.parametrize("carried", CARRIED)
+def test_one_set_for_long(carried: dict[str, Any]) -> None:
+    found = explore(World(2, facts(2, **carried)), life_of("foo"), depth=4)
     assert found.worlds > 10_000
+
+
+@pytest.mark.parametrize("carried", CARRIED)
+def test_kept_disks_that_are_pinned_and_given_up(carried: dict[str, Any]) -> None:
+    """Versions in place and on another image among them."""
+    on = facts(2, keep_revisions=1, **carried)
+    world = given(run("foo", memory_bytes=GIB), patch("foo"), gpus=0, on=on).world
+    commands = (
+        patch("foo"),
+        patch("foo", memory_bytes=2 * GIB),
+        patch("foo", image="b:1"),
+        PinRevision("foo", 1),
+        PinRevision("foo", 2),
+        UnpinRevision("foo", 1),
+        ExpireSnapshots("foo"),
+        ExpireSnapshots("foo", "1GB were free"),
+        RollBackReplicaSet("foo", 1),
+        RollBackReplicaSet("foo", 2),
+        PauseReplicaSet("foo"),
+        DeleteReplicaSet("foo"),
+    )
+    assert explore(world, commands, depth=3).worlds > 1_500
+
+
+@pytest.mark.parametrize("carried", CARRIED)
+def test_versions_in_place_after_each_other(carried: dict[str, Any]) -> None:
+    on = facts(2, keep_revisions=0, gpu_runtime="cdi", **carried)
+    world = given(run("foo", 1, ports=1, memory_bytes=GIB), gpus=2, on=on).world
+    commands = (
+        patch("foo", memory_bytes=2 * GIB),
+        patch("foo", memory_bytes=GIB),
+        patch("foo", memory_bytes=0),
+        patch("foo", 2),
+        PinRevision("foo", 1),
+        ExpireSnapshots("foo"),
+        RollBackReplicaSet("foo", 1),
+        RollBackReplicaSet("foo", 2),
+        RestartReplicaSet("foo"),
+        ExecuteInReplicaSet("foo", ("true",)),
+    )
+    assert explore(world, commands, depth=3).worlds > 1_000
 
 
 def test_ports_that_do_not_suffice() -> None:
@@ -147,9 +198,9 @@ def test_a_volume_that_comes_and_goes() -> None:
     assert explore(World(1, facts(2)), commands, depth=5).worlds > 2_000
 
 
-@pytest.mark.parametrize("grows_online", [False, True])
-def test_two_disks_that_change_size_under_their_users(grows_online: bool) -> None:
-    on = facts(2, volumes_grow_online=grows_online)
+@pytest.mark.parametrize(("grows", "shrinks"), [(False, False), (True, False), (True, True)])
+def test_two_disks_that_change_size_under_their_users(grows: bool, shrinks: bool) -> None:
+    on = facts(2, volumes_grow_online=grows, volumes_shrink_online=shrinks)
     world = given(DISK, OTHER, run("foo", 1, 1, ("disk-1", "other-1")), gpus=1, on=on).world
     commands = (
         resize("disk", 1),
@@ -160,6 +211,7 @@ def test_two_disks_that_change_size_under_their_users(grows_online: bool) -> Non
         StopReplicaSet("foo"),
         PauseReplicaSet("foo"),
         ContinueReplicaSet("foo"),
+        RollBackReplicaSet("foo", 1),
         DeleteReplicaSet("foo"),
         remount(mount("other-1"), mount("/data")),
         run("bar", mounts=("disk-1",)),

@@ -7,18 +7,26 @@ as they are stored, one a line. Done once for each released version, and never c
 import asyncio
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from events.codec import encode
+from events.codec import decode, encode
 from events.operations import OperationProgressed
-from events.outcomes import SystemDiskPutBack
+from events.outcomes import (
+    SnapshotCompacted,
+    SnapshotRemoved,
+    SnapshotTaken,
+    SystemDiskPrecopied,
+    SystemDiskPutBack,
+)
 from events.record import Event, Record
+from events.replica_sets import SnapshotExpired
 from events.resources import GpuDisappeared
 from service.bootstrap.ledger import visit_ledger
 from service.settings import Settings
 from tests.kit.dockerd import PrivateDockerd
-from tests.kit.service_process import ServiceProcess
+from tests.kit.service_process import ServiceProcess, eventually
 
 SLEEPING = {"cmd": ["sleep", "100000"]}
 
@@ -42,6 +50,16 @@ def story(service: ServiceProcess) -> None:
     act("PATCH", "/replicaSet/foo/continue")
     act("PATCH", "/volumes/foo/size", {"size": "64MB"})
     act("PATCH", "/volumes/foo/size", {"size": "1000TB"})
+    qux = ("/replicaSet/qux", "/replicaSet/qux/pin", "/replicaSet/qux/unpin")
+    service.run("qux", 0, env=["A=1"], memory="64MB", **SLEEPING).ok()
+    act("PATCH", qux[0], {"memory": "128MB"})
+    act("PATCH", qux[0], {"env": ["A", "B=2"], "cmd": ["sleep", "1000"], "pidsLimit": 99})
+    act("PATCH", qux[1], {"version": 1})
+    act("PATCH", qux[0], {"containerPorts": ["80"]})
+    act("PATCH", "/replicaSet/qux/rollback", {"version": 1})
+    act("PATCH", qux[0], {"imageName": "saved:1"})
+    act("PATCH", qux[0], {"cmd": ["/no/such"]})
+    act("PATCH", qux[2], {"version": 2})
     act("PATCH", "/replicaSet/bar/stop")
     act("PATCH", "/replicaSet/bar/restart")
     act("DELETE", "/replicaSet/bar")
@@ -55,12 +73,27 @@ async def stored(settings: Settings) -> list[bytes]:
         return [e.body async for entries in ledger.read(0, last_seq) for e in entries]
 
 
+def told(settings: Settings) -> list[bytes]:
+    """The records, once all that expired was removed."""
+    bodies = asyncio.run(stored(settings))
+    events = [event for body in bodies for event in decode(body).events]
+    expired = {(e.name, e.revision) for e in events if isinstance(e, SnapshotExpired)}
+    removed = {(e.name, e.revision) for e in events if isinstance(e, SnapshotRemoved)}
+    return bodies if expired and expired <= removed else []
+
+
 def rare() -> list[bytes]:
-    """Records of what the story does not come to: a slow pull, a lost GPU, a disk put back."""
+    """Records of what the story may not come to: a slow pull, a lost GPU, a disk put back, and
+    what is only done where a file system cannot share blocks."""
     events: tuple[Event, ...] = (
         OperationProgressed("op-1", "EnsureImage", 1 << 20, 1 << 30),
         GpuDisappeared("GPU-00000000-51ab-4000-8000-000000000000"),
         SystemDiskPutBack("foo", 1, "foo-1-op"),
+        SystemDiskPrecopied("foo", 2, 1 << 30),
+        SystemDiskPrecopied("foo", 2, 0, "no room"),
+        SnapshotCompacted("foo", 2, "foo-2-op", 1 << 20),
+        SnapshotTaken("foo", 3, "gpuledger/snapshot:foo-3-op", 1 << 30, squashed=True),
+        SnapshotExpired("foo", 2, "space", "1GB were free, 2GB must be"),
     )
     return [
         encode(Record(f"rare-{number}", "test", "replica_set", "foo", "outcome", number, (event,)))
@@ -75,12 +108,13 @@ def main() -> None:
         engine.import_busybox_image()
         for carry in ("upper", "commit"):
             data_dir = Path(folder, carry)
-            flags = ["--system-disk", carry]
+            flags = ["--system-disk", carry, "--keep-revisions", "1"]
             with ServiceProcess(data_dir, engine.url, flags=flags) as service:
                 story(service)
                 settings = Settings.from_mapping({}, data_dir=str(data_dir))
-                bodies = asyncio.run(stored(settings))
-                service.call("DELETE", "/replicaSet/foo").ok()
+                bodies = eventually(partial(told, settings))
+                for name in ("foo", "qux"):
+                    service.call("DELETE", f"/replicaSet/{name}").ok()
                 service.call("DELETE", "/volumes/foo").ok()
             Path(f"{sys.argv[1]}-{carry}.jsonl").write_bytes(b"\n".join(bodies) + b"\n")
 

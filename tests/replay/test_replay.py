@@ -55,3 +55,33 @@ def test_the_story_of_v0_1_0_is_told_as_it_was(carry: str) -> None:
     assert volumes == {"foo": (2, 2, False), "disk": (0, 1, True), "bad": (0, 0, True)}
     ended = [operation.state for operation in state.operations.values()]
     assert (ended.count("succeeded"), ended.count("failed")) == (14, 3)
+
+
+@pytest.mark.parametrize("carry", ["upper", "commit"])
+def test_the_story_of_v0_2_0_is_told_as_it_was(carry: str) -> None:
+    state = fold(Path(__file__).parent / "ledgers" / f"v0.2.0-{carry}.jsonl")
+    sets = {s.name: (s.phase, s.current, s.newest) for s in state.replica_sets.values()}
+    assert sets == {
+        "foo": ("running", 3, 3),
+        "bar": ("deleted", 0, 2),
+        "bad": ("deleted", 0, 0),
+        "qux": ("running", 6, 6),
+    }
+    qux = [state.revisions["qux", number] for number in range(1, 7)]
+    assert [(r.cause, r.disk_from, r.in_place, r.continued_as) for r in qux] == [
+        ("run", None, False, 2),
+        ("patch", 1, True, None),
+        ("patch", 2, False, None),
+        ("patch", 3, False, None),
+        ("rollback", 2, False, None),
+        ("patch", None, False, None),
+    ]
+    assert [r.gone for r in qux] == ["", *["1 newer ones are kept"] * 3, "", ""]
+    assert [r.snapshot_carry for r in qux if r.snapshot is not None] == [carry]
+    assert qux[0].spec.env == qux[4].spec.env == ("A=1",)
+    assert qux[2].spec.env == ("B=2",)
+    assert qux[5].spec.image == "saved:1"
+    sources = [bind.source for bind in state.revisions["foo", 3].spec.binds]
+    assert sources == ["foo-2"]
+    ended = [operation.state for operation in state.operations.values()]
+    assert (ended.count("succeeded"), ended.count("failed")) == (22, 4)

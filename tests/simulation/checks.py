@@ -15,8 +15,10 @@ from projections.projector import Projector
 from projections.state import State
 from projections.tables import Row
 from service.application.check import compare_engine
+from service.domain.commands import ExpireSnapshots
 from service.domain.invariants import check
 from service.domain.reconcile import SNAPSHOT_REPOSITORY, reconcile
+from service.domain.retention import due_to_expire
 from service.ports import StoredEntry
 from tests.kit.builders import OWNER
 from tests.kit.inline_store import InlineStore
@@ -62,6 +64,16 @@ def due(state: State) -> list[object]:
     kinds: dict[str, Iterable[str]] = {"replica_set": state.replica_sets, "volume": state.volumes}
     named = ((kind, name) for kind, names in kinds.items() for name in names)
     return [effect for kind, name in named for effect in reconcile(state, kind, name)]
+
+
+def check_retention(service: SimulatedService) -> None:
+    """No system disk is kept that is to be given up, and what cannot be had back says why."""
+    state, facts, now_us = service.state, service.facts(), service.host.clock.now_us()
+    for name in state.replica_sets:
+        assert due_to_expire(state, facts, now_us, ExpireSnapshots(name)) == ()
+    for revision in state.revisions.values():
+        assert revision.expiring == ""
+        assert not (revision.gone and revision.snapshot)
 
 
 async def check_world(state: State, host: SimulatedHost) -> None:

@@ -9,6 +9,7 @@ from msgspec import Struct
 from projections.state import Operation, State
 from service.application.intake import Accepted
 from service.domain.commands import (
+    BindAt,
     CommitReplicaSet,
     ContinueReplicaSet,
     CreateVolume,
@@ -17,10 +18,12 @@ from service.domain.commands import (
     ExecuteInReplicaSet,
     PatchReplicaSet,
     PauseReplicaSet,
+    PinRevision,
     Request,
     RestartReplicaSet,
     RollBackReplicaSet,
     StopReplicaSet,
+    UnpinRevision,
 )
 from service.domain.rejections import Rejected
 from service.errors import EngineUnavailable, LedgerUnavailable, ServiceBusy
@@ -124,7 +127,7 @@ def a_command(rng: Random, state: State, ticket: str) -> Request:
         return _volume_command(rng, state, volume)
     if state.live(name) is None and rng.random() < 0.9:
         return _run(rng, state, name, volume)
-    match rng.choice("eeeeepppprrbbsucctdd"):
+    match rng.choice("eeeeepppppprrbbbsucctddnnx"):
         case "e":
             script = f"echo {ticket} > /data/{ticket}"
             return ExecuteInReplicaSet(name, ("sh", "-c", script))
@@ -133,8 +136,11 @@ def a_command(rng: Random, state: State, ticket: str) -> Request:
         case "r":
             return RestartReplicaSet(name)
         case "b":
-            known = state.live(name)
-            return RollBackReplicaSet(name, rng.choice((*(known.snapshots if known else ()), 9)))
+            return RollBackReplicaSet(name, _kept(rng, state, name))
+        case "n":
+            return PinRevision(name, _kept(rng, state, name))
+        case "x":
+            return UnpinRevision(name, _kept(rng, state, name))
         case "s":
             return StopReplicaSet(name)
         case "u":
@@ -145,6 +151,13 @@ def a_command(rng: Random, state: State, ticket: str) -> Request:
             return CommitReplicaSet(name, f"saved:{ticket}")
         case _:
             return DeleteReplicaSet(name)
+
+
+def _kept(rng: Random, state: State, name: str) -> int:
+    """A version whose disk can be had back; now and then one that cannot, or never was."""
+    known = state.live(name)
+    newest = known.newest if known else 1
+    return rng.choice((*(known.snapshots if known else ()), rng.randint(1, newest), newest, 9))
 
 
 def _run(rng: Random, state: State, name: str, volume: str) -> Request:
@@ -162,8 +175,18 @@ def _patch(rng: Random, state: State, name: str, volume: str) -> PatchReplicaSet
     if revision is not None and revision.spec.binds and rng.random() < 0.3:
         old = revision.spec.binds[0]
         return remount(old, mount(_version(state, volume), old.target), name)
-    if rng.random() < 0.3:
-        return patch(name, memory_bytes=rng.choice((1, 2)) * GIB)
+    match rng.choice("mmmeibc"):
+        case "m":
+            return patch(name, memory_bytes=rng.choice((0, 1, 1, 2, 2, 3)) * GIB)
+        case "e":
+            return patch(name, env=rng.choice((("A=1",), ("A=2", "B=1"), ("A",))))
+        case "i":
+            return patch(name, image=rng.choice((IMAGE, IMAGE, PULLED, MISSING)))
+        case "b":
+            source = rng.choice((_version(state, volume), "/data", ""))
+            return patch(name, binds=(BindAt(source, "/x"),))
+        case _:
+            pass
     return patch(name, rng.choice((0, 1, 2, 3)))
 
 

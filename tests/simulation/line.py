@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TypeVar
 
+from service.disk_ports import OnProgress
 from service.errors import LedgerUnavailable
 from service.ports import Entry, ExecOutcome, StoredEntry
 from tests.kit.builders import OWNER
@@ -33,10 +34,11 @@ DELAY_S_MAX = 0.301
 REFUSABLE = (
     *("create_container", "start_container", "stop_container", "remove_container"),
     *("commit_container", "remove_image", "remove_volume", "execute", "pull_image"),
+    "update_container",
 )
 
 UNDOES = {
-    "remove_container": ("create_container", "start_container"),
+    "remove_container": ("create_container", "start_container", "update_container"),
     "stop_container": ("start_container",),
     "start_container": ("stop_container",),
     "create_container": ("remove_container",),
@@ -224,17 +226,26 @@ class LineDisks(MemoryDisks):
     def __init__(self, line: Line, host: SimulatedHost) -> None:
         super().__init__(host.world, owner=OWNER, faults=self._fault)
         self.kept, self.put_back_to = host.disks.kept, host.disks.put_back_to
+        self.reflink = host.disks.reflink
         self._line = line
+        self._host = host
+
+    async def free_bytes(self) -> int | None:
+        """As the port says, of the host's disk."""
+        self.free = self._host.disks.free
+        return await super().free_bytes()
 
     async def _call(self, verb: str, name: str, do: Callable[[], T]) -> T:
         async def arrive() -> T:
+            self.free = self._host.disks.free
             return await super(LineDisks, self)._call(verb, name, do)
 
         return await self._line.carry(ENGINE_DELAYS_S, arrive)
 
     def _fault(self, verb: str, name: str) -> str | None:
         # A layer that was moved and says that it was not could not be found again.
-        kinds = ("before", "after", "refuse") if verb == "fill_layer" else LOST
+        refusable = verb in ("precopy_layer", "fill_layer", "compact_layer")
+        kinds = ("before", "after", "refuse") if refusable else LOST
         return self._line.rng.choice(kinds) if self._line.is_bad() else None
 
 
@@ -255,10 +266,10 @@ class LineVolumes(MemoryVolumes):
 
         return await self._line.carry(ENGINE_DELAYS_S, arrive)
 
-    async def resize(self, name: str, size_bytes: int) -> None:
+    async def resize(self, name: str, size_bytes: int, on_progress: OnProgress) -> None:
         """As the port says."""
         self._wanted[name] = size_bytes
-        await super().resize(name, size_bytes)
+        await super().resize(name, size_bytes, on_progress)
 
     def _fault(self, verb: str, name: str) -> str | None:
         disk = self.disks.get(name)

@@ -14,6 +14,7 @@ from tests.simulation.checks import (
     check_at_rest,
     check_disks,
     check_done_once,
+    check_retention,
     check_told,
     check_world,
     records_of,
@@ -30,6 +31,7 @@ async def simulate(seed: int) -> Simulation:
     service = await simulation.run()
     records = await records_of(host.ledger)
     await check_at_rest(service)
+    check_retention(service)
     await check_world(service.state, host)
     check_told(simulation.told, records)
     check_done_once(records, simulation.seen)

@@ -6,14 +6,15 @@ from random import Random
 from typing import Any, TypeVar
 
 from projections.state import Operation, State
-from service.application.host_facts import DiskChoice
 from service.application.intake import Accepted, Caller
-from service.application.watcher import LOOK_EVERY_S
+from service.application.retention import LOOK_EVERY_S as DISKS_EVERY_S
+from service.application.watcher import LOOK_EVERY_S as GPUS_EVERY_S
 from service.domain.commands import Request
 from service.domain.rejections import Rejected
 from service.errors import LedgerUnavailable
 from tests.kit.inline_store import InlineStore
 from tests.kit.simulated_service import SimulatedHost, SimulatedService
+from tests.simulation.checks import due
 from tests.simulation.clients import PATIENCE_S, PULLED, Client, ConnectionLost, Told
 from tests.simulation.line import (
     DELAY_S_MAX,
@@ -29,7 +30,9 @@ from tests.simulation.line import (
 T = TypeVar("T")
 
 GPUS, PORTS = 3, 5
-CLIENTS, COMMANDS_EACH = 3, 16
+CLIENTS, COMMANDS_EACH = 3, 20
+KEEP_REVISIONS = 2
+ROOMY_BYTES = 1 << 40
 FAULT_RATES = (0.0, 0.02, 0.1, 0.3)
 
 QUIET_WITHIN_S = 600.0
@@ -79,8 +82,15 @@ class Simulation:
 
     def __init__(self, seed: int) -> None:
         self._rng = Random(seed)
-        carry: DiskChoice = "auto" if seed % 2 else "commit"
-        self.host = SimulatedHost(GPUS, PORTS, pullable=[PULLED], system_disk=carry)
+        self.host = SimulatedHost(
+            GPUS,
+            PORTS,
+            pullable=[PULLED],
+            system_disk="auto" if seed % 2 else "commit",
+            clones_share_blocks=bool(seed // 2 % 2),
+            gpu_runtime="cdi" if seed // 4 % 2 else "nvidia",
+            keep_revisions=KEEP_REVISIONS,
+        )
         self.weather = Weather()
         self.seen = Seen()
         self.lives = 0
@@ -111,6 +121,7 @@ class Simulation:
             await asyncio.gather(trouble, return_exceptions=True)
         self.weather.calm()
         self.host.probe.trouble = ""
+        self.host.disks.free = ROOMY_BYTES
         keeper.cancel()
         await asyncio.gather(keeper, return_exceptions=True)
         if self._life is not None and self._life.line.is_cut:
@@ -185,7 +196,7 @@ class Simulation:
     async def _make_trouble(self) -> None:
         kinds: tuple[Callable[[], Awaitable[None]], ...] = (
             *(self._crash, self._crash, self._forget_rows, self._engine_away),
-            *(self._ledger_away, self._gpu_gone, self._driver_stuck),
+            *(self._ledger_away, self._gpu_gone, self._driver_stuck, self._disk_full),
         )
         while True:
             self.weather.fault_rate = self._rng.choice(FAULT_RATES)
@@ -217,6 +228,14 @@ class Simulation:
         await asyncio.sleep(self._rng.choice((0.1, 15.0)))
         self.host.probe.trouble = ""
 
+    async def _disk_full(self) -> None:
+        """So full that patches are refused, and that kept disks are given up at the next start."""
+        self.host.disks.free = 0
+        if self._rng.random() < 0.5:
+            await self._crash()
+        await asyncio.sleep(self._rng.choice((0.1, 15.0, 90.0)))
+        self.host.disks.free = ROOMY_BYTES
+
     async def _rest(self) -> SimulatedService:
         """The service, once nothing is due and no operation goes on."""
         assert self._life is not None
@@ -226,6 +245,11 @@ class Simulation:
         while busy := [o for o in service.state.operations.values() if o.state == "running"]:
             assert self.host.clock.monotonic_s() < until, f"no end to {busy}"
             await asyncio.sleep(0.1)
-        await asyncio.sleep(2 * LOOK_EVERY_S)  # the watcher has seen the GPUs as they are now
+        # The watcher has seen the GPUs as they are now, and what expired is given up.
+        await asyncio.sleep(2 * max(GPUS_EVERY_S, DISKS_EVERY_S))
+        until = self.host.clock.monotonic_s() + QUIET_WITHIN_S
+        while left := due(service.state):
+            assert self.host.clock.monotonic_s() < until, f"no end to {left}"
+            await asyncio.sleep(0.1)
         await service.projector.wait_stored(await service.ledger.last_seq())
         return service

@@ -13,7 +13,7 @@ from events.record import Event
 from projections.evolve import FOLDS
 from service.domain.decide import VERBS
 from service.domain.rejections import Reason
-from service.settings import SETTINGS
+from service.settings_table import SETTINGS
 from service.web.problems import OWN_CODES, Code, code_of_reason
 
 ROOT = Path(__file__).parents[2]

@@ -13,12 +13,24 @@ from msgspec import Struct
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("events", "projections", "service")
 
-PURE_PROJECTIONS = ("projections.state", "projections.tables", "projections.schema")
+PURE_PROJECTIONS = (
+    "projections.lineage",
+    "projections.schema",
+    "projections.state",
+    "projections.tables",
+)
 """With `projections.evolve*`, the modules of that package that no I/O reaches."""
 
 SERVICE_LAYERS: tuple[tuple[str, ...], ...] = (
     ("service.domain",),
-    ("service.ports", "service.errors", "service.settings", "service.settings_text"),
+    (
+        "service.ports",
+        "service.disk_ports",
+        "service.errors",
+        "service.settings",
+        "service.settings_table",
+        "service.settings_text",
+    ),
     ("service.telemetry",),
     ("service.adapters", "service.application"),
     ("service.web",),

@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+from typing import get_args
 
 import pytest
 import typer
@@ -12,9 +13,10 @@ from service.cli import arguments, show
 from service.cli.answers import Operation, StepProgress
 from service.cli.app import build_app
 from service.cli.failures import CliFailure, NotFound, Unreachable
-from service.cli.progress import ProgressLine, result_of
+from service.cli.progress import STEP_WORDS, ProgressLine, result_of, step_of
 from service.cli.surroundings import Surroundings
-from service.settings import SETTINGS
+from service.domain.effects import Effect, Settle
+from service.settings_table import SETTINGS
 
 NOW_S = 1_767_323_045.0
 CREATED = "2026-01-02T03:04:05Z"
@@ -99,9 +101,19 @@ def test_the_progress_line_is_for_terminals_only() -> None:
     pipe, terminal = io.StringIO(), Terminal()
     for stream in (pipe, terminal):
         with ProgressLine(stream, quiet_s=0) as line:
-            line.show(operation(progress=StepProgress("pulling", 50, 100)))
+            line.show(operation(progress=StepProgress("EnsureImage", 50, 100)))
     assert pipe.getvalue() == ""
-    assert "run foo: pulling" in terminal.getvalue()
+    assert "run foo: fetching the image" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("effect", [kind for kind in get_args(Effect) if kind is not Settle])
+def test_every_step_has_words(effect: type) -> None:
+    assert step_of(StepProgress(effect.__name__)) == STEP_WORDS[effect.__name__]
+
+
+def test_a_step_says_what_the_service_adds_to_it() -> None:
+    assert step_of(StepProgress("FillDisk", message="again")) == "carrying the system disk again"
+    assert step_of(StepProgress("NewStep")) == "NewStep", "of a newer service"
 
 
 def test_the_progress_line_comes_late() -> None:
@@ -162,6 +174,14 @@ def test_maintenance_reads_the_same_settings(command: str) -> None:
         ("run", "foo", "--image", "i", "--label", "nonsense"),
         ("run", "foo", "--image", "i", "--gpus", "two"),
         ("patch", "foo", "--old-bind", "a-1:/a"),
+        ("patch", "foo", "--env", "A"),
+        ("patch", "foo", "--unset", "A=1"),
+        ("patch", "foo", "--bind", "/data"),
+        ("patch", "foo", "--port", "22", "--no-ports"),
+        ("patch", "foo", "--no-cmd", "--", "sh"),
+        ("patch", "foo", "--pids", "many"),
+        ("pin", "foo"),
+        ("unpin", "foo", "first"),
         ("rollback", "foo", "first"),
         ("exec", "foo"),
         ("ps", "--server", "ftp://x"),

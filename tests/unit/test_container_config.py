@@ -6,15 +6,19 @@ import pytest
 from msgspec.structs import replace
 
 from events.values import Bind, GpuRuntime, Nfs
+from projections.lineage import Base
 from projections.state import Node
 from service.domain.container_config import NO_GPUS, container_config
 from tests.kit.builders import GIB, NODE, OWNER, revision, spec
 
+PLAIN = Base("image:1", "sha256:1", ("PATH=/bin", "LANG=C"), ("sh",))
+"""An image that nothing was committed to."""
 
-def body(**changes: Any) -> dict[str, Any]:
-    """The body for a revision that differs in this from a plain one."""
+
+def body(base: Base = PLAIN, **changes: Any) -> dict[str, Any]:
+    """The body for a revision on this base that differs in this from a plain one."""
     made = replace(revision(3), **changes)
-    return container_config(made, "image:1", Node(NODE, OWNER), "op-1/create-foo-3")
+    return container_config(made, base, Node(NODE, OWNER), "op-1/create-foo-3")
 
 
 def test_the_defaults_of_every_container() -> None:
@@ -25,7 +29,8 @@ def test_the_defaults_of_every_container() -> None:
     assert config["HostConfig"]["Init"] is True
     assert config["HostConfig"]["RestartPolicy"] == {"Name": "no"}
     assert "Cmd" not in config
-    for limit in ("NanoCpus", "Memory", "ShmSize"):
+    assert config["Env"] == ["CONTAINER_VERSION=3", NO_GPUS]
+    for limit in ("NanoCpus", "Memory", "ShmSize", "PidsLimit"):
         assert limit not in config["HostConfig"]
 
 
@@ -48,15 +53,55 @@ def test_the_version_is_in_the_environment_and_wins() -> None:
 
 
 def test_command_and_limits_are_passed_on() -> None:
-    asked = spec(cmd=("sleep", "9"), nano_cpus=5, memory_bytes=GIB, shm_bytes=7)
+    asked = spec(cmd=("sleep", "9"), nano_cpus=5, memory_bytes=GIB, shm_bytes=7, pids_limit=99)
     config = body(spec=asked)
     assert config["Cmd"] == ["sleep", "9"]
     host = config["HostConfig"]
     assert (host["NanoCpus"], host["Memory"], host["ShmSize"]) == (5, GIB, 7)
+    assert host["PidsLimit"] == 99
+
+
+BAKED = replace(PLAIN, image="snapshot:2", baked_env=("A", "LANG"), baked_cmd=True)
+"""A commit of a container with the variables A and LANG, and a command."""
+
+
+@pytest.mark.parametrize(
+    ("base", "env", "expected"),
+    [
+        (PLAIN, ("A=1",), ["A=1"]),
+        (BAKED, ("A=1", "LANG=de"), ["A=1", "LANG=de"]),
+        (BAKED, ("LANG=de",), ["LANG=de", "A"]),
+        (BAKED, ("A=1",), ["A=1", "LANG=C"]),
+        (BAKED, (), ["A", "LANG=C"]),
+        (BAKED, ("A=",), ["A=", "LANG=C"]),
+    ],
+)
+def test_what_a_commit_baked_into_the_environment_is_taken_back(
+    base: Base, env: tuple[str, ...], expected: list[str]
+) -> None:
+    """A name without a value unsets what the image has of it; its own value comes back."""
+    assert body(base, spec=spec(env=env))["Env"] == [*expected, "CONTAINER_VERSION=3", NO_GPUS]
+
+
+@pytest.mark.parametrize(
+    ("base", "cmd", "expected"),
+    [
+        (PLAIN, (), None),
+        (PLAIN, ("train",), ["train"]),
+        (BAKED, (), ["sh"]),
+        (BAKED, ("train",), ["train"]),
+        (replace(BAKED, origin_cmd=()), (), None),
+    ],
+)
+def test_what_a_commit_baked_as_the_command_is_taken_back(
+    base: Base, cmd: tuple[str, ...], expected: list[str] | None
+) -> None:
+    config = body(base, spec=spec(cmd=cmd))
+    assert (config["Image"], config.get("Cmd")) == (base.image, expected)
 
 
 def test_ports_are_exposed_and_bound() -> None:
-    config = container_config(revision(1, ports=(40001,)), "i", Node(NODE, OWNER), "e")
+    config = container_config(revision(1, ports=(40001,)), PLAIN, Node(NODE, OWNER), "e")
     assert config["ExposedPorts"] == {"22/tcp": {}}
     bindings = config["HostConfig"]["PortBindings"]
     assert bindings == {"22/tcp": [{"HostIp": "", "HostPort": "40001"}]}

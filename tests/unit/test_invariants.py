@@ -1,6 +1,7 @@
 """Every kind of breach, shown by a state made by hand that could not come about."""
 
 import pytest
+from msgspec.structs import replace
 
 from projections.state import Operation, PortLease, State, VolumeVersion
 from service.application.executor import MUST_SUCCEED
@@ -13,6 +14,14 @@ from tests.kit.world import NEVER_FAIL
 OPERATION = Operation("op-1", 1, "patch", "replica_set", "foo", 0, {})
 CREATION = Operation("op-1", 1, "create", "volume", "disk", 0, {})
 EXECUTION = Operation("op-1", 1, "execute", "replica_set", "foo", 0, {})
+
+
+OLD = revision(1, container="removed", snapshot="foo-1-op")
+"""A version whose system disk is kept."""
+
+NOT_THOSE = Breach("foo", "the system disks listed as kept are not those that are")
+NOT_KEPT = Breach("foo", "a system disk that is not kept is to be given up or compacted")
+NO_SOURCE = Breach("foo-2", "the system disk of 1, which it is to start with, is gone")
 
 
 def port(host_port: int = 40000, *revisions: int) -> PortLease:
@@ -30,6 +39,17 @@ def test_a_sound_state_has_no_breach() -> None:
         volume(),
     )
     assert check(sound) == ()
+    kept = state_of(
+        replica_set(4, previous=3, snapshots=(1,), to_compact=(1,), operation="op-1"),
+        OLD,
+        revision(2, container="removed", continued_as=3),
+        revision(3),
+        revision(4, container="created", disk_from=3),
+        OPERATION,
+    )
+    assert check(kept) == ()
+    filled = revision(2, container="created", disk_from=1, filled=True)
+    assert check(state_of(replica_set(2), revision(1, container="removed"), filled)) == ()
     assert check(State()) == ()
     assert check(given().world.state) == ()
 
@@ -112,6 +132,69 @@ def test_a_sound_state_has_no_breach() -> None:
         (
             state_of(unit(0, "foo", 1), replica_set(), revision(gpus=(0,), spec=spec(2))),
             Breach("foo", "it has not the number of GPUs that was asked for"),
+        ),
+        (
+            state_of(replica_set(2), revision(1, container="exited"), revision(2)),
+            Breach("foo", "versions [1] still have containers"),
+        ),
+        (
+            state_of(
+                replica_set(3, previous=2, operation="op-1"),
+                revision(1, container="created"),
+                revision(2),
+                revision(3),
+                OPERATION,
+            ),
+            Breach("foo", "versions [1] still have containers"),
+        ),
+        (state_of(replica_set(2), OLD, revision(2)), NOT_THOSE),
+        (state_of(replica_set(2, snapshots=(1, 1)), OLD, revision(2)), NOT_THOSE),
+        (
+            state_of(
+                replica_set(2, snapshots=(1,)), revision(1, container="removed"), revision(2)
+            ),
+            NOT_THOSE,
+        ),
+        (state_of(replica_set(2, expiring=(1,)), revision(2)), NOT_KEPT),
+        (state_of(replica_set(2, to_compact=(1,)), revision(2)), NOT_KEPT),
+        (
+            state_of(replica_set(2, snapshots=(1,)), replace(OLD, continued_as=2), revision(2)),
+            Breach("foo-1", "it went on as 2, and has a system disk of its own"),
+        ),
+        (
+            state_of(replica_set(2), revision(1, continued_as=2), revision(2)),
+            Breach("foo-1", "it went on as 2, and has a system disk of its own"),
+        ),
+        (
+            state_of(
+                replica_set(2),
+                revision(1, container="removed", continued_as=2, pinned=True),
+                revision(2),
+            ),
+            Breach("foo-1", "it went on as 2, and has a system disk of its own"),
+        ),
+        (
+            state_of(replica_set(1), revision(1, container="removed", continued_as=2)),
+            Breach("foo-1", "it went on as 2, which does not come after it"),
+        ),
+        (
+            state_of(replica_set(1), revision(1, container="removed", continued_as=1)),
+            Breach("foo-1", "it went on as 1, which does not come after it"),
+        ),
+        *(
+            (state_of(replica_set(2, snapshots=kept), source, waiting), NO_SOURCE)
+            for kept, source in (
+                ((), revision(1, container="removed")),
+                ((1,), replace(OLD, expiring="too old")),
+            )
+            for waiting in (
+                revision(2, container="absent", disk_from=1),
+                revision(2, container="created", disk_from=1),
+            )
+        ),
+        (
+            state_of(replica_set(2), revision(2, container="absent", disk_from=1)),
+            NO_SOURCE,
         ),
         (
             state_of(replica_set(), revision(), OPERATION),

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from html import escape
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from service.web.app import ROUTES
 from service.web.docs_page import render
 from service.web.openapi import document
+from service.web.problems import Code
 
 DOCUMENT: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(document(ROUTES)))
 
@@ -19,12 +21,15 @@ POST /api/v1/replicaSet/{name}/commit
 POST /api/v1/replicaSet/{name}/execute
 PATCH /api/v1/replicaSet/{name}
 PATCH /api/v1/replicaSet/{name}/rollback
+PATCH /api/v1/replicaSet/{name}/pin
+PATCH /api/v1/replicaSet/{name}/unpin
 PATCH /api/v1/replicaSet/{name}/stop
 PATCH /api/v1/replicaSet/{name}/restart
 PATCH /api/v1/replicaSet/{name}/pause
 PATCH /api/v1/replicaSet/{name}/continue
 GET /api/v1/replicaSet/{name}
 GET /api/v1/replicaSet/{name}/history
+GET /api/v1/replicaSet/{name}/diff
 DELETE /api/v1/replicaSet/{name}
 POST /api/v1/volumes
 PATCH /api/v1/volumes/{name}/size
@@ -108,6 +113,19 @@ def test_a_body_is_described_by_the_type_that_decodes_it() -> None:
     assert schema == {"$ref": "#/components/schemas/RunBody"}
 
 
+def test_a_query_that_is_needed_is_said_to_be() -> None:
+    diff = DOCUMENT["paths"]["/api/v1/replicaSet/{name}/diff"]["get"]
+    needed = {p["name"]: p["required"] for p in diff["parameters"]}
+    assert needed == {"name": True, "from": True, "to": False, "files": False}
+
+
+def test_who_is_out_of_reach_is_no_refusal() -> None:
+    diff = DOCUMENT["paths"]["/api/v1/replicaSet/{name}/diff"]["get"]["responses"]
+    assert "1104" in diff["5XX"]["description"]
+    assert "1104" not in diff["4XX"]["description"]
+    assert "1110" in diff["4XX"]["description"]
+
+
 def test_commands_can_be_answered_202_and_reads_cannot() -> None:
     for route in ROUTES:
         responses = DOCUMENT["paths"][route.path][route.method.lower()]["responses"]
@@ -121,7 +139,9 @@ def test_the_page_shows_every_route_type_and_code() -> None:
         assert route.summary in page
     for name in DOCUMENT["components"]["schemas"]:
         assert f'id="type-{name}"' in page
-    assert "not enough GPUs" in page
+    for code in Code:
+        assert f"<code>{code.value}</code>" in page
+        assert escape(code.meaning) in page
 
 
 def test_the_page_asks_no_other_host_for_anything() -> None:

@@ -10,11 +10,15 @@ from events.outcomes import (
     ContainerRemoved,
     ContainerStarted,
     ContainerStopped,
+    ContainerUpdated,
     EffectFailed,
     ImageCommitted,
     ImageResolved,
+    SnapshotCompacted,
     SnapshotRemoved,
     SnapshotTaken,
+    SystemDiskFilled,
+    SystemDiskPrecopied,
     VolumeMade,
     VolumeRemoved,
 )
@@ -29,6 +33,7 @@ from service.domain.commands import (
     DeleteReplicaSet,
     DeleteVolume,
     ExecuteInReplicaSet,
+    ExpireSnapshots,
     Failed,
     PauseReplicaSet,
     RecordOutcome,
@@ -38,7 +43,17 @@ from service.domain.commands import (
 )
 from service.domain.effects import CreateContainer, Effect, Execute, Settle, StartContainer
 from service.domain.rejections import Reason, Rejected
-from tests.kit.builders import GIB, IMAGE, IMAGE_ID, patch, resize, run
+from tests.kit.builders import (
+    GIB,
+    IMAGE,
+    IMAGE_CMD,
+    IMAGE_ENV,
+    IMAGE_ID,
+    facts,
+    patch,
+    resize,
+    run,
+)
 from tests.kit.gwt import Step, given, unfinished
 from tests.kit.world import FAILURE, World, success_of
 
@@ -49,7 +64,10 @@ SNAPSHOT = "gpuledger/snapshot:foo-1-foo.2"
 @pytest.mark.parametrize(
     ("history", "event"),
     [
-        ((unfinished(run()),), ImageResolved("foo", 1, IMAGE, IMAGE_ID)),
+        (
+            (unfinished(run()),),
+            ImageResolved("foo", 1, IMAGE, IMAGE_ID, IMAGE_ENV, IMAGE_CMD),
+        ),
         (
             (unfinished(run(), 1),),
             ContainerCreated("foo", 1, "id of foo-1", "foo.1/create-foo-1", IMAGE_ID),
@@ -78,6 +96,52 @@ def test_what_is_due_and_was_done_becomes_a_fact(
     (effect,) = world.due()
     assert world.succeed(effect) == (event,)
     assert world.records[-1].operation_id == effect.operation_id
+
+
+COPYING = facts(carry="upper")
+"""Directories are carried, on a file system that cannot share their blocks."""
+
+KEPT = "foo-1-foo.2"
+LIMITED = run(memory_bytes=GIB)
+
+
+@pytest.mark.parametrize(
+    ("history", "event"),
+    [
+        ((LIMITED, unfinished(patch(memory_bytes=2 * GIB))), ContainerUpdated("foo", 2)),
+        ((run(), unfinished(patch(), 1)), SystemDiskPrecopied("foo", 2, 1)),
+        ((run(), unfinished(patch(), 3)), SnapshotTaken("foo", 1, KEPT, 1, "upper")),
+        ((run(), unfinished(patch(), 4)), SystemDiskFilled("foo", 2, KEPT)),
+        (
+            (run(), patch(), unfinished(patch(), 8)),
+            SnapshotCompacted("foo", 2, "foo-2-foo.3", 1),
+        ),
+    ],
+)
+def test_what_was_done_with_directories_becomes_a_fact(
+    history: tuple[Command | Step, ...], event: Event
+) -> None:
+    world = given(*history, on=COPYING).world
+    (effect,) = world.due()
+    assert world.succeed(effect) == (event,)
+    assert world.records[-1].operation_id == effect.operation_id
+
+
+def test_a_disk_that_was_given_up_is_gone_for_the_reason_that_was_decided() -> None:
+    world = given(
+        run(), patch(), patch(), ExpireSnapshots("foo"), on=facts(keep_revisions=0)
+    ).world
+    removed = [e for e in world.records[-1].events if isinstance(e, SnapshotRemoved)]
+    assert removed == [SnapshotRemoved("foo", 1, SNAPSHOT, "0 newer ones are kept")]
+
+
+def test_what_only_saves_space_fails_without_undoing_anything_and_once() -> None:
+    world = given(run(), patch(), unfinished(patch(), 8), on=COPYING).world
+    (effect,) = world.due()
+    compacted = SnapshotCompacted("foo", 2, "foo-2-foo.3", 0, FAILURE.message)
+    assert world.fail(effect) == (compacted,)
+    assert world.due() == ()
+    assert {operation.state for operation in world.state.operations.values()} == {"succeeded"}
 
 
 def test_an_execution_ends_its_operation_in_the_same_record() -> None:

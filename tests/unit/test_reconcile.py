@@ -1,7 +1,5 @@
 """Desired less observed: which effects are due, in which order, under which ids."""
 
-from collections.abc import Callable
-
 import pytest
 
 from service.domain.commands import (
@@ -19,8 +17,8 @@ from service.domain.commands import (
 )
 from service.domain.effects import (
     CreateContainer,
-    Effect,
     Execute,
+    PreCopyDisk,
     RemoveVolume,
     Settle,
     StartContainer,
@@ -28,36 +26,13 @@ from service.domain.effects import (
     TakeSnapshot,
     kind_of,
 )
-from service.domain.reconcile import reconcile
-from tests.kit.builders import GIB, patch, resize, run
+from service.domain.reconcile import COPY_AHEAD_BYTES_MIN, reconcile
+from tests.kit.builders import GIB, facts, patch, resize, run
 from tests.kit.exhaust import all_paths
-from tests.kit.gwt import given, unfinished
-from tests.kit.world import World
+from tests.kit.gwt import given, steps, unfinished
+from tests.kit.world import image_id_of
 
 SUCCESSION = ("stop-foo-1", "snapshot-foo-1", "create-foo-2", "start-foo-2", "remove-foo-1")
-
-
-def steps(
-    world: World, command: Command, fails: Callable[[Effect], bool] = lambda effect: False
-) -> list[str]:
-    """The effects of a command in the order in which they are due; "!" where one fails."""
-    world.send(command)
-    done: list[str] = []
-
-    def note(effect: Effect) -> bool:
-        operation, _, step = effect.effect_id.partition("/")
-        assert operation == effect.operation_id
-        done.append(f"{step}!" if fails(effect) else step)
-        return fails(effect)
-
-    while world.due():
-        effect = world.due()[0]
-        if note(effect):
-            world.fail(effect)
-        else:
-            world.succeed(effect)
-    world.check_ended()
-    return done
 
 
 RUNNING: tuple[Command, ...] = (run("foo", 1, 1),)
@@ -112,6 +87,110 @@ def test_the_steps_of_a_command(
     history: tuple[Command, ...], command: Command, expected: tuple[str, ...]
 ) -> None:
     assert tuple(steps(given(*history).world, command)) == expected
+
+
+UPPER = (
+    *("create-foo-2", "stop-foo-1", "snapshot-foo-1"),
+    *("fill-foo-2", "start-foo-2", "remove-foo-1"),
+)
+AHEAD = (UPPER[0], "precopy-foo-2", *UPPER[1:])
+OTHER_IMAGE = ("image-foo-2", *(step for step in UPPER if step != "fill-foo-2"))
+
+
+@pytest.mark.parametrize(
+    ("history", "command", "shares", "expected"),
+    [
+        (RUNNING, patch(), True, UPPER),
+        (RUNNING, patch(), False, AHEAD),
+        (RUNNING, RestartReplicaSet("foo"), False, AHEAD),
+        ((*RUNNING, PauseReplicaSet("foo")), patch(), False, (UPPER[0], *UPPER[2:])),
+        (RUNNING, patch(image="b:1"), True, OTHER_IMAGE),
+        (RUNNING, patch(image="b:1"), False, OTHER_IMAGE),
+        (
+            (*RUNNING, patch()),
+            RollBackReplicaSet("foo", 1),
+            False,
+            (
+                "create-foo-3",
+                "stop-foo-2",
+                "snapshot-foo-2",
+                "fill-foo-3",
+                "start-foo-3",
+                "remove-foo-2",
+                "compact foo-2",
+            ),
+        ),
+    ],
+)
+def test_the_steps_of_a_command_that_carries_a_directory(
+    history: tuple[Command, ...], command: Command, shares: bool, expected: tuple[str, ...]
+) -> None:
+    """It is copied ahead only of what runs, and only where it is what will be cloned."""
+    world = given(*history, on=facts(carry="upper", clones_share_blocks=shares)).world
+    done = steps(world, command)
+    settle = len(done) - (2 if "compact" in done[-1] else 1)
+    assert done.pop(settle) == "settle"
+    assert tuple(done) == expected
+
+
+@pytest.mark.parametrize(
+    ("fails", "expected"),
+    [
+        ("create-foo-2", ("create-foo-2!", "remove-foo-2")),
+        (
+            "snapshot-foo-1",
+            (*AHEAD[:3], "snapshot-foo-1!", "remove-foo-2", "start-foo-1"),
+        ),
+        (
+            "fill-foo-2",
+            (*AHEAD[:4], "fill-foo-2!", "remove-foo-2", "put-back-foo-1", "start-foo-1"),
+        ),
+        (
+            "start-foo-2",
+            (*AHEAD[:5], "start-foo-2!", "remove-foo-2", "put-back-foo-1", "start-foo-1"),
+        ),
+        ("precopy-foo-2", (AHEAD[0], "precopy-foo-2!", "remove-foo-2")),
+    ],
+)
+def test_a_patch_that_carries_a_directory_is_undone_from_wherever_it_failed(
+    fails: str, expected: tuple[str, ...]
+) -> None:
+    """Where not even the copy ahead has room, the old container is never stopped."""
+    world = given(*RUNNING, on=facts(carry="upper")).world
+    done = steps(world, patch(), lambda effect: effect.effect_id.endswith(fails))
+    assert tuple(done) == (*expected, "settle")
+
+
+def test_what_is_copied_ahead_is_what_still_runs() -> None:
+    world = given(*RUNNING, unfinished(patch(), 1), on=facts(carry="upper")).world
+    assert world.due() == (
+        PreCopyDisk(
+            "foo.2/precopy-foo-2",
+            "foo.2",
+            "foo",
+            2,
+            container="foo-2",
+            source="foo-1",
+            least_bytes=COPY_AHEAD_BYTES_MIN,
+        ),
+    )
+
+
+def test_a_patch_to_another_image_keeps_the_disk_and_starts_with_a_bare_one() -> None:
+    world = given(*RUNNING, patch(image="b:1")).world
+    second = world.state.revisions["foo", 2]
+    assert (second.disk_from, second.spec.image) == (None, "b:1")
+    assert second.base_image == second.image_id == image_id_of("b:1")
+    assert world.state.replica_sets["foo"].snapshots == (1,)
+
+
+@pytest.mark.parametrize("carry", ["upper", "commit"])
+def test_a_patch_to_an_image_that_is_not_there_leaves_everything_as_it_was(carry: str) -> None:
+    world = given(*RUNNING, on=facts(carry=carry)).world
+    before = world.state.revisions["foo", 1]
+    done = steps(world, patch(image="b:1"), lambda effect: "/image" in effect.effect_id)
+    assert done == ["image-foo-2!", "remove-foo-2", "settle"]
+    assert world.state.revisions["foo", 1] == before
 
 
 @pytest.mark.parametrize(

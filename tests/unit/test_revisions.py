@@ -7,6 +7,7 @@ from events.replica_sets import RevisionDeclared
 from events.resources import GpusLeased, PortsLeased
 from events.values import Bind, PortBinding
 from service.domain.commands import (
+    BindAt,
     Command,
     CreateVolume,
     DeleteReplicaSet,
@@ -24,6 +25,7 @@ from service.domain.effects import (
 from service.domain.rejections import Reason
 from tests.kit.builders import (
     GIB,
+    IMAGE,
     PORT_FIRST,
     facts,
     gpu,
@@ -92,6 +94,18 @@ SUCCESSION_REFUSALS: list[tuple[Reason, tuple[Command | Step, ...], Command]] = 
     (Reason.NOTHING_TO_PATCH, (run(gpu_count=1),), patch(gpu_count=1)),
     (Reason.NOTHING_TO_PATCH, (run(memory_bytes=GIB),), patch(memory_bytes=GIB)),
     (Reason.NOTHING_TO_PATCH, (run(mounts=("/a",)),), remount(mount("/a"), mount("/a"))),
+    (Reason.NOTHING_TO_PATCH, (run(),), patch(image=IMAGE)),
+    (Reason.NOTHING_TO_PATCH, (run(env=("A=1",)),), patch(env=("A=1",))),
+    (Reason.NOTHING_TO_PATCH, (run(),), patch(memory_bytes=0)),
+    (Reason.NOTHING_TO_PATCH, (run(mounts=("/a",)),), patch(binds=(BindAt("/a", "/mnt/a"),))),
+    (Reason.ENV_NOT_FOUND, (run(env=("A=1",)),), patch(gpu_count=9, env=("B",))),
+    (Reason.BIND_NOT_FOUND, (run(),), patch(gpu_count=9, binds=(BindAt("", "/mnt/a"),))),
+    (Reason.VOLUME_NOT_FOUND, (run(),), patch(gpu_count=9, binds=(BindAt("gone-1", "/a"),))),
+    (
+        Reason.VOLUME_BUSY,
+        (DISK, run(), unfinished(resize("disk", 2))),
+        patch(gpu_count=9, binds=(BindAt("disk-1", "/a"),)),
+    ),
     (Reason.BIND_NOT_FOUND, (run(mounts=("/a",)),), remount(mount("/b"), mount("gone-1"))),
     (
         Reason.BIND_TARGET_TAKEN,
@@ -120,6 +134,11 @@ SUCCESSION_REFUSALS: list[tuple[Reason, tuple[Command | Step, ...], Command]] = 
         RollBackReplicaSet("foo", 1),
     ),
     (Reason.GPUS_EXHAUSTED, (run(gpu_count=1),), patch(gpu_count=3)),
+    (
+        Reason.PORTS_EXHAUSTED,
+        (run(ports=1),),
+        patch(container_ports=("1/tcp", "2/tcp", "3/tcp", "4/tcp", "5/tcp")),
+    ),
     (
         Reason.GPUS_EXHAUSTED,
         (run(gpu_count=2), patch(gpu_count=0), run("bar", 1)),
@@ -224,11 +243,25 @@ def test_a_patch_differs_in_what_was_patched_and_in_nothing_else() -> None:
     assert decided.state.revisions["foo", 2].spec == replace(first.spec, binds=binds)
 
 
+def test_ports_can_be_patched_and_those_that_stay_keep_their_host_ports() -> None:
+    decided = given(run(ports=2)).when(patch(container_ports=("80/tcp", "23/tcp"))).then_driven()
+    before, after = (decided.state.revisions["foo", number].ports for number in (1, 2))
+    assert [binding.container_port for binding in after] == ["80/tcp", "23/tcp"]
+    assert after[1] == before[1]
+    assert set(decided.state.ports) == {binding.host_port for binding in after}
+
+
+def test_a_roll_back_to_a_directory_that_cannot_be_reached_now_is_refused() -> None:
+    world = given(run(), patch(), on=facts(carry="upper"))
+    world.world.facts = facts(carry="commit")
+    world.when(RollBackReplicaSet("foo", 1)).rejected(Reason.SYSTEM_DISK_GONE, "/readyz")
+
+
 def test_an_empty_patch_creates_the_same_again() -> None:
     decided = given(run(gpu_count=1, ports=1)).when(patch()).then_driven()
     first, second = (decided.state.revisions["foo", number] for number in (1, 2))
     assert (first.spec, first.gpus, first.ports) == (second.spec, second.gpus, second.ports)
-    assert decided.operation.result == {"containerName": "foo-2"}
+    assert decided.operation.result["containerName"] == "foo-2"
 
 
 @pytest.mark.parametrize("command", [patch(gpu_count=1), patch(), RestartReplicaSet("foo")])
@@ -241,7 +274,7 @@ def test_a_cardless_one_can_be_changed(command: Command) -> None:
 def test_a_roll_back_to_a_cardless_version_gives_the_gpus_back() -> None:
     """Predecessor: fails with an index error."""
     decided = given(run(), patch(gpu_count=2)).when(RollBackReplicaSet("foo", 1)).then_driven()
-    assert decided.operation.result == {"containerName": "foo-3"}
+    assert decided.operation.result["containerName"] == "foo-3"
     assert decided.state.revisions["foo", 3].rolled_back_to == 1
     assert {unit.holder for unit in decided.state.gpus.values()} == {None}
 

@@ -29,6 +29,14 @@ def rollback(body: bytes) -> Any:
     return schemas.parse_rollback("foo", body)
 
 
+def pin(body: bytes) -> Any:
+    return schemas.parse_pin("foo", body)
+
+
+def unpin(body: bytes) -> Any:
+    return schemas.parse_unpin("foo", body)
+
+
 def commit(body: bytes) -> Any:
     return schemas.parse_commit("foo", body)
 
@@ -173,6 +181,13 @@ BAD_RUNS: list[tuple[dict[str, Any], int, str]] = [
     ({"memory": 4096}, 1000, "memory"),
     ({"shmSize": "0GB"}, 1000, "shmSize"),
     ({"shmSize": "-1GB"}, 1000, "shmSize"),
+    ({"shmSize": "0"}, 1029, "shmSize"),
+    ({"memory": "0"}, 1029, "memory"),
+    ({"pidsLimit": 0}, 1000, "pidsLimit"),
+    ({"pidsLimit": -1}, 1000, "pidsLimit"),
+    ({"pidsLimit": 4_194_305}, 1000, "pidsLimit"),
+    ({"pidsLimit": 10**30}, 1000, "pidsLimit"),
+    ({"pidsLimit": "512"}, 1000, "pidsLimit"),
     ({"labels": {"gpuledger.owner": "me"}}, 1000, "labels"),
     ({"labels": {"": "x"}}, 1000, "labels"),
     ({"labels": {"a\n": "x"}}, 1000, "labels"),
@@ -217,14 +232,15 @@ def test_a_bad_run_is_refused_with_code_and_field(
             1000,
             "volumePatch.newBind.dest",
         ),
-        (patch, {"memory": "10YB"}, 1029, "memory"),
-        (patch, {"cpus": 0}, 1000, "cpus"),
-        (patch, {"shmSize": "x"}, 1029, "shmSize"),
-        (patch, {"imageName": "other"}, 1000, "imageName"),
         (rollback, {"version": -1}, 1020, "version"),
         (rollback, {"version": 10**12}, 1000, "version"),
         (rollback, {"version": "1"}, 1000, "version"),
         (rollback, {}, 1000, "version"),
+        (pin, {"version": -1}, 1020, "version"),
+        (pin, {}, 1000, "version"),
+        (unpin, {"version": -1}, 1020, "version"),
+        (unpin, {"version": 10**12}, 1000, "version"),
+        (unpin, {"version": 1, "why": ""}, 1000, "why"),
         (commit, {"newImageName": ""}, 1001, "newImageName"),
         (commit, {}, 1001, "newImageName"),
         (commit, {"newImageName": "No Image"}, 1000, "newImageName"),
@@ -261,7 +277,7 @@ def test_other_bad_bodies(parse: Parse, body: dict[str, Any], code: int, field: 
     assert (problem.code, problem.field) == (code, field)
 
 
-@pytest.mark.parametrize("parse", [run, patch, rollback, commit, execute, create, resize])
+@pytest.mark.parametrize("parse", [run, patch, rollback, pin, commit, execute, create, resize])
 @pytest.mark.parametrize(
     "body",
     [

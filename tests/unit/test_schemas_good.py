@@ -8,12 +8,15 @@ import pytest
 
 from events.values import Bind, Nfs
 from service.domain.commands import (
+    BindAt,
     BindChange,
     CreateVolume,
     ExecuteInReplicaSet,
     PatchReplicaSet,
+    PinRevision,
     ResizeVolume,
     RollBackReplicaSet,
+    UnpinRevision,
 )
 from service.web import schemas
 from service.web import schemas_requests as limits
@@ -35,6 +38,14 @@ def patch(body: bytes) -> Any:
 
 def rollback(body: bytes) -> Any:
     return schemas.parse_rollback("foo", body)
+
+
+def pin(body: bytes) -> Any:
+    return schemas.parse_pin("foo", body)
+
+
+def unpin(body: bytes) -> Any:
+    return schemas.parse_unpin("foo", body)
 
 
 def execute(body: bytes) -> Any:
@@ -71,6 +82,7 @@ def test_a_run_with_everything() -> None:
         "cpus": 1.5,
         "memory": "4GB",
         "shmSize": "512MB",
+        "pidsLimit": 4_194_304,
         "labels": {"team": "vision"},
         "dataDisk": {"size": "1.5GB"},
         "fileStorage": {"nfs": {"server": "10.0.0.7", "path": "/export", "options": "ro"}},
@@ -89,6 +101,7 @@ def test_a_run_with_everything() -> None:
     assert spec.cmd == ("sleep", "infinity")
     assert spec.container_ports == ("22/tcp", "53/udp", "8080/tcp")
     assert (spec.nano_cpus, spec.memory_bytes, spec.shm_bytes) == (1_500_000_000, 4 << 30, 1 << 29)
+    assert spec.pids_limit == 4_194_304
     assert spec.labels == {"team": "vision"}
 
 
@@ -100,10 +113,12 @@ def test_the_disks_are_where_the_settings_say() -> None:
 
 def test_null_is_as_good_as_left_out() -> None:
     """Clients written in Go send null for an empty list."""
-    nothing = dict.fromkeys(("binds", "env", "cmd", "containerPorts", "labels", "dataDisk"))
-    command, _ = run(msgspec.json.encode({**SMALLEST, **nothing}))
+    fields = ("binds", "env", "cmd", "containerPorts", "labels", "dataDisk", "pidsLimit")
+    command, _ = run(msgspec.json.encode({**SMALLEST, **dict.fromkeys(fields)}))
     assert command == run(msgspec.json.encode(SMALLEST))[0]
-    assert patch(b'{"gpuPatch": null, "volumePatch": null}')[0] == PatchReplicaSet("foo")
+    every_field = [field.encode_name for field in msgspec.structs.fields(limits.PatchBody)]
+    body = msgspec.json.encode(dict.fromkeys(every_field))
+    assert patch(body)[0] == PatchReplicaSet("foo")
 
 
 @pytest.mark.parametrize(
@@ -121,6 +136,50 @@ def test_null_is_as_good_as_left_out() -> None:
             {"cpus": 2, "memory": "1GB", "shmSize": "1MB"},
             PatchReplicaSet("foo", nano_cpus=2 * 10**9, memory_bytes=1 << 30, shm_bytes=1 << 20),
         ),
+        (
+            patch,
+            {"cpus": 0, "memory": "0", "shmSize": "0", "pidsLimit": 0},
+            PatchReplicaSet("foo", nano_cpus=0, memory_bytes=0, shm_bytes=0, pids_limit=0),
+        ),
+        (
+            patch,
+            {"imageName": "other:2", "pidsLimit": 1, "env": ["A=b=c", "B=", "C"]},
+            PatchReplicaSet("foo", image="other:2", pids_limit=1, env=("A=b=c", "B=", "C")),
+        ),
+        (
+            patch,
+            {"cmd": ["sh"], "containerPorts": [22, "53/udp"]},
+            PatchReplicaSet("foo", cmd=("sh",), container_ports=("22/tcp", "53/udp")),
+        ),
+        (
+            patch,
+            {"cmd": [], "containerPorts": []},
+            PatchReplicaSet("foo", cmd=(), container_ports=()),
+        ),
+        (patch, {"env": [], "binds": []}, PatchReplicaSet("foo")),
+        (
+            patch,
+            {"binds": [bind("bar-1", "/data/"), bind("", "/x"), bind("/srv", "/s")]},
+            PatchReplicaSet(
+                "foo", binds=(BindAt("bar-1", "/data"), BindAt("", "/x"), BindAt("/srv", "/s"))
+            ),
+        ),
+        (
+            patch,
+            {
+                "gpuPatch": {"gpuCount": 2},
+                "volumePatch": {"oldBind": bind(), "newBind": bind("bar-2", "/other")},
+                "binds": [bind("bar-3")],
+            },
+            PatchReplicaSet(
+                "foo",
+                gpu_count=2,
+                bind=BindChange(Bind("bar-1", "/data"), Bind("bar-2", "/other")),
+                binds=(BindAt("bar-3", "/data"),),
+            ),
+        ),
+        (pin, {"version": 3}, PinRevision("foo", 3)),
+        (unpin, {"version": 3}, UnpinRevision("foo", 3)),
         (rollback, {"version": 3}, RollBackReplicaSet("foo", 3)),
         (rollback, {"version": 0}, RollBackReplicaSet("foo", 0)),
         (execute, {"cmd": ["ls"]}, ExecuteInReplicaSet("foo", ("ls",))),

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from service.errors import SettingsError
-from service.settings import SETTINGS, Settings
+from service.settings import Settings
+from service.settings_table import SETTINGS
 
 HOME = {"HOME": "/home/ada"}
 
@@ -26,6 +27,14 @@ VALUES = [
     ("gpus", "simulated:8", {"gpus": "simulated:8", "simulated_gpus": 8}),
     ("gpu_runtime", "cdi", {"gpu_runtime": "cdi"}),
     ("system_disk", "commit", {"system_disk": "commit"}),
+    ("keep_revisions", "0", {"keep_revisions": 0}),
+    ("keep_days", "1.5", {"keep_days": 1.5}),
+    ("free_space", "20GB", {"free_bytes_min": 20 << 30}),
+    ("volume_backend", "btrfs", {"volume_backend": "btrfs"}),
+    ("volume_file_system", "xfs", {"volume_file_system": "xfs"}),
+    ("over_commit", "no", {"over_commit": False}),
+    ("bind_root", "/srv:/mnt/data", {"bind_roots": (Path("/srv"), Path("/mnt/data"))}),
+    ("bind_root", "none", {"bind_roots": ()}),
     ("log_level", "WARN", {"log_level": "warning"}),
     ("data_disk_path", "/data/", {"data_disk_path": "/data"}),
     ("file_storage_path", "/mnt/fs", {"file_storage_path": "/mnt/fs"}),
@@ -58,6 +67,14 @@ BAD = [
     ("gpus", "simulated:99999", "99999"),
     ("gpu_runtime", "rocm", "auto, nvidia, cdi"),
     ("system_disk", "copy", "upper"),
+    ("keep_revisions", "-1", "0 to 10000"),
+    ("keep_days", "a week", "0 to 36500"),
+    ("free_space", "20", "20GB"),
+    ("volume_backend", "zfs", "auto (what works best here), loop"),
+    ("volume_file_system", "ntfs", "ext4, xfs"),
+    ("over_commit", "maybe", "yes (they take"),
+    ("bind_root", "srv", "'srv' is no absolute path"),
+    ("bind_root", "/srv/../etc", "'/srv/../etc' is no absolute path"),
     ("log_level", "loud", "debug, info, warning, error"),
     ("data_disk_path", "root/x", "absolute"),
     ("data_disk_path", "/", "absolute"),
@@ -169,3 +186,17 @@ def test_a_node_is_named_after_its_host(host: str, node: str) -> None:
 def test_an_unknown_override_is_a_mistake_of_ours() -> None:
     with pytest.raises(TypeError, match="colour"):
         settings(colour="blue")
+
+
+@pytest.mark.parametrize(
+    ("addr", "roots"),
+    [
+        ("127.0.0.1:2378", (Path("/"),)),
+        ("[::1]:2378", (Path("/"),)),
+        ("localhost:2378", (Path("/"),)),
+        ("0.0.0.0:2378", ()),
+        ("gpu-1.example.org:2378", ()),
+    ],
+)
+def test_who_comes_from_outside_may_mount_nothing(addr: str, roots: tuple[Path, ...]) -> None:
+    assert settings(HOME, addr=addr).bind_roots == roots

@@ -26,9 +26,12 @@ from service.domain.effects import (
     Settle,
     SizeVolume,
 )
+from service.domain.settle import COMMIT_LOSES
 from tests.kit.builders import GIB, PORT_FIRST, patch, resize, run
 from tests.kit.gwt import Given, given
 from tests.kit.world import FAILURE
+
+LOSES = {"notCarried": list(COMMIT_LOSES)}
 
 FAILED = (FAILURE.reason, FAILURE.message)
 
@@ -56,7 +59,7 @@ def settled(world: Given, command: Command, *fails: type[Effect]) -> tuple[Event
                 RevisionRetired("foo", 1),
                 GpusReleased("foo", 1, ("gpu-0",)),
                 PortsReleased("foo", 1, (PORT_FIRST,)),
-                OperationSucceeded("foo.2", {"containerName": "foo-2"}),
+                OperationSucceeded("foo.2", {"containerName": "foo-2", **LOSES}),
             ),
         ),
         (
@@ -64,7 +67,7 @@ def settled(world: Given, command: Command, *fails: type[Effect]) -> tuple[Event
             RestartReplicaSet("foo"),
             (
                 RevisionRetired("foo", 1),
-                OperationSucceeded("foo.3", {"containerName": "foo-2"}),
+                OperationSucceeded("foo.3", {"containerName": "foo-2", **LOSES}),
             ),
         ),
         (
@@ -72,7 +75,7 @@ def settled(world: Given, command: Command, *fails: type[Effect]) -> tuple[Event
             RollBackReplicaSet("foo", 1),
             (
                 RevisionRetired("foo", 2),
-                OperationSucceeded("foo.3", {"containerName": "foo-3"}),
+                OperationSucceeded("foo.3", {"containerName": "foo-3", **LOSES}),
             ),
         ),
         (

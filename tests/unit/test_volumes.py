@@ -2,6 +2,9 @@
 
 import pytest
 
+from events.operations import OperationSucceeded
+from events.replica_sets import BindMoved
+from events.values import Bind
 from events.volumes import VolumeDeletionRequested, VolumeVersionAbandoned, VolumeVersionDeclared
 from service.domain.commands import (
     Command,
@@ -9,6 +12,7 @@ from service.domain.commands import (
     DeleteReplicaSet,
     DeleteVolume,
     PauseReplicaSet,
+    RollBackReplicaSet,
     StopReplicaSet,
 )
 from service.domain.effects import (
@@ -22,7 +26,7 @@ from service.domain.effects import (
 )
 from service.domain.rejections import Reason
 from tests.kit.builders import GIB, facts, mount, patch, remount, resize, run
-from tests.kit.gwt import Step, failing, given, unfinished
+from tests.kit.gwt import Decided, Step, failing, given, unfinished
 
 DISK = CreateVolume("disk", 2 * GIB)
 USER = run(gpu_count=1, mounts=("disk-1",))
@@ -90,13 +94,23 @@ def test_a_resize_is_the_next_version_of_the_same_disk() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gib", "grows_online", "halts"),
-    [(1, False, True), (1, True, True), (4, False, True), (4, True, False)],
+    ("gib", "grows_online", "shrinks_online", "halts"),
+    [
+        (1, False, False, True),
+        (1, True, False, True),
+        (1, False, True, False),
+        (1, True, True, False),
+        (4, False, False, True),
+        (4, True, False, False),
+        (4, False, True, True),
+        (4, True, True, False),
+    ],
 )
-def test_users_stand_still_unless_the_disk_can_grow_under_them(
-    gib: int, grows_online: bool, halts: bool
+def test_users_stand_still_unless_the_disk_can_change_size_under_them(
+    gib: int, grows_online: bool, shrinks_online: bool, halts: bool
 ) -> None:
-    world = given(DISK, USER, on=facts(volumes_grow_online=grows_online))
+    on = facts(volumes_grow_online=grows_online, volumes_shrink_online=shrinks_online)
+    world = given(DISK, USER, on=on)
     decided = world.when(resize("disk", gib))
     decided.then_due(StopContainer if halts else SizeVolume)
 
@@ -142,6 +156,62 @@ def test_users_that_stand_still_anyway_stay_so(command: Command) -> None:
     decided = given(DISK, USER, command).when(resize("disk", 1)).then_due(SizeVolume)
     decided.then_driven()
     assert decided.state.revisions["foo", 1].container == "exited"
+
+
+def sources(decided: Decided, name: str = "foo") -> list[str]:
+    """What the current version of a replica set binds."""
+    current = decided.state.replica_sets[name].current
+    return [bind.source for bind in decided.state.revisions[name, current].spec.binds]
+
+
+@pytest.mark.parametrize(
+    "history", [(), (PauseReplicaSet("foo"),), (StopReplicaSet("foo"),), (patch(),)]
+)
+def test_who_binds_a_volume_binds_its_next_version_afterwards(
+    history: tuple[Command, ...],
+) -> None:
+    decided = given(DISK, USER, *history).when(resize("disk", 4)).then_driven()
+    number = decided.state.replica_sets["foo"].current
+    assert decided.world.records[-1].events == (
+        BindMoved("foo", number, "disk-1", "disk-2"),
+        OperationSucceeded("disk.2", {"name": "disk-2", "size": "4GB"}),
+    )
+    assert sources(decided) == ["disk-2"]
+
+
+def test_every_user_binds_the_next_version_whichever_it_had() -> None:
+    users = (run("foo", mounts=("disk-1", "/data")), run("bar", mounts=("disk-2",)))
+    decided = given(DISK, resize("disk", 3), *users).when(resize("disk", 4)).then_driven()
+    assert [e for e in decided.world.records[-1].events if isinstance(e, BindMoved)] == [
+        BindMoved("bar", 1, "disk-2", "disk-3"),
+        BindMoved("foo", 1, "disk-1", "disk-3"),
+    ]
+    assert (sources(decided), sources(decided, "bar")) == (["disk-3", "/data"], ["disk-3"])
+
+
+def test_who_patches_the_bind_after_a_resize_himself_gets_a_new_version() -> None:
+    """The bind is there already; a client of the predecessor expects to be told foo-2."""
+    world = given(DISK, USER, resize("disk", 4))
+    decided = world.when(remount(mount("disk-1"), Bind("disk-2", "/mnt/disk-1"))).then_driven()
+    assert decided.operation.state == "succeeded"
+    assert (decided.state.replica_sets["foo"].current, sources(decided)) == (2, ["disk-2"])
+
+
+def test_after_a_failed_resize_nobody_binds_what_never_was() -> None:
+    decided = given(DISK, USER).when(resize("disk", 4)).then_driven(SizeVolume)
+    assert sources(decided) == ["disk-1"]
+
+
+def test_a_roll_back_to_before_a_resize_binds_the_disk_as_it_is_now() -> None:
+    history = (DISK, USER, patch(env=("A=1",)), resize("disk", 4))
+    decided = given(*history).when(RollBackReplicaSet("foo", 1)).then_driven()
+    assert sources(decided) == ["disk-2"]
+    assert decided.state.revisions["foo", 1].spec.binds[0].source == "disk-1"
+
+
+def test_a_roll_back_does_not_bind_a_new_disk_that_has_an_old_ones_name() -> None:
+    history = (DISK, USER, remount(mount("disk-1"), mount("/a")), DeleteVolume("disk"), DISK)
+    given(*history).when(RollBackReplicaSet("foo", 1)).rejected(Reason.VOLUME_NOT_FOUND, "disk-1")
 
 
 def test_who_stands_still_for_one_disk_is_not_halted_for_another() -> None:

@@ -1,0 +1,178 @@
+"""One entry of a tree: reaching it, copying it, telling whether two are the same.
+
+Names are bytes, as the kernel has them. Everything here blocks; what may take long is a generator
+that yields now and then, so that whoever runs it can stop.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Generator
+
+CHUNK_BYTES = 16 << 20
+"""So much is copied between two looks up: some 10 ms."""
+
+COMPARED_BYTES = 1 << 20
+"""So much of two files is compared at a time: both fit into a processor's cache."""
+
+SELINUX_XATTR = "security.selinux"
+"""Belongs to the place where a file is, not to the file."""
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Without O_NONBLOCK, opening what has become a fifo meanwhile would wait for its other end.
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def open_folder(root: bytes | int, path: bytes = b"") -> int:
+    """A descriptor of the directory `path` below `root`, which may be a descriptor too.
+
+    One component at a time and through no symbolic link: what runs in a container could replace
+    a directory by a link that leads out of its tree. Raises OSError: ENOENT, ENOTDIR, ELOOP.
+    """
+    folder = (
+        os.open(".", _DIRECTORY, dir_fd=root)
+        if isinstance(root, int)
+        else os.open(root, _DIRECTORY)
+    )
+    for name in path.split(b"/") if path else ():
+        try:
+            deeper = os.open(name, _DIRECTORY, dir_fd=folder)
+        finally:
+            os.close(folder)
+        folder = deeper
+    return folder
+
+
+def open_file(name: bytes, folder: int | None = None) -> int:
+    """For reading, and never through a symbolic link. Raises OSError."""
+    return os.open(name, _FILE, dir_fd=folder)
+
+
+def is_gone(error: OSError) -> bool:
+    """Did it fail because what was listed is no more, or is something else by now?
+
+    ENXIO: open(2) has it for sockets, lseek(2) for data of a file that is empty now.
+    """
+    return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
+
+
+def is_whiteout(seen: os.stat_result) -> bool:
+    """How overlayfs notes that something of a lower layer was deleted (overlayfs.rst)."""
+    return stat.S_ISCHR(seen.st_mode) and seen.st_rdev == 0
+
+
+def looks_the_same(one: os.stat_result, other: os.stat_result) -> bool:
+    """Same type, mode, owner, device, time of change to the ns, and size where it counts."""
+    return (
+        one.st_mode == other.st_mode
+        and one.st_mtime_ns == other.st_mtime_ns
+        and same_apart_from_time(one, other)
+    )
+
+
+def same_apart_from_time(one: os.stat_result, other: os.stat_result) -> bool:
+    """As far as a stat tells: sizes of directories are the file system's own business."""
+    return (
+        one.st_mode == other.st_mode
+        and (one.st_uid, one.st_gid) == (other.st_uid, other.st_gid)
+        and one.st_rdev == other.st_rdev
+        and (stat.S_ISDIR(one.st_mode) or one.st_size == other.st_size)
+    )
+
+
+def xattrs(path: bytes | int) -> dict[str, bytes]:
+    """All extended attributes, ACLs included, of the entry itself or of a descriptor."""
+    if isinstance(path, int):
+        return {name: os.getxattr(path, name) for name in os.listxattr(path)}
+    return {
+        name: os.getxattr(path, name, follow_symlinks=False)
+        for name in os.listxattr(path, follow_symlinks=False)
+    }
+
+
+def same_content(one: int, other: int) -> Generator[None, None, bool]:
+    """Of two files that are open. Yields between chunks."""
+    place = 0
+    while True:
+        mine = os.pread(one, COMPARED_BYTES, place)
+        # A file that is being written to may give less than it was asked for: that is a change.
+        if mine != os.pread(other, COMPARED_BYTES, place):
+            return False
+        if not mine:
+            return True
+        place += len(mine)
+        yield
+
+
+def copy_entry(source: bytes, target: bytes, seen: os.stat_result) -> Generator[int, None, None]:
+    """Make `target`, which must not be there, the same as `source`, which is no directory.
+
+    `seen` is the source's stat. Yields bytes as they are copied. Raises OSError.
+    """
+    kind = stat.S_IFMT(seen.st_mode)
+    if kind == stat.S_IFREG:
+        yield from _copy_data(source, target)
+    elif kind == stat.S_IFLNK:
+        os.symlink(os.readlink(source), target)
+    else:
+        os.mknod(target, kind | 0o600, seen.st_rdev)
+    copy_attributes(source, target, seen)
+
+
+def copy_attributes(
+    source: bytes,
+    target: bytes,
+    seen: os.stat_result,
+    carried: Callable[[str], bool] = lambda name: name != SELINUX_XATTR,
+) -> None:
+    """Owner, mode, extended attributes for which `carried`, times. Raises OSError."""
+    os.chown(target, seen.st_uid, seen.st_gid, follow_symlinks=False)
+    if not stat.S_ISLNK(seen.st_mode):
+        os.chmod(target, stat.S_IMODE(seen.st_mode))
+    # Only now: a chown drops capabilities, and a chmod changes an ACL's mask.
+    wanted = {name: value for name, value in xattrs(source).items() if carried(name)}
+    there = {name: value for name, value in xattrs(target).items() if carried(name)}
+    for name in there.keys() - wanted.keys():  # such as an ACL from the directory's default
+        os.removexattr(target, name, follow_symlinks=False)
+    for name, value in wanted.items():
+        if there.get(name) != value:
+            os.setxattr(target, name, value, follow_symlinks=False)
+    os.utime(target, ns=(seen.st_atime_ns, seen.st_mtime_ns), follow_symlinks=False)
+
+
+def _copy_data(source: bytes, target: bytes) -> Generator[int, None, None]:
+    """With its holes, within the kernel (copy_file_range(2))."""
+    reading = open_file(source)
+    try:
+        writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            size = os.fstat(reading).st_size
+            os.ftruncate(writing, size)
+            for begin, end in _data(reading, size):
+                place = begin
+                while place < end:
+                    count = os.copy_file_range(
+                        reading, writing, min(end - place, CHUNK_BYTES), place, place
+                    )
+                    if count == 0:
+                        raise OSError(errno.EIO, "it became shorter while it was copied", source)
+                    place += count
+                    yield count
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)
+
+
+def _data(file: int, size: int) -> Generator[tuple[int, int], None, None]:
+    """Where a file has data (lseek(2), SEEK_DATA)."""
+    end = 0
+    while end < size:
+        try:
+            begin = os.lseek(file, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return  # nothing but a hole is left
+            raise
+        end = min(os.lseek(file, begin, os.SEEK_HOLE), size)
+        yield begin, end

@@ -1,0 +1,217 @@
+"""Copying a layer in two passes: most of it while its container runs, the rest afterwards.
+
+Before the first pass every entry is stamped: path, type, inode, size and time of the last change
+of its inode (ctime). Nobody can set that time, so an edit which keeps size and mtime is seen too.
+The second pass goes through the layer, which is still by then, and copies what has another stamp
+or is not in the copy as it should be.
+
+A stamp is only taken of what cannot be changed any more without another ctime:
+
+- The kernel's clock for ctime has a tick of 1 to 10 ms, so of two changes within one the second
+  leaves no trace. What was changed after SETTLED_NS before the scan gets no stamp.
+- Who has mapped a file into memory and has written to a page is noticed again only after that page
+  was written back (page_mkwrite). So the disk is synced before the scan, by whoever calls it.
+- A write(2) sets ctime when it begins, and one of gigabytes goes on for seconds. The scan waits for
+  those that are under way: ext4 and xfs let lseek(2) for data, or a read, wait for them.
+
+Everything here blocks; generators yield now and then.
+"""
+
+import os
+import stat
+import struct
+from collections.abc import Generator
+from hashlib import blake2b
+from pathlib import Path
+
+from msgspec import Struct
+
+from service.adapters.upper_clone import BLOCK_BYTES, discard
+from service.adapters.upper_entry import (
+    copy_attributes,
+    copy_entry,
+    is_gone,
+    looks_the_same,
+    open_file,
+    open_folder,
+)
+
+SETTLED_NS = 1_000_000_000
+"""So long before the scan, and before the sync in front of it, an entry must have been changed."""
+
+LONG_WRITE_BYTES = 1 << 20
+"""One write to a smaller file is over sooner than SETTLED_NS."""
+
+_DIGEST_BYTES = 16
+_STAMP = struct.Struct("=QQQQ")
+
+
+class Stamps(Struct, frozen=True):
+    """What the entries of a tree, but for its directories, were like at one moment.
+
+    As digests: a million of them take about 100 MB.
+    """
+
+    digests: frozenset[bytes]
+    size_bytes: int
+    """On the disk, of the whole tree."""
+
+
+def take_stamps(top: Path, settled_before_ns: int) -> Generator[None, None, Stamps]:
+    """Of a tree in which somebody works; what was changed at `settled_before_ns` or later has none.
+
+    Raises OSError when `top` is not there; what vanishes below it meanwhile is left out.
+    """
+    digests: set[bytes] = set()
+    linked: set[int] = set()
+    blocks = os.lstat(top).st_blocks
+    root = open_folder(os.fsencode(top))
+    try:
+        folders = [b""]
+        while folders:
+            path = folders.pop()
+            for name, seen in _entries(root, path):
+                yield
+                deeper = _joined(path, name)
+                if stat.S_ISDIR(seen.st_mode):
+                    folders.append(deeper)
+                elif seen.st_ctime_ns < settled_before_ns:
+                    digests.add(_digest(deeper, seen))
+                if seen.st_nlink > 1 and not stat.S_ISDIR(seen.st_mode):
+                    if seen.st_ino in linked:
+                        continue
+                    linked.add(seen.st_ino)
+                blocks += seen.st_blocks
+    finally:
+        os.close(root)
+    return Stamps(frozenset(digests), blocks * BLOCK_BYTES)
+
+
+class Delta:
+    """The second pass: makes `copy` the same as `source`, in which nobody works."""
+
+    def __init__(self, source: Path, copy: Path, stamps: Stamps) -> None:
+        self.copied_bytes = 0
+        self._source = os.fsencode(source)
+        self._copy = os.fsencode(copy)
+        self._digests = stamps.digests
+        self._placed: dict[int, tuple[bytes, int]] = {}
+        """By the inode of a file with several names: the copy's first, and its inode."""
+
+    def steps(self) -> Generator[None, None, None]:
+        """All of it. Raises OSError, SystemDiskError; the copy is then of no use."""
+        folders = [b""]
+        found = [(b"", os.lstat(self._source))]
+        while folders:
+            path = folders.pop()
+            there = _listed(self._copy, path)
+            wanted = _listed(self._source, path)
+            for name in there.keys() - wanted.keys():
+                yield
+                _remove(os.path.join(self._copy, path, name), there[name])
+            for name, seen in wanted.items():
+                yield
+                deeper = _joined(path, name)
+                if stat.S_ISDIR(seen.st_mode):
+                    self._make_folder(deeper, there.get(name))
+                    folders.append(deeper)
+                    found.append((deeper, seen))
+                else:
+                    yield from self._bring(deeper, seen, there.get(name))
+        for path, seen in found:  # only now, as whatever is put into a directory changes its time
+            yield
+            copy_attributes(*self._paths(path), seen)
+
+    def _make_folder(self, path: bytes, there: os.stat_result | None) -> None:
+        target = os.path.join(self._copy, path)
+        if there is None or not stat.S_ISDIR(there.st_mode):
+            _remove(target, there)
+            os.mkdir(target, 0o700)
+
+    def _bring(
+        self, path: bytes, seen: os.stat_result, there: os.stat_result | None
+    ) -> Generator[None, None, None]:
+        source, target = self._paths(path)
+        if seen.st_ino in self._placed:
+            first, inode = self._placed[seen.st_ino]
+            if there is None or there.st_ino != inode:
+                _remove(target, there)
+                os.link(first, target, follow_symlinks=False)
+            return
+        as_it_was = there is not None and looks_the_same(seen, there)
+        if not as_it_was or _digest(path, seen) not in self._digests:
+            # Never written in place: other names of the copy's file may be as they should.
+            _remove(target, there)
+            for count in copy_entry(source, target, seen):
+                self.copied_bytes += count
+                yield
+        if seen.st_nlink > 1:
+            self._placed[seen.st_ino] = (target, os.lstat(target).st_ino)
+
+    def _paths(self, path: bytes) -> tuple[bytes, bytes]:
+        return (
+            os.path.join(self._source, path) if path else self._source,
+            os.path.join(self._copy, path) if path else self._copy,
+        )
+
+
+def _entries(root: int, path: bytes) -> Generator[tuple[bytes, os.stat_result], None, None]:
+    """What is in a directory and still there when it is looked at, with no write under way."""
+    try:
+        folder = open_folder(root, path)
+    except OSError as error:
+        if is_gone(error):
+            return
+        raise
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = os.fsencode(entry.name)
+                try:
+                    seen = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(seen.st_mode) and seen.st_size >= LONG_WRITE_BYTES:
+                        _await_writes(name, folder, seen.st_ino)
+                except OSError as error:
+                    if is_gone(error):
+                        continue
+                    raise
+                yield name, seen
+    finally:
+        os.close(folder)
+
+
+def _await_writes(name: bytes, folder: int, inode: int) -> None:
+    """Return when what was being written to the file when this was called has been written.
+
+    After its stat: a write that begins in between changes ctime. ext4 takes the inode's lock for
+    this, as a write does; xfs takes it for each read, and so for the copying itself.
+    """
+    file = open_file(name, folder)
+    try:
+        if os.fstat(file).st_ino == inode:  # or it is another one by now, with another stamp
+            os.lseek(file, 0, os.SEEK_HOLE)
+    finally:
+        os.close(file)
+
+
+def _digest(path: bytes, seen: os.stat_result) -> bytes:
+    stamp = _STAMP.pack(
+        stat.S_IFMT(seen.st_mode), seen.st_ino, seen.st_size, seen.st_ctime_ns & (1 << 64) - 1
+    )
+    return blake2b(stamp + path, digest_size=_DIGEST_BYTES).digest()
+
+
+def _listed(top: bytes, path: bytes) -> dict[bytes, os.stat_result]:
+    with os.scandir(os.path.join(top, path)) as entries:
+        return {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
+
+
+def _remove(path: bytes, there: os.stat_result | None) -> None:
+    if there is not None and stat.S_ISDIR(there.st_mode):
+        discard(Path(os.fsdecode(path)))
+    elif there is not None:
+        os.unlink(path)
+
+
+def _joined(path: bytes, name: bytes) -> bytes:
+    return path + b"/" + name if path else name

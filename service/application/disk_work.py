@@ -1,0 +1,171 @@
+"""DiskWork: carries out the effects on system disks, as directories or as images.
+
+Part of the performer, with the same rules: it chooses nothing, and doing an effect again is doing
+it once.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from events.labels import LABEL_EFFECT, LABEL_NAME, LABEL_NODE, LABEL_OWNER, LABEL_REVISION
+from events.values import show_size
+from service.disk_ports import OnProgress, SystemDisks
+from service.domain.commands import Succeeded
+from service.domain.effects import (
+    CommitImage,
+    CompactSnapshot,
+    FillDisk,
+    PreCopyDisk,
+    PutBackDisk,
+    RemoveSnapshot,
+    TakeSnapshot,
+)
+from service.errors import EngineRefused, SystemDiskError, SystemDiskFull
+from service.ports import Clock, ContainerEngine, ImageInfo, Progress
+
+log = logging.getLogger(__name__)
+
+LABELS = (LABEL_OWNER, LABEL_NODE, LABEL_NAME, LABEL_REVISION, LABEL_EFFECT)
+
+LAYERS_MAX = 100
+"""An image of more layers is squashed. The engine ends at 125 (moby 20298), and a caller may put
+commits of his own on top."""
+
+FREE_BYTES_LEFT = 256 << 20
+"""So much must stay free on the engine's disk when an image is saved; a full one stops all."""
+
+LOOK_EVERY_S = 0.5
+
+DiskEffect = (
+    TakeSnapshot
+    | RemoveSnapshot
+    | CompactSnapshot
+    | PreCopyDisk
+    | FillDisk
+    | PutBackDisk
+    | CommitImage
+)
+
+
+class DiskWork:
+    """The doing of effects on system disks. Raises what the engine and the disks raise."""
+
+    def __init__(self, engine: ContainerEngine, disks: SystemDisks, clock: Clock) -> None:
+        self._engine = engine
+        self._disks = disks
+        self._clock = clock
+
+    async def perform(self, effect: DiskEffect, on_progress: OnProgress) -> Succeeded:
+        """Do it; what the matching event wants to know."""
+        match effect:
+            case TakeSnapshot(carry="upper"):
+                size = await self._disks.keep(effect.container, effect.image)
+                return Succeeded({"size_bytes": size, "squashed": False})
+            case TakeSnapshot():
+                return await self._keep_as_image(effect, on_progress)
+            case RemoveSnapshot(carry="upper"):
+                await self._disks.remove(effect.image)
+            case RemoveSnapshot():
+                await self._engine.remove_image(effect.image)
+            case CompactSnapshot():
+                return await self._compact(effect)
+            case PreCopyDisk():
+                return await self._copy_ahead(effect, on_progress)
+            case FillDisk():
+                await self._disks.fill(effect.container, effect.image, on_progress)
+            case PutBackDisk():
+                await self._disks.put_back(effect.image, effect.container)
+            case CommitImage():
+                image = await self._commit(
+                    effect.container, effect.image, on_progress, pause=effect.pause
+                )
+                return Succeeded({"image_id": image.id, "size_bytes": image.size_bytes})
+        return Succeeded()
+
+    async def _keep_as_image(self, effect: TakeSnapshot, on_progress: OnProgress) -> Succeeded:
+        # A commit goes on in the daemon when its client dies: look before doing it again.
+        image = await self._engine.inspect_image(effect.image)
+        if image is None:
+            image = await self._commit(effect.container, effect.image, on_progress, pause=False)
+        squashed = False
+        if image.layers > LAYERS_MAX and effect.squash_onto:
+            try:
+                image = await self._engine.squash_image(effect.image, effect.squash_onto)
+                squashed = True
+            except EngineRefused as error:
+                # The disk is kept all the same; the next patch tries again, up to the limit.
+                log.warning("%s has %d layers: %s", effect.image, image.layers, error)
+        return Succeeded({"size_bytes": image.size_bytes, "squashed": squashed})
+
+    async def _commit(
+        self, container: str, image: str, on_progress: OnProgress, *, pause: bool
+    ) -> ImageInfo:
+        # A commit bakes the container's labels into the image, and cannot drop them: emptied,
+        # they claim nothing for whoever starts a container from it.
+        emptied = dict.fromkeys(LABELS, "")
+        async with self._watched(container, on_progress):
+            return await self._engine.commit_container(container, image, emptied, pause=pause)
+
+    @asynccontextmanager
+    async def _watched(self, container: str, on_progress: OnProgress) -> AsyncIterator[None]:
+        """Report how far a commit is, and refuse one that the disk cannot hold.
+
+        The engine says nothing while it commits: what the disk has less by then is what it has
+        written. Where that cannot be seen (a remote engine), nothing is reported.
+        """
+        size, free = await self._size(container), await self._disks.free_bytes()
+        if size is None or free is None:
+            yield
+            return
+        if size + FREE_BYTES_LEFT > free:
+            raise SystemDiskFull(
+                f"the engine's disk has {show_size(free)} left, too little for an image of the"
+                f" {show_size(size)} that {container} has changed; make room, or remove images"
+            )
+        watching = asyncio.create_task(self._watch(size, free, on_progress))
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _watch(self, size: int, free_before: int, on_progress: OnProgress) -> None:
+        done = 0
+        while True:
+            await self._clock.sleep(LOOK_EVERY_S)
+            free = await self._disks.free_bytes()
+            done = max(done, min(size, free_before - (free or free_before)))
+            on_progress(Progress(done, size))
+
+    async def _size(self, container: str) -> int | None:
+        try:
+            return await self._disks.size(container)
+        except SystemDiskError:
+            return None  # its layer is no directory that we can see
+
+    async def _copy_ahead(self, effect: PreCopyDisk, on_progress: OnProgress) -> Succeeded:
+        """A failure only costs time: all is copied then once the container stands still.
+
+        But a disk that cannot hold the copy is told now, while the container still runs.
+        """
+        size, message = 0, ""
+        try:
+            size = await self._disks.precopy(
+                effect.source, effect.container, effect.least_bytes, on_progress
+            )
+        except SystemDiskFull:
+            raise
+        except SystemDiskError as error:
+            message = str(error)
+        return Succeeded({"size_bytes": size, "message": message})
+
+    async def _compact(self, effect: CompactSnapshot) -> Succeeded:
+        """A failure only costs space, and is told in the record."""
+        saved, message = 0, ""
+        try:
+            saved = await self._disks.compact(effect.image, effect.other)
+        except SystemDiskError as error:
+            message = str(error)
+        return Succeeded({"saved_bytes": saved, "message": message})
