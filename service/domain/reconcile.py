@@ -8,7 +8,7 @@ on what the executor is doing: after a crash the same effects are due again, wit
 from collections.abc import Iterator
 
 from events.values import split_versioned, versioned
-from projections.lineage import base_of, kept_before
+from projections.lineage import base_of, disk_holder, kept_before
 from projections.state import ReplicaSet, Revision, State, Volume
 from service.domain.container_config import container_config
 from service.domain.effects import (
@@ -55,7 +55,7 @@ def reconcile(state: State, kind: str, name: str) -> tuple[Effect, ...]:
             operation_id=e.operation_id,
             name=name,
             number=e.number,
-            container=versioned(name, e.number),
+            container=_container(disk_holder(state, state.revisions[name, e.number])),
             cmd=e.cmd,
             work_dir=e.work_dir,
         )

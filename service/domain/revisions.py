@@ -127,7 +127,7 @@ def roll_back(state: State, envelope: Envelope, command: RollBackReplicaSet) -> 
         return _succeed(
             state, envelope, current, "rollback", spec, holder.number, wanted.number
         )
-    if holder.snapshot is None or holder.expiring:
+    if not _is_kept(holder):
         why = f" ({holder.gone or holder.expiring})" if holder.gone or holder.expiring else ""
         return Rejected(
             Reason.SYSTEM_DISK_GONE,
@@ -145,9 +145,18 @@ def roll_back(state: State, envelope: Envelope, command: RollBackReplicaSet) -> 
 
 def kept_list(state: State, name: str) -> str:
     """The versions whose system disk can be had back, for people."""
-    kept = state.replica_sets[name].snapshots
-    numbers = (n for n in kept if not state.revisions[name, n].expiring)
-    return ", ".join(str(number) for number in numbers) or "none"
+    replica_set = state.replica_sets[name]
+    numbers = []
+    for number in range(1, replica_set.current):
+        revision = state.revisions.get((name, number))
+        holder = disk_holder(state, revision) if revision is not None else None
+        if holder is not None and (holder.number == replica_set.current or _is_kept(holder)):
+            numbers.append(str(number))
+    return ", ".join(numbers) or "none"
+
+
+def _is_kept(revision: Revision) -> bool:
+    return revision.snapshot is not None and not revision.expiring
 
 
 def _bound_as_now(state: State, spec: ContainerSpec) -> ContainerSpec:
@@ -192,7 +201,7 @@ def _succeed(
         copies=facts.carry == "upper" and not facts.clones_share_blocks,
     )
     runs = replica_set.phase == "running" and current.container == "running"
-    same_disk = disk_from == current.number and verb != "restart"
+    same_disk = disk_from == current.number
     if runs and same_disk and updates_in_place(current, spec):
         declared: Decision = _leased(
             replace(

@@ -263,3 +263,20 @@ def test_nothing_is_executed_while_the_container_changes_its_name() -> None:
     execute = ExecuteInReplicaSet("foo", ("true",))
     given(LIMITED, unfinished(BIGGER), on=ON).when(execute).rejected(Reason.NOT_RUNNING)
     given(LIMITED, unfinished(BIGGER, 1), on=ON).when(execute).then_due(Execute, Settle)
+
+
+def test_a_command_meant_for_the_version_before_runs_in_the_same_container() -> None:
+    world = limited().world
+    execute, update = ExecuteInReplicaSet("foo", ("true",)), BIGGER
+    world.send(execute)
+    world.send(update)
+    world.succeed(next(e for e in world.due() if isinstance(e, UpdateContainer)))
+    due = next(e for e in world.due() if isinstance(e, Execute))
+    assert (due.number, due.container) == (1, "foo-2")
+
+
+def test_a_refused_rollback_names_those_that_can_be_had() -> None:
+    unknown = RollBackReplicaSet("foo", 9)
+    limited(BIGGER).when(unknown).rejected(Reason.REVISION_NOT_FOUND, "roll back to: 1")
+    limited(BIGGER, patch()).when(unknown).rejected(Reason.REVISION_NOT_FOUND, "to: 1, 2")
+    limited(patch(gpu_count=0)).when(unknown).rejected(Reason.REVISION_NOT_FOUND, "to: 1")
