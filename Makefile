@@ -3,7 +3,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup run image test lint bench bench-disk clean
+.PHONY: help setup run image test lint bench bench-disk chaos clean
 
 help:
 	@echo 'make run     start gpuledger here, Docker and all    ARGS="--addr 0.0.0.0:2378"'
@@ -12,6 +12,7 @@ help:
 	@echo 'make lint    lint and type check only'
 	@echo 'make bench   measure                                 ARGS="--help"'
 	@echo 'make bench-disk  measure system disks, as root       ARGS="--scale 0.1"'
+	@echo 'make chaos   kill everything under load, as root     ARGS="--kills 100 --seed 7"'
 	@echo 'make setup   only make .venv, with what run and test need'
 	@echo 'make clean   remove .venv, caches and builds (no data)'
 
@@ -39,6 +40,9 @@ bench: setup
 # It needs mkfs.xfs (xfsprogs) too.
 bench-disk: setup
 	@exec .venv/bin/python -m tests.bench.disk $(ARGS)
+
+chaos: setup
+	@exec .venv/bin/python -m tests.chaos $(ARGS)
 
 clean:
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from events import operations, outcomes, replica_sets, resources, volumes
+from events import observations, operations, outcomes, replica_sets, resources, volumes
 from events.values import Kind
 
 Event = (
@@ -28,6 +28,13 @@ Event = (
     | resources.NodeRegistered
     | resources.GpuAppeared
     | resources.GpuDisappeared
+    | resources.GpuErrorReported
+    | resources.GpuFellIll
+    | resources.GpuRecovered
+    | resources.GpuQuarantined
+    | resources.GpuRestored
+    | resources.GpuOccupied
+    | resources.GpuVacated
     | resources.GpusLeased
     | resources.GpusReleased
     | resources.PortsLeased
@@ -49,6 +56,13 @@ Event = (
     | outcomes.VolumeMade
     | outcomes.VolumeRemoved
     | outcomes.EffectFailed
+    | observations.ContainerExited
+    | observations.ContainerVanished
+    | observations.ContainerFoundRunning
+    | observations.RetryScheduled
+    | observations.RetryBegun
+    | observations.PortRefused
+    | observations.PortsMoved
 )
 
 

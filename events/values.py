@@ -49,14 +49,19 @@ Verb = Literal[
     "unpin",
     "create",
     "resize",
+    "quarantine",
+    "restore",
 ]
 """What a caller can ask for, in the contract's words."""
+
+OnExit = Literal["none", "restart"]
+"""What is done when a container ends by itself: nothing, or it is started again."""
 
 Expiry = Literal["count", "age", "space"]
 """Why a kept system disk is given up: there are newer ones enough, it is too old, or the disk
 that it lies on is nearly full."""
 
-Kind = Literal["replica_set", "volume"]
+Kind = Literal["replica_set", "volume", "gpu"]
 """What can be asked for by name."""
 
 Phase = Literal["running", "paused", "stopped", "deleted"]
@@ -150,6 +155,9 @@ class ContainerSpec(Struct, frozen=True, omit_defaults=True):
     memory_bytes: int | None = None
     shm_bytes: int | None = None
     pids_limit: int | None = None
+    on_exit: OnExit = "none"
+    max_retries: int = 0
+    """So many times in a row it is started again; 0 is without a limit."""
     labels: dict[str, str] = {}
 
 

@@ -5,7 +5,13 @@ of what the record touches.
 """
 
 from events.record import Record
-from projections import evolve_outcomes, evolve_replica_sets, evolve_resources, evolve_volumes
+from projections import (
+    evolve_observations,
+    evolve_outcomes,
+    evolve_replica_sets,
+    evolve_resources,
+    evolve_volumes,
+)
 from projections.state import Folds, State
 
 FOLDS: Folds = {
@@ -13,6 +19,7 @@ FOLDS: Folds = {
     **evolve_volumes.FOLDS,
     **evolve_resources.FOLDS,
     **evolve_outcomes.FOLDS,
+    **evolve_observations.FOLDS,
 }
 """One function per event; a test compares this with the union `Event`."""
 

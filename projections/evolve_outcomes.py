@@ -59,6 +59,7 @@ def _created(state: State, record: Record, event: ContainerCreated) -> None:
         event.name,
         event.revision,
         container="created",
+        seen_seq=state.seq,
         container_id=event.container_id,
         base_image=event.image,
         origin=base.origin,
@@ -80,6 +81,7 @@ def _updated(state: State, record: Record, event: ContainerUpdated) -> None:
             container=before.container,
             container_id=before.container_id,
             made_as=before.made_as or before.number,
+            seen_seq=state.seq,
             started_at=before.started_at,
             image_id=before.image_id,
             carry=before.carry,
@@ -107,17 +109,48 @@ def _started(state: State, record: Record, event: ContainerStarted) -> None:
         container="running",
         started_at=event.started_at,
         exit_code=None,
+        oom_killed=False,
+        finished_at="",
+        ended_alone=False,
+        retrying=0,
+        seen_seq=state.seq,
     )
+    put_replica_set(state, replace(state.replica_sets[event.name], retry_due_us=0))
     _step(state, record, f"{versioned(event.name, event.revision)} started")
 
 
 def _stopped(state: State, record: Record, event: ContainerStopped) -> None:
-    _change(state, event.name, event.revision, container="exited", exit_code=event.exit_code)
+    _change(
+        state,
+        event.name,
+        event.revision,
+        container="exited",
+        exit_code=event.exit_code,
+        finished_at=event.finished_at,
+        oom_killed=False,
+        ended_alone=False,
+        stray=False,
+        seen_seq=state.seq,
+    )
     _step(state, record, f"{versioned(event.name, event.revision)} stopped")
 
 
 def _removed(state: State, record: Record, event: ContainerRemoved) -> None:
-    _change(state, event.name, event.revision, container="removed")
+    revision = state.revisions[event.name, event.revision]
+    if revision.remake:
+        put_revision(
+            state,
+            replace(
+                revision,
+                container="absent",
+                container_id="",
+                filled=False,
+                remake=False,
+                attempt=revision.attempt + 1,
+            ),
+        )
+        return
+    put_revision(state, replace(revision, container="removed", seen_seq=state.seq))
     _step(state, record, f"{versioned(event.name, event.revision)} removed")
 
 
@@ -229,6 +262,8 @@ def _effect_failed(state: State, record: Record, event: EffectFailed) -> None:
     if event.kind == "volume":
         known = state.volumes[event.name]
         put_volume(state, replace(known, failure=failure, halts_users=False))
+    if event.effect == "StartContainer" and not event.operation_id:
+        _change(state, event.name, event.number, retrying=0)
     replica_set = state.replica_sets.get(event.name)
     if replica_set is not None and replica_set.operation == event.operation_id:
         # The first failure is why; one that follows while it is undone does not take its place.

@@ -222,13 +222,17 @@ def _declared(state: State, record: Record, event: RevisionDeclared) -> None:
             current=event.number,
             previous=event.supersedes,
             newest=event.number,
+            retry=0,
+            retry_due_us=0,
         ),
     )
     index_users(state, event.name)
 
 
 def _phase_requested(state: State, record: Record, event: PhaseRequested) -> None:
-    put_replica_set(state, replace(state.replica_sets[event.name], phase=event.phase))
+    known = state.replica_sets[event.name]
+    retry = 0 if event.phase == "running" else known.retry
+    put_replica_set(state, replace(known, phase=event.phase, retry=retry, retry_due_us=0))
 
 
 def _image_commit_requested(state: State, record: Record, event: ImageCommitRequested) -> None:
@@ -245,7 +249,8 @@ def _retired(state: State, record: Record, event: RevisionRetired) -> None:
     known = state.replica_sets[event.name]
     to_compact = known.to_compact
     copies = state.revisions[event.name, known.current].copies
-    if copies and kept_before(state, event.name, event.number) is not None:
+    is_kept = state.revisions[event.name, event.number].snapshot is not None
+    if copies and is_kept and kept_before(state, event.name, event.number) is not None:
         to_compact = (*to_compact, event.number)
     put_replica_set(state, replace(known, previous=None, to_compact=to_compact))
     index_users(state, event.name)

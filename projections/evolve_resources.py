@@ -6,13 +6,24 @@ from events.record import Record
 from events.resources import (
     GpuAppeared,
     GpuDisappeared,
+    GpuErrorReported,
+    GpuFellIll,
+    GpuOccupied,
+    GpuQuarantined,
+    GpuRecovered,
+    GpuRestored,
     GpusLeased,
     GpusReleased,
+    GpuVacated,
     NodeRegistered,
     PortsLeased,
     PortsReleased,
 )
-from projections.state import Folds, GpuUnit, Node, PortLease, State
+from projections.gpu_unit import Ailment, GpuUnit, Quarantine, SeenError
+from projections.state import Folds, Node, PortLease, State
+
+ERRORS_KEPT_MAX = 16
+"""Errors of so many different numbers are remembered of a GPU, so that none is told too often."""
 
 
 def _put_gpu(state: State, gpu: GpuUnit) -> None:
@@ -26,25 +37,74 @@ def _registered(state: State, record: Record, event: NodeRegistered) -> None:
 
 
 def _appeared(state: State, record: Record, event: GpuAppeared) -> None:
-    known = state.gpus.get(event.uuid)
-    _put_gpu(
-        state,
-        GpuUnit(
-            uuid=event.uuid,
-            index=event.index,
-            name=event.name,
-            memory_bytes=event.memory_bytes,
-            pci_bus_id=event.pci_bus_id,
-            parent_uuid=event.parent_uuid,
-            present=True,
-            holder=known.holder if known else None,
-            revisions=known.revisions if known else (),
-        ),
+    shown = GpuUnit(
+        uuid=event.uuid,
+        index=event.index,
+        name=event.name,
+        memory_bytes=event.memory_bytes,
+        pci_bus_id=event.pci_bus_id,
+        parent_uuid=event.parent_uuid,
+        present=True,
     )
+    known = state.gpus.get(event.uuid)
+    if known is not None:
+        shown = replace(
+            shown,
+            holder=known.holder,
+            revisions=known.revisions,
+            ailments=known.ailments,
+            quarantine=known.quarantine,
+            occupants=known.occupants,
+            errors=known.errors,
+        )
+    _put_gpu(state, shown)
 
 
 def _disappeared(state: State, record: Record, event: GpuDisappeared) -> None:
     _put_gpu(state, replace(state.gpus[event.uuid], present=False))
+
+
+def _error_reported(state: State, record: Record, event: GpuErrorReported) -> None:
+    gpu = state.gpus[event.uuid]
+    others = tuple(error for error in gpu.errors if error.xid != event.xid)
+    errors = (*others, SeenError(event.xid, record.at_us))[-ERRORS_KEPT_MAX:]
+    _put_gpu(state, replace(gpu, errors=errors))
+
+
+def _same(ailment: Ailment, event: GpuFellIll | GpuRecovered) -> bool:
+    """Is it this fault? An XID is one of its own; of another cause a GPU has one at a time."""
+    same_number = ailment.cause != "xid" or ailment.number == event.number
+    return ailment.cause == event.cause and same_number
+
+
+def _fell_ill(state: State, record: Record, event: GpuFellIll) -> None:
+    gpu = state.gpus[event.uuid]
+    others = tuple(ailment for ailment in gpu.ailments if not _same(ailment, event))
+    ailment = Ailment(event.cause, event.message, record.at_us, event.number, event.boot)
+    _put_gpu(state, replace(gpu, ailments=(*others, ailment)))
+
+
+def _recovered(state: State, record: Record, event: GpuRecovered) -> None:
+    gpu = state.gpus[event.uuid]
+    left = tuple(ailment for ailment in gpu.ailments if not _same(ailment, event))
+    _put_gpu(state, replace(gpu, ailments=left))
+
+
+def _quarantined(state: State, record: Record, event: GpuQuarantined) -> None:
+    quarantine = Quarantine(event.why, record.at_us, event.by_hand)
+    _put_gpu(state, replace(state.gpus[event.uuid], quarantine=quarantine))
+
+
+def _restored(state: State, record: Record, event: GpuRestored) -> None:
+    _put_gpu(state, replace(state.gpus[event.uuid], quarantine=None))
+
+
+def _occupied(state: State, record: Record, event: GpuOccupied) -> None:
+    _put_gpu(state, replace(state.gpus[event.uuid], occupants=event.pids))
+
+
+def _vacated(state: State, record: Record, event: GpuVacated) -> None:
+    _put_gpu(state, replace(state.gpus[event.uuid], occupants=()))
 
 
 def _gpus_leased(state: State, record: Record, event: GpusLeased) -> None:
@@ -92,6 +152,13 @@ FOLDS: Folds = {
     NodeRegistered: _registered,
     GpuAppeared: _appeared,
     GpuDisappeared: _disappeared,
+    GpuErrorReported: _error_reported,
+    GpuFellIll: _fell_ill,
+    GpuRecovered: _recovered,
+    GpuQuarantined: _quarantined,
+    GpuRestored: _restored,
+    GpuOccupied: _occupied,
+    GpuVacated: _vacated,
     GpusLeased: _gpus_leased,
     GpusReleased: _gpus_released,
     PortsLeased: _ports_leased,

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from events.record import Record
 from events.values import Carry, ContainerSpec, GpuRuntime, Kind, Phase, PortBinding, Verb
+from projections.gpu_unit import GpuUnit as GpuUnit
 
 FINISHED_OPERATIONS_MAX = 4096
 """So many ended operations stay in memory; older ones are in the read store.
@@ -31,26 +32,20 @@ Key = tuple[str, str | int, int]
 """Table, name (or id), version number (0 where there is none)."""
 
 
+class RestingPort(Struct, frozen=True, gc=False):
+    """A host port that another process was found to have; it is not lent for a while."""
+
+    host_port: int
+    until_us: int
+
+
 class Node(Struct, frozen=True, gc=False):
     """This installation. `port_cursor` is the host port leased last."""
 
     node: str
     owner: str
     port_cursor: int = 0
-
-
-class GpuUnit(Struct, frozen=True, gc=False):
-    """A GPU that was seen, and its lease: one holder, through one or two of its revisions."""
-
-    uuid: str
-    index: int
-    name: str
-    memory_bytes: int
-    pci_bus_id: str
-    parent_uuid: str | None
-    present: bool
-    holder: str | None = None
-    revisions: tuple[int, ...] = ()
+    resting: tuple[RestingPort, ...] = ()
 
 
 class PortLease(Struct, frozen=True, gc=False):
@@ -89,6 +84,20 @@ class Revision(Struct, frozen=True, gc=False, omit_defaults=True):
     container_id: str = ""
     started_at: str = ""
     exit_code: int | None = None
+    oom_killed: bool = False
+    finished_at: str = ""
+    stray: bool = False
+    """Somebody else started its container, which was not to run: it is to be stopped."""
+    retrying: int = 0
+    """The record that began to start its ended container again; 0 when none is under way."""
+    ended_alone: bool = False
+    """Its container ended without our stopping it: exit code and the rest tell of that."""
+    remake: bool = False
+    """Its container is to be removed and made anew, with other host ports."""
+    seen_seq: int = 0
+    """The record that last told of its container: what was looked at before is an old story."""
+    attempt: int = 0
+    """How many containers were made for it before this one, because of their host ports."""
     carry: Carry = "commit"
     base_image: str = ""
     """What its container's system disk lies on."""
@@ -157,6 +166,10 @@ class ReplicaSet(Struct, frozen=True, gc=False, omit_defaults=True):
     """Revisions whose system disk is kept, oldest first."""
     expiring: tuple[int, ...] = ()
     """Those of them whose system disk is being given up."""
+    retry: int = 0
+    """How many times in a row its ended container was, or is to be, started again."""
+    retry_due_us: int = 0
+    """When that is to be; 0 when it is not."""
     to_compact: tuple[int, ...] = ()
     """Those of them that are still to share files with the one kept before."""
     updated_us: int = 0

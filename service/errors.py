@@ -2,6 +2,7 @@
 
     GpuledgerError
     ├── SettingsError               a setting is missing or makes no sense
+    ├── TokenFileError              the tokens cannot be read or changed
     ├── ServiceBusy                 too many commands are waiting; nothing was stored
     ├── LedgerError
     │   ├── LedgerUnavailable       nothing was stored, or it is not known whether it was
@@ -27,6 +28,10 @@ class GpuledgerError(Exception):
 
 class SettingsError(GpuledgerError):
     """A setting is missing or makes no sense."""
+
+
+class TokenFileError(GpuledgerError):
+    """The tokens cannot be read or changed. The text says why."""
 
 
 class ServiceBusy(GpuledgerError):

@@ -4,11 +4,13 @@ Every port has a real adapter (`service/adapters/`) and a full in-memory impleme
 (`tests/kit/`); one contract suite (`tests/contract/`) runs on both.
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
 
+from events.gpu_health import GpuError as GpuError
+from events.gpu_health import GpuHealth as GpuHealth
 from events.values import Gpu as Gpu
 
 
@@ -62,14 +64,26 @@ class Ledger(Protocol):
 
 
 class DeviceProbe(Protocol):
-    """Which GPUs there are. Raises DeviceProbeError; no driver is an empty answer."""
+    """Which GPUs there are, and how they fare. No driver is an empty answer."""
 
-    async def gpus(self) -> tuple[Gpu, ...]:
-        """The GPUs that can be lent, by index; a GPU in MIG mode shows as its instances."""
+    async def health(self, let_go: Collection[str] = ()) -> GpuHealth:
+        """The GPUs that can be lent, by index, each with a report. Raises DeviceProbeError.
+
+        A GPU in MIG mode shows as its instances. Those whose UUIDs are in `let_go` are looked at
+        and otherwise left alone, so that they can be reset: their errors are not heard.
+        """
+        ...
+
+    async def errors(self) -> tuple[GpuError, ...]:
+        """Wait until the driver reports errors, and take them; for ever where it reports none."""
         ...
 
     async def describe(self) -> str:
         """One line for people: driver and count, or why there is none."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the driver."""
         ...
 
 
@@ -94,6 +108,10 @@ NOT_EXECUTED = (126, 127)
 """What a container's init ends with when its command is not executable, or not there."""
 
 
+LISTENING = ""
+"""What `ContainerEngine.changes` yields first: from here on it listens. No container's name."""
+
+
 class ObservedContainer(Struct, frozen=True):
     """A container as the engine shows it now."""
 
@@ -105,9 +123,14 @@ class ObservedContainer(Struct, frozen=True):
     exit_code: int
     error: str
     started_at: str
-    """RFC 3339, empty when the container never started."""
+    """RFC 3339, up to nanoseconds without trailing zeros (so texts do not sort); empty when the
+    container never started."""
     finished_at: str
+    """The same; it may lie a millisecond before `started_at` when the container ended at once."""
     image_id: str
+    oom_killed: bool = False
+    """Whether something in it was killed for want of memory, in the run that `finished_at` ended:
+    until the next end it says the same. The container itself need not have ended by that."""
 
 
 class ImageInfo(Struct, frozen=True):
@@ -193,6 +216,21 @@ class ContainerEngine(Protocol):
         self, labels: Mapping[str, str]
     ) -> tuple[ObservedContainer, ...]:
         """All containers, running or not, that carry all these labels."""
+        ...
+
+    def changes(self) -> AsyncGenerator[str, None]:
+        """Yield the name of each of our containers that something happens to, promptly.
+
+        LISTENING comes first, once the engine is listened to: whoever looks at everything then
+        misses nothing. After it, a name says: look at this one again. It comes when a container
+        started, ended, was stopped, killed, paused, unpaused, removed or renamed (then both
+        names) or was short of memory; not for changed limits and commands executed in it. A name
+        that waits to be taken waits once, however much happens meanwhile.
+
+        Ends only by raising EngineUnavailable: when the stream ends or breaks, and within 20 s
+        when the engine hangs. What happens after that is not told later: call again, and look at
+        everything. Close it (`aclosing`) to let go of the connection.
+        """
         ...
 
     async def update_container(self, name: str, resources: Mapping[str, Any]) -> None:

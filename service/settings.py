@@ -24,6 +24,20 @@ from service.settings_text import (
 T = TypeVar("T")
 
 
+class AccessSettings(Struct, frozen=True):
+    """What the service was told about who may reach it."""
+
+    tls: tuple[Path, Path] | None
+    """Certificate and key, PEM; None is plain http."""
+    insecure: bool
+    """May it listen beyond loopback without tokens, or without TLS?"""
+    rate_limit: int
+    """Requests of one caller in a second; 0 is no limit."""
+    waiting_limit: int
+    """Requests of one caller that wait at the same time; 0 is no limit."""
+    cors_origins: tuple[str, ...]
+
+
 class Settings(Struct, frozen=True):
     """What the service was told. Build it with `from_mapping`, once."""
 
@@ -52,6 +66,7 @@ class Settings(Struct, frozen=True):
     over_commit: bool
     bind_roots: tuple[Path, ...]
     """Below these a container may mount directories of the host."""
+    access: AccessSettings
     log_level: LogLevel
     data_disk_path: str
     file_storage_path: str
@@ -105,6 +120,7 @@ class Settings(Struct, frozen=True):
             bind_roots=source.read_or(
                 "bind_root", parse.bind_roots, lambda: parse.default_bind_roots(host)
             ),
+            access=_access(source),
             log_level=source.read("log_level", parse.log_level),
             data_disk_path=data_disk_path,
             file_storage_path=source.read(
@@ -147,6 +163,20 @@ class _Source:
         if override is not None:
             return str(override)
         return self._env.get(SETTINGS[name].env) or None
+
+
+def _access(source: _Source) -> AccessSettings:
+    cert = source.read_or("tls_cert", parse.host_path, lambda: None)
+    key = source.read_or("tls_key", parse.host_path, lambda: None)
+    if (cert is None) != (key is None):
+        raise SettingsError("--tls-cert and --tls-key go together: give both, or neither")
+    return AccessSettings(
+        tls=(cert, key) if cert and key else None,
+        insecure=source.read("insecure", parse.yes_or_no),
+        rate_limit=source.read("rate_limit", parse.rate_limit),
+        waiting_limit=source.read("waiting_limit", parse.waiting_limit),
+        cors_origins=source.read("cors_origin", parse.cors_origins),
+    )
 
 
 def _parsed(setting: Setting, text: str, parser: Callable[[str], T], names: str = "") -> T:

@@ -142,6 +142,42 @@ SETTINGS: Mapping[str, Setting] = {
         "absolute paths, several separated by colons; / is any path, none is none",
         default_text="/ when --addr is a loopback address, else none",
     ),
+    "tls_cert": Setting(
+        ("--tls-cert",),
+        "The certificate to serve https with",
+        "the path of a PEM file with the certificate and those that signed it, with --tls-key",
+        default_text="none, which is http",
+    ),
+    "tls_key": Setting(
+        ("--tls-key",),
+        "The certificate's key",
+        "the path of a PEM file without a password, together with --tls-cert",
+        default_text="none",
+    ),
+    "insecure": Setting(
+        ("--insecure",),
+        "Listen beyond loopback also without tokens, or without TLS",
+        "yes or no; the flag has no value",
+        "no",
+    ),
+    "rate_limit": Setting(
+        ("--rate-limit",),
+        "Requests that one token, or one address without, may send in a second",
+        f"a number from 0 to {parse.RATE_LIMIT_MAX}; twice as many at once; 0 is no limit",
+        "100",
+    ),
+    "waiting_limit": Setting(
+        ("--waiting-limit",),
+        "Requests of one token, or one address without, that may wait at the same time",
+        f"a number from 0 to {parse.WAITING_LIMIT_MAX}; 0 is no limit",
+        "256",
+    ),
+    "cors_origin": Setting(
+        ("--cors-origin",),
+        "Sites whose pages may call the API from a browser",
+        "origins such as https://gpus.example.org, several separated by commas, or none",
+        "none",
+    ),
     "log_level": Setting(
         ("--log-level", "--logLevel"),
         "What is logged at least",

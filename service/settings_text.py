@@ -17,6 +17,9 @@ WAIT_TIMEOUT_S_MAX = 86_400
 STOP_TIMEOUT_S_MAX = 3_600
 KEEP_REVISIONS_MAX = 10_000
 KEEP_DAYS_MAX = 36_500
+TOKEN_NAME_LENGTH_MAX = 64
+RATE_LIMIT_MAX = 1_000_000
+WAITING_LIMIT_MAX = 1_000_000
 
 SystemDiskChoice = Literal["auto", "upper", "commit"]
 VolumeBackendChoice = Literal["auto", "loop", "btrfs", "quota"]
@@ -25,6 +28,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 GpuRuntimeChoice = Literal["auto", "nvidia", "cdi"]
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?")
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 
 
@@ -94,6 +98,16 @@ def node(text: str) -> str:
     """A node's name."""
     if not _NODE.fullmatch(text):
         raise ValueError
+    return text
+
+
+def token_name(text: str) -> str:
+    """What a token, or its tenant, is named."""
+    if len(text) > TOKEN_NAME_LENGTH_MAX or not _NODE.fullmatch(text):
+        raise ValueError(
+            f"{text!r} is no name; allowed: letters, digits, '.', '_' and '-', beginning with a"
+            f" letter or digit, up to {TOKEN_NAME_LENGTH_MAX}"
+        )
     return text
 
 
@@ -176,6 +190,28 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def rate_limit(text: str) -> int:
+    """Requests in a second; 0 is no limit."""
+    return _number(text, 0, RATE_LIMIT_MAX)
+
+
+def waiting_limit(text: str) -> int:
+    """Requests at the same time; 0 is no limit."""
+    return _number(text, 0, WAITING_LIMIT_MAX)
+
+
+def cors_origins(text: str) -> tuple[str, ...]:
+    """Origins as browsers write them, separated by commas; "none" is none."""
+    if text == "none":
+        return ()
+    origins = tuple(origin.strip() for origin in text.split(","))
+    for origin in origins:
+        # A browser writes no slash at the end, no capitals, and no port that goes without saying.
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(f"{origin!r} is no origin")
+    return origins
 
 
 def log_level(text: str) -> LogLevel:

@@ -162,7 +162,10 @@ class Metrics:
             registry=registry,
         )
         self.gpus = Gauge(
-            "gpuledger_gpus", "GPUs; state is free, leased or absent", ("state",), registry=registry
+            "gpuledger_gpus",
+            "GPUs; state is free, or one or more of leased, absent, quarantined, sick, occupied",
+            ("state",),
+            registry=registry,
         )
         self.host_ports_leased = Gauge(
             "gpuledger_host_ports_leased", "Host ports in use", registry=registry

@@ -2,14 +2,15 @@
 
 docker-py blocks, so every call runs in a thread of one of three bounded pools, and none can
 starve another: `quick` (questions), `slow` (whatever changes something, a stop may take as long
-as its timeout) and `streams` (pull and exec, which end when they end).
+as its timeout) and `streams` (pull and exec, which end when they end). Only the stream of events
+needs no thread: see docker_events.
 
 Containers and volumes that another owner made are left alone: every call that would change one
 looks at its owner label first, and goes on by id, not by name.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -24,6 +25,7 @@ from service.adapters import docker_objects as objects
 from service.adapters import docker_squash, docker_streams
 from service.adapters.docker_connection import DockerConnection
 from service.adapters.docker_errors import FOREIGN_ERRORS, map_error
+from service.adapters.docker_events import EngineEvents
 from service.adapters.docker_info import engine_info
 from service.adapters.docker_start import require_command
 from service.errors import EngineRefused, EngineUnavailable
@@ -38,9 +40,6 @@ from service.ports import (
 PING_TIMEOUT_S = 2.0
 COMMIT_TIMEOUT_S = 3600.0
 """A commit copies the system disk, at 0.3 to 0.6 GB/s: an hour is over 1 TB."""
-
-CREATE_ATTEMPTS_MAX = 3
-"""Each attempt finds the name taken by a container that is gone when looked at."""
 
 T = TypeVar("T")
 
@@ -66,11 +65,13 @@ class DockerEngine:
         self._slow = ThreadPoolExecutor(pool_size, "docker-slow")
         self._streams = ThreadPoolExecutor(pool_size, "docker-streams")
         self._listening: set[docker_streams.Listening] = set()
+        self._events = EngineEvents(base_url, owner=owner)
 
     async def close(self) -> None:
         """Stop listening to streams and let go of the connections; calls under way may finish."""
         for listening in tuple(self._listening):
             listening.close()
+        self._events.close()
         for pool in (self._quick, self._slow, self._streams):
             pool.shutdown(wait=False, cancel_futures=True)
         self._connection.forget()
@@ -113,7 +114,7 @@ class DockerEngine:
         return await self._listen(call)
 
     async def create_container(self, name: str, config: Mapping[str, Any]) -> str:
-        return await self._run(self._slow, lambda client: self._create(client, name, config))
+        return await self._run(self._slow, lambda client: objects.create(client, name, config))
 
     async def start_container(self, name: str) -> str:
         def call(client: docker.APIClient) -> str:
@@ -174,6 +175,10 @@ class DockerEngine:
             return tuple(objects.observed(one) for one in seen if one is not None)
 
         return await self._run(self._quick, call)
+
+    def changes(self) -> AsyncGenerator[str, None]:
+        """On connections of its own, without a thread."""
+        return self._events.changes()
 
     async def update_container(self, name: str, resources: Mapping[str, Any]) -> None:
         def call(client: docker.APIClient) -> None:
@@ -278,25 +283,6 @@ class DockerEngine:
             return tuple(sorted(volume["Name"] for volume in listed))
 
         return await self._run(self._quick, call)
-
-    def _create(self, client: docker.APIClient, name: str, config: Mapping[str, Any]) -> str:
-        for _ in range(CREATE_ATTEMPTS_MAX):
-            try:
-                return str(client.create_container_from_config(dict(config), name)["Id"])
-            except APIError as error:
-                if error.status_code != requests.codes.conflict:
-                    raise
-                seen = objects.inspect(client, name)
-                if seen is None:
-                    continue
-                if not objects.same_origin(
-                    seen["Config"].get("Labels"), config.get("Labels") or {}
-                ):
-                    raise
-                if seen["State"]["Status"] not in ("removing", "dead"):
-                    return str(seen["Id"])
-                objects.await_removal(client, seen["Id"])
-        raise EngineUnavailable(f"the container name {name} is taken and free by turns")
 
     def _ours(self, client: docker.APIClient, name: str) -> dict[str, Any]:
         seen = self._ours_or_none(client, name)

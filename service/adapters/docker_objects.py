@@ -8,12 +8,15 @@ from typing import IO, Any
 
 import docker
 import requests
-from docker.errors import NotFound, create_api_error_from_http_exception
+from docker.errors import APIError, NotFound, create_api_error_from_http_exception
 
 from events.labels import LABEL_EFFECT, LABEL_OWNER
 from service.adapters.docker_errors import reason_of
-from service.errors import EngineRefused
+from service.errors import EngineRefused, EngineUnavailable
 from service.ports import ImageInfo, ObservedContainer
+
+CREATE_ATTEMPTS_MAX = 3
+"""Each attempt finds the name taken by a container that is gone when looked at."""
 
 REMOVAL_TIMEOUT_S = 60.0
 """How long a removal that somebody else has begun may take."""
@@ -100,6 +103,28 @@ def inspect(client: docker.APIClient, name: str) -> dict[str, Any] | None:
     return seen
 
 
+def create(client: docker.APIClient, name: str, config: Mapping[str, Any]) -> str:
+    """Make a container, or adopt the one that the same effect made; its id.
+
+    Raises docker-py's own errors, and EngineUnavailable when the name is neither free nor taken.
+    """
+    for _ in range(CREATE_ATTEMPTS_MAX):
+        try:
+            return str(client.create_container_from_config(dict(config), name)["Id"])
+        except APIError as error:
+            if error.status_code != requests.codes.conflict:
+                raise
+            seen = inspect(client, name)
+            if seen is None:
+                continue
+            if not same_origin(seen["Config"].get("Labels"), config.get("Labels") or {}):
+                raise
+            if seen["State"]["Status"] not in ("removing", "dead"):
+                return str(seen["Id"])
+            await_removal(client, seen["Id"])
+    raise EngineUnavailable(f"the container name {name} is taken and free by turns")
+
+
 def await_removal(client: docker.APIClient, container_id: str) -> None:
     """Return when the container is gone; docker-py's timeout error when that takes too long."""
     try:
@@ -162,6 +187,7 @@ def observed(seen: Mapping[str, Any]) -> ObservedContainer:
         started_at=instant(state["StartedAt"]),
         finished_at=instant(state["FinishedAt"]),
         image_id=seen["Image"],
+        oom_killed=bool(state.get("OOMKilled")),
     )
 
 

@@ -10,11 +10,12 @@ that hangs cannot be ended. Hence three rules:
   reading gets a new one. Given-up threads are counted, and past a few no more are started.
 - NVML is opened and closed by each reading: a GPU count is fixed at nvmlInit, and a process
   that keeps NVML open stands in the way of a driver reload, a GPU reset or a new MIG layout.
+  What has to stay open to hear of errors is in a process of its own (`nvml_errors`).
 """
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -22,8 +23,11 @@ from typing import Any, TypeVar
 import pynvml
 from msgspec import Struct
 
+from events.gpu_health import GpuReport, MissingGpu
+from service.adapters.nvml_errors import ErrorListener
+from service.adapters.nvml_health import boot_id, read_report
 from service.errors import DeviceProbeError
-from service.ports import Gpu
+from service.ports import Gpu, GpuError, GpuHealth
 
 T = TypeVar("T")
 
@@ -37,12 +41,10 @@ _NOT_LOADED = "the NVIDIA driver is installed but not loaded (try nvidia-smi, or
 class Reading(Struct, frozen=True):
     """What one look at the driver gave."""
 
-    gpus: tuple[Gpu, ...] = ()
+    health: GpuHealth = GpuHealth()
     driver_version: str = ""
     absent: str = ""
     """Why there is no driver to ask; empty when there is one."""
-    left_out: tuple[str, ...] = ()
-    """The GPUs that are there but did not answer, each with NVML's reason."""
 
 
 class NvmlProbe:
@@ -52,14 +54,25 @@ class NvmlProbe:
         self._timeout_s = timeout_s
         self._turn = asyncio.Lock()
         self._given_up: list[Future[Reading]] = []
+        self._listener = ErrorListener()
 
-    async def gpus(self) -> tuple[Gpu, ...]:
-        """The GPUs that can be lent, by index; a GPU in MIG mode shows as its instances.
+    async def health(self, let_go: Collection[str] = ()) -> GpuHealth:
+        """The GPUs that can be lent, by index, each with a report.
 
-        A GPU that is lost is left out and the others are listed. An instance's `index` is that
-        of the GPU it is a part of.
+        A GPU in MIG mode shows as its instances, with the GPU's own index. One that does not
+        answer is named as missing and the others are listed.
         """
-        return (await self._read()).gpus
+        health = (await self._read()).health
+        self._listener.listen([gpu for gpu in health.gpus if gpu.uuid not in let_go])
+        return health
+
+    async def errors(self) -> tuple[GpuError, ...]:
+        """Wait until the driver reports errors of the GPUs last shown and not let go."""
+        return await self._listener.errors()
+
+    async def close(self) -> None:
+        """Let go of the driver; readings that hang are left to their threads."""
+        await self._listener.close()
 
     async def describe(self) -> str:
         """One line for people: driver and count, or why there is none. Never raises."""
@@ -141,49 +154,46 @@ def _nvml() -> Iterator[None]:
 
 def _read_all() -> Reading:
     gpus: list[Gpu] = []
-    left_out: list[str] = []
+    reports: list[GpuReport] = []
+    missing: list[MissingGpu] = []
     failure: pynvml.NVMLError | None = None
     for index in range(pynvml.nvmlDeviceGetCount()):
         try:
-            gpus.extend(_read_gpu(index))
+            found = list(_read_gpu(index))
         except pynvml.NVMLError as error:
             # One GPU in trouble must not hide the others.
-            left_out.append(f"GPU {index}: {error}")
-            if not isinstance(error, pynvml.NVMLError_GpuIsLost):
-                failure = error
+            lost = isinstance(error, pynvml.NVMLError_GpuIsLost)
+            missing.append(MissingGpu(index, lost, str(error)))
+            failure = failure if lost else error
+            continue
+        gpus += [gpu for gpu, _ in found]
+        reports += [report for _, report in found]
     if failure is not None and not gpus:
         # Not one GPU answered, and not because they are gone: that is the driver's trouble,
         # and an empty answer would say that all GPUs have disappeared.
         raise failure
     version = str(pynvml.nvmlSystemGetDriverVersion())
-    return Reading(tuple(gpus), driver_version=version, left_out=tuple(left_out))
+    health = GpuHealth(tuple(gpus), tuple(reports), tuple(missing), boot_id())
+    return Reading(health, driver_version=version)
 
 
-def _read_gpu(index: int) -> list[Gpu]:
+def _read_gpu(index: int) -> Iterator[tuple[Gpu, GpuReport]]:
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
     uuid = str(pynvml.nvmlDeviceGetUUID(handle))
     bus_id = str(pynvml.nvmlDeviceGetPciInfo(handle).busId)
+    parent_uuid, parts = None, [handle]
     if _mig_enabled(handle):
-        return [
-            Gpu(
-                uuid=str(pynvml.nvmlDeviceGetUUID(instance)),
-                index=index,
-                name=str(pynvml.nvmlDeviceGetName(instance)),
-                memory_bytes=_memory_bytes(instance),
-                pci_bus_id=bus_id,
-                parent_uuid=uuid,
-            )
-            for instance in _mig_instances(handle)
-        ]
-    return [
-        Gpu(
-            uuid=uuid,
+        parent_uuid, parts = uuid, list(_mig_instances(handle))
+    for part in parts:
+        gpu = Gpu(
+            uuid=str(pynvml.nvmlDeviceGetUUID(part)),
             index=index,
-            name=str(pynvml.nvmlDeviceGetName(handle)),
-            memory_bytes=_memory_bytes(handle),
+            name=str(pynvml.nvmlDeviceGetName(part)),
+            memory_bytes=_memory_bytes(part),
             pci_bus_id=bus_id,
+            parent_uuid=parent_uuid,
         )
-    ]
+        yield gpu, read_report(gpu.uuid, handle, part)
 
 
 def _mig_enabled(handle: Any) -> bool:
@@ -212,11 +222,12 @@ def _memory_bytes(handle: Any) -> int:
 def _describe(reading: Reading) -> str:
     if reading.absent:
         return reading.absent
-    names = ", ".join(dict.fromkeys(gpu.name for gpu in reading.gpus))
-    count = len(reading.gpus)
+    gpus, missing = reading.health.gpus, reading.health.missing
+    names = ", ".join(dict.fromkeys(gpu.name for gpu in gpus))
+    count = len(gpus)
     line = f"NVIDIA driver {reading.driver_version}: {count} GPU{'' if count == 1 else 's'}"
     if names:
         line += f" ({names})"
-    if reading.left_out:
-        line += "; left out: " + ", ".join(reading.left_out)
+    if missing:
+        line += "; left out: " + ", ".join(f"GPU {one.index}: {one.message}" for one in missing)
     return line

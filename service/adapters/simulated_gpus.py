@@ -1,6 +1,9 @@
 """DeviceProbes that ask no driver: simulated GPUs to try the service out, and none at all."""
 
-from service.ports import Gpu
+import asyncio
+from collections.abc import Collection
+
+from service.ports import Gpu, GpuError, GpuHealth
 
 MEMORY_BYTES = 80 * 1024**3
 
@@ -26,23 +29,43 @@ class SimulatedProbe:
             for index in range(count)
         )
 
-    async def gpus(self) -> tuple[Gpu, ...]:
-        """The simulated GPUs, by index."""
-        return self._gpus
+    async def health(self, let_go: Collection[str] = ()) -> GpuHealth:
+        """The simulated GPUs, by index; there is never anything wrong with them."""
+        return GpuHealth(self._gpus)
+
+    async def errors(self) -> tuple[GpuError, ...]:
+        """Never any."""
+        return await _never()
 
     async def describe(self) -> str:
         """One line for people, which says that nothing of this is real."""
         count = len(self._gpus)
         return f"{count} simulated GPU{'' if count == 1 else 's'} (no real device behind them)"
 
+    async def close(self) -> None:
+        """There is nothing to let go of."""
+
 
 class NoGpus:
     """DeviceProbe of a service that was told to lend none (`--gpus none`)."""
 
-    async def gpus(self) -> tuple[Gpu, ...]:
+    async def health(self, let_go: Collection[str] = ()) -> GpuHealth:
+        """Never any GPU."""
+        return GpuHealth()
+
+    async def errors(self) -> tuple[GpuError, ...]:
         """Never any."""
-        return ()
+        return await _never()
 
     async def describe(self) -> str:
         """One line for people, which names the switch."""
         return "GPUs are switched off (--gpus none)"
+
+    async def close(self) -> None:
+        """There is nothing to let go of."""
+
+
+async def _never() -> tuple[GpuError, ...]:
+    """Wait until cancelled."""
+    await asyncio.Event().wait()
+    return ()

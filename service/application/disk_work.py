@@ -38,6 +38,9 @@ FREE_BYTES_LEFT = 256 << 20
 
 LOOK_EVERY_S = 0.5
 
+STOP_TIMEOUT_S = 10
+"""For a container that is not to run when its system disk is put back."""
+
 DiskEffect = (
     TakeSnapshot
     | RemoveSnapshot
@@ -76,13 +79,25 @@ class DiskWork:
             case FillDisk():
                 await self._disks.fill(effect.container, effect.image, on_progress)
             case PutBackDisk():
-                await self._disks.put_back(effect.image, effect.container)
+                return await self._put_back(effect)
             case CommitImage():
                 image = await self._commit(
                     effect.container, effect.image, on_progress, pause=effect.pause
                 )
                 return Succeeded({"image_id": image.id, "size_bytes": image.size_bytes})
         return Succeeded()
+
+    async def _put_back(self, effect: PutBackDisk) -> Succeeded:
+        """Somebody else may have started the container meanwhile, or removed it."""
+        try:
+            seen = await self._engine.stop_container(effect.container, STOP_TIMEOUT_S)
+        except EngineRefused as error:
+            if error.reason != "not_ours":
+                raise
+            seen = None
+        if seen is not None:
+            await self._disks.put_back(effect.image, effect.container)
+        return Succeeded({"gone": seen is None})
 
     async def _keep_as_image(self, effect: TakeSnapshot, on_progress: OnProgress) -> Succeeded:
         # A commit goes on in the daemon when its client dies: look before doing it again.

@@ -31,10 +31,12 @@ from service.domain.effects import (
     RemoveContainer,
     RemoveSnapshot,
     RemoveVolume,
+    Settle,
     StopContainer,
     kind_of,
 )
 from service.domain.reconcile import reconcile
+from service.domain.reconcile_idle import is_under_way
 from service.domain.rejections import Rejected
 from service.errors import EngineUnavailable, LedgerError, ServiceBusy
 from service.ports import Clock, Progress
@@ -87,11 +89,13 @@ class Executor:
         self._begun: set[str] = set()
         """Operations whose execution was begun, perhaps in an earlier life: never again."""
         self._reports: set[asyncio.Future[None]] = set()
+        self._executing: set[asyncio.Task[None]] = set()
+        self._finishing = False
         projector.subscribe(self._on_record)
 
     def _on_record(self, seq: int, record: Record) -> None:
-        if record.kind == "node":
-            return
+        if record.kind in ("node", "gpu"):
+            return  # nothing is ever due for these
         if record.traceparent and record.operation_id == record.command_id:
             self._traces[record.operation_id] = record.traceparent
         if isinstance(record.events[-1], OperationSucceeded | OperationFailed):
@@ -138,6 +142,23 @@ class Executor:
                 task.cancel()
             await asyncio.gather(*doing, return_exceptions=True)
 
+    async def finish(self, *, executions_s: float, steps_s: float) -> None:
+        """Begin nothing new; return when what is being done is done and recorded, or time is up.
+
+        Executions have a time of their own, as they are never repeated.
+        """
+        self._finishing = True
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        while self._doing:
+            left = (executions_s if self._executing else steps_s) - (loop.time() - begun)
+            if left <= 0:
+                break
+            await asyncio.wait(
+                self._doing.values(), timeout=left, return_when=asyncio.FIRST_COMPLETED
+            )
+            await asyncio.sleep(0)  # `run` has its turn, and settles what has ended
+
     def _resume(self) -> None:
         """After a start: everything unfinished is looked at; executions are not repeated."""
         state = self._projector.state
@@ -147,19 +168,26 @@ class Executor:
                 if operation.verb == "execute":
                     self._begun.add(operation.id)
         for replica_set in state.replica_sets.values():
-            if replica_set.expiring or replica_set.to_compact:
+            current = state.revisions.get((replica_set.name, replica_set.current))
+            begun = current is not None and is_under_way(current)
+            if replica_set.expiring or replica_set.to_compact or begun:
                 self._want("replica_set", replica_set.name)
         self._wake.set()
 
     def _begin(self, effect: Effect) -> None:
         if effect.effect_id in self._doing:
             return
+        if self._finishing and not isinstance(effect, Settle):
+            return
         task = asyncio.create_task(self._do(effect), name=effect.effect_id)
         self._doing[effect.effect_id] = task
+        if isinstance(effect, Execute):
+            self._executing.add(task)
         task.add_done_callback(lambda done: self._done(effect, done))
 
     def _done(self, effect: Effect, task: "asyncio.Task[None]") -> None:
         del self._doing[effect.effect_id]
+        self._executing.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical("effect %s broke off", effect.effect_id, exc_info=error)
         # What became due meanwhile, or is due again, is seen on the next look.

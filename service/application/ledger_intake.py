@@ -18,18 +18,23 @@ from projections.store import ReadStore
 from service.application.engine_gate import EngineGate
 from service.application.intake import Accepted, Caller
 from service.application.performer import Performer
+from service.application.watcher import Watcher
 from service.application.writer import Writer
 from service.disk_ports import HostPaths, VolumeStore
 from service.domain.commands import (
     Envelope,
     Facts,
     PatchReplicaSet,
+    QuarantineGpu,
     Request,
     ResizeVolume,
+    RestoreGpu,
     RunReplicaSet,
 )
 from service.domain.decide import VERBS
+from service.domain.gpus import applies_for_gpus
 from service.domain.rejections import Reason, Rejected
+from service.errors import ServiceBusy
 from service.ports import Clock, ExecOutcome, Ids
 from service.telemetry import Metrics
 
@@ -38,6 +43,8 @@ log = logging.getLogger(__name__)
 
 CATCH_UP_S_MAX = 3.0
 """So long does a read wait for the read store to show what was written before it."""
+
+STOPPING = "the service is stopping; send it again when it is back"
 
 
 class LedgerIntake:
@@ -57,6 +64,7 @@ class LedgerIntake:
         volumes: VolumeStore,
         paths: HostPaths,
         file_storage_path: str,
+        watcher: Watcher,
     ) -> None:
         self._writer = writer
         self._projector = projector
@@ -70,13 +78,17 @@ class LedgerIntake:
         self._volumes = volumes
         self._paths = paths
         self._file_storage_path = file_storage_path
+        self._watcher = watcher
         self._waiting: dict[str, set[asyncio.Future[int]]] = {}
+        self._closed = self._released = False
         projector.subscribe(self._on_record)
 
     async def submit(
         self, command: Request, request: Mapping[str, Any], caller: Caller
     ) -> Accepted | Rejected:
         """See `service.application.intake.Intake`."""
+        if self._closed:
+            raise ServiceBusy(STOPPING)
         verb = VERBS[type(command)][1]
         operation_id, fingerprint = self._ids.new(), ""
         if caller.idempotency_key:
@@ -85,7 +97,10 @@ class LedgerIntake:
             known = await self._known(operation_id)
             if known is not None:
                 return _again(known, fingerprint)
-        await self._gate.require()
+        if not isinstance(command, QuarantineGpu | RestoreGpu):
+            await self._gate.require()
+        if applies_for_gpus(self._projector.state, command):
+            await self._watcher.refresh()
         if (refused := await self._refused_path(command)) is not None:
             self._metrics.commands.labels(verb, "refused").inc()
             return refused
@@ -143,8 +158,22 @@ class LedgerIntake:
                 async with asyncio.timeout(CATCH_UP_S_MAX):
                     await self._projector.wait_stored(seq)
 
+    def close(self) -> None:
+        """Take no more commands: each raises ServiceBusy from now on."""
+        self._closed = True
+
+    def release(self) -> None:
+        """Let go of all who wait for an operation: it goes on after the next start."""
+        self._released = True
+        for waiting in self._waiting.values():
+            for ended in waiting:
+                if not ended.done():
+                    ended.set_exception(ProjectorStopped(STOPPING))
+
     async def wait(self, operation_id: str, timeout_s: float) -> Operation | None:
         """See `service.application.intake.Intake`."""
+        if self._released:
+            return None
         ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.setdefault(operation_id, set())
         waiting.add(ended)

@@ -141,6 +141,8 @@ class Performer:
     async def _update(self, effect: UpdateContainer) -> Succeeded:
         """The name first, as it is the lock; a refusal of the limits gives it back."""
         await self._engine.rename_container(effect.was, effect.container)
+        if not effect.resources:
+            return Succeeded()
         try:
             await self._engine.update_container(effect.container, effect.resources)
         except EngineRefused:

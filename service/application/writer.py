@@ -21,7 +21,7 @@ from projections.evolve import evolve
 from projections.projector import Projector, ProjectorStopped
 from projections.state import State
 from service.domain.commands import Envelope, RecordOutcome, RecordProgress
-from service.domain.decide import address, decide
+from service.domain.decide import VERBS, address, decide
 from service.domain.rejections import Reason, Rejected
 from service.errors import LedgerConflict, LedgerUnavailable, ServiceBusy
 from service.ports import Entry, Ledger
@@ -260,7 +260,7 @@ def _operation_of(envelope: Envelope) -> str:
     command = envelope.command
     if isinstance(command, RecordOutcome | RecordProgress):
         return command.effect.operation_id
-    return "" if address(command)[0] == "node" else envelope.command_id
+    return envelope.command_id if type(command) in VERBS else ""
 
 
 def _record(envelope: Envelope, events: tuple[Event, ...], node: str) -> Record:

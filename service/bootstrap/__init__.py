@@ -3,7 +3,18 @@
 Each entry opens what it needs in order, and leaves it in reverse.
 """
 
+from service.bootstrap.backing_up import BackupSummary, back_up, restore, verify_backup
 from service.bootstrap.maintaining import CheckReport, RebuildSummary, check, rebuild
 from service.bootstrap.serving import serve
 
-__all__ = ["CheckReport", "RebuildSummary", "check", "rebuild", "serve"]
+__all__ = [
+    "BackupSummary",
+    "CheckReport",
+    "RebuildSummary",
+    "back_up",
+    "check",
+    "rebuild",
+    "restore",
+    "serve",
+    "verify_backup",
+]

@@ -1,7 +1,21 @@
 """Gauges: what /metrics tells of the state."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
+
 from projections.projector import Projector
+from projections.state import GpuUnit
 from service.telemetry import Metrics
+
+GPU_STATES: Mapping[str, Callable[[GpuUnit], bool]] = {
+    "free": lambda gpu: gpu.is_free,
+    "leased": lambda gpu: gpu.holder is not None,
+    "absent": lambda gpu: not gpu.present,
+    "quarantined": lambda gpu: gpu.quarantine is not None,
+    "sick": lambda gpu: bool(gpu.ailments),
+    "occupied": lambda gpu: bool(gpu.occupants),
+}
+"""What /metrics counts GPUs by; one GPU may count in several."""
 
 
 def show_gauges(metrics: Metrics, projector: Projector) -> None:
@@ -12,12 +26,9 @@ def show_gauges(metrics: Metrics, projector: Projector) -> None:
     metrics.operations_in_progress.set_function(
         lambda: sum(o.state == "running" for o in projector.state.operations.values())
     )
-    metrics.gpus.labels("free").set_function(
-        lambda: sum(g.present and g.holder is None for g in projector.state.gpus.values())
-    )
-    metrics.gpus.labels("leased").set_function(
-        lambda: sum(g.holder is not None for g in projector.state.gpus.values())
-    )
-    metrics.gpus.labels("absent").set_function(
-        lambda: sum(not g.present for g in projector.state.gpus.values())
-    )
+    for state, is_so in GPU_STATES.items():
+        metrics.gpus.labels(state).set_function(partial(_count, projector, is_so))
+
+
+def _count(projector: Projector, is_so: Callable[[GpuUnit], bool]) -> int:
+    return sum(map(is_so, projector.state.gpus.values()))

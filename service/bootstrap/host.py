@@ -1,9 +1,11 @@
 """The host that a service acts on."""
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TypeVar
 
 from events.values import GpuRuntime
+from service.adapters.bind_roots import BindRoots
 from service.adapters.docker_engine import DockerEngine
 from service.adapters.docker_image_changes import ImageDiffs
 from service.adapters.nvml import NvmlProbe
@@ -11,7 +13,7 @@ from service.adapters.simulated_gpus import NoGpus, SimulatedProbe
 from service.adapters.upper_disks import UpperDisks
 from service.adapters.volume_choice import choose
 from service.application.disk_diff import Compare
-from service.disk_ports import SystemDisks, VolumeStore
+from service.disk_ports import HostPaths, SystemDisks, VolumeStore
 from service.ports import ContainerEngine, DeviceProbe
 from service.settings import Settings
 
@@ -33,6 +35,14 @@ class Host:
         """Where containers' own layers are kept, and how to let go of it."""
         disks = UpperDisks(settings.docker, owner=owner)
         return disks, disks.close
+
+    def paths(self, settings: Settings) -> HostPaths:
+        """What containers may mount; never what rules the engine, or this service."""
+        docker = settings.docker
+        if docker is not None and not docker.startswith("unix:"):
+            return BindRoots(settings.bind_roots, local=False)
+        socket = [Path(docker.removeprefix("unix://"))] if docker is not None else []
+        return BindRoots(settings.bind_roots, [settings.data_dir, *socket])
 
     async def volumes(self, settings: Settings) -> VolumeStore:
         """Where sized volumes are made."""

@@ -1,9 +1,10 @@
 """The ledger of an installation: an embedded server of our own, or somebody's."""
 
 import asyncio
+import fcntl
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -35,12 +36,13 @@ async def open_ledger(
 
     Raises LedgerUnavailable and SettingsError, with a line for people.
     """
+    make_data_dir(settings.data_dir)
     if settings.nats != "embedded":
         address = address_of(settings)
-        async with JetStreamLedger(address) as ledger:
-            yield OpenLedger(ledger, address, repr(address))  # which leaves passwords out
+        with only_one(settings.data_dir):
+            async with JetStreamLedger(address) as ledger:
+                yield OpenLedger(ledger, address, repr(address))  # which leaves passwords out
         return
-    make_data_dir(settings.data_dir)
     async with NatsChild(settings.data_dir, on_failed) as child:
         address_file = settings.data_dir / ADDRESS_FILE
         await asyncio.to_thread(_write_private, address_file, msgspec.json.encode(child.service))
@@ -55,8 +57,12 @@ async def open_ledger(
 @asynccontextmanager
 async def visit_ledger(settings: Settings) -> AsyncIterator[JetStreamLedger]:
     """The ledger for reading: also beside a service that is running on it."""
+    if settings.nats != "embedded":
+        async with JetStreamLedger(address_of(settings)) as ledger:
+            yield ledger
+        return
     address_file = settings.data_dir / ADDRESS_FILE
-    if settings.nats != "embedded" or not address_file.exists():
+    if not address_file.exists():
         async with open_ledger(settings) as opened:
             yield opened.ledger
         return
@@ -94,6 +100,25 @@ def make_data_dir(data_dir: Path) -> None:
         raise SettingsError(
             f"the data directory {data_dir} cannot be written to; choose another with --data-dir"
         )
+
+
+@contextmanager
+def only_one(data_dir: Path) -> Iterator[None]:
+    """Nobody else is on the data directory; the embedded server has a lock of its own.
+
+    Raises LedgerUnavailable at once when somebody is: the kernel lets go of a dead process' lock.
+    """
+    descriptor = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LedgerUnavailable(
+                f"{data_dir}: another gpuledger runs on this data directory"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _write_private(path: Path, body: bytes) -> None:

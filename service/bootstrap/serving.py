@@ -2,17 +2,14 @@
 
 import asyncio
 import logging
-import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from projections.projector import Projector
 from projections.store import ReadStore
-from service.adapters.bind_roots import BindRoots
 from service.adapters.system import SystemClock, TimedIds
 from service.application.disk_diff import DiskDiff
 from service.application.engine_gate import EngineGate
@@ -20,20 +17,26 @@ from service.application.executor import Executor
 from service.application.health import Component
 from service.application.host_facts import HostFacts
 from service.application.ledger_intake import LedgerIntake
+from service.application.observer import Observer
 from service.application.performer import Performer
 from service.application.retention import Retention
+from service.application.retries import Retries
 from service.application.service_health import ServiceHealth
 from service.application.supervisor import Supervisor
 from service.application.watcher import Watcher
 from service.application.writer import Writer
+from service.bootstrap.access import Door, open_door
 from service.bootstrap.gauges import show_gauges
 from service.bootstrap.host import Host
 from service.bootstrap.ledger import OpenLedger, make_data_dir, open_ledger
+from service.bootstrap.listening import is_ours, listen
 from service.bootstrap.maintaining import READ_STORE
-from service.disk_ports import VolumeStore
+from service.bootstrap.stopping import Stopping, wind_down
+from service.disk_ports import SystemDisks, VolumeStore
 from service.domain.commands import Envelope, Facts, RegisterNode
 from service.domain.retention import DAY_US
 from service.errors import EngineUnavailable, LedgerDamaged, SettingsError, VolumeStoreError
+from service.ports import ContainerEngine
 from service.settings import Settings
 from service.telemetry import Metrics, configure_logging, start_tracing
 from service.web.app import make_app
@@ -41,9 +44,6 @@ from service.web.context import NodeFacts, WebContext
 from service.web.schemas import DiskPaths
 
 log = logging.getLogger(__name__)
-
-REQUEST_LINE_BYTES_MAX = 64 * 1024
-
 
 
 async def serve(
@@ -53,68 +53,33 @@ async def serve(
 
     Raises GpuledgerError with one line for people when it cannot start.
     """
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
+    stopping = Stopping()
+    stopping.listen()
     configure_logging(settings.log_level)
-    logging.getLogger("aiohttp.server").addFilter(_is_ours)
-    async with AsyncExitStack() as stack:
-        service = _Service(settings, host or Host())
-        await service.open_log(stack)
-        await service.open_host(stack)
-        address = await _listen(stack, settings, service.app())
-        say(f"gpuledger serves on http://{address}")
-        for line in service.banner():
-            say(line)
-        await stopping.wait()
-        say("stopping")
+    logging.getLogger("aiohttp.server").addFilter(is_ours)
+    with stopping.until_told():
+        async with AsyncExitStack() as stack:
+            door = await open_door(settings, SystemClock())
+            service = _Service(settings, host or Host(), door)
+            await service.open_log(stack)
+            await service.open_host(stack)
+            address = await listen(stack, settings, service.app(), door.context)
+            say(f"gpuledger serves on {door.scheme}://{address}")
+            for line in service.banner():
+                say(line)
+            await stopping.wait_started()
+            say("stopping")
+            await wind_down(service.intake, service.executor)
     return 0
-
-
-def _is_ours(record: logging.LogRecord) -> bool:
-    """Not a request that is no HTTP: aiohttp answers it, and logs it as an error of the server.
-
-    Anybody could fill the log with those.
-    """
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError)
-
-
-async def _listen(stack: AsyncExitStack, settings: Settings, app: web.Application) -> str:
-    """Begin to answer; the address, with the port that the system chose if it was to choose."""
-    runner = web.AppRunner(
-        # A handler whose caller has gone away ends its waiting; the operation goes on.
-        app,
-        access_log=None,
-        handle_signals=False,
-        handler_cancellation=True,
-        # So that a name which is far too long reaches us, and gets its code.
-        max_line_size=REQUEST_LINE_BYTES_MAX,
-    )
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, settings.host, settings.port, shutdown_timeout=5.0)
-    try:
-        await site.start()
-    except OSError as error:
-        raise SettingsError(
-            f"cannot listen on {settings.addr} ({error.strerror}); choose another --addr"
-        ) from error
-    port = runner.addresses[0][1]
-    return settings.addr if settings.port else f"{settings.addr.rpartition(':')[0]}:{port}"
-
-
-def _is_local(settings: Settings) -> bool:
-    return settings.docker is None or settings.docker.startswith("unix:")
 
 
 class _Service:
     """The parts of one service, made in the order in which they need each other."""
 
-    def __init__(self, settings: Settings, host: Host) -> None:
+    def __init__(self, settings: Settings, host: Host, door: Door) -> None:
         self.settings = settings
         self.host = host
+        self.door = door
         self.metrics = Metrics()
         self.clock = SystemClock()
         self.ids = TimedIds()
@@ -133,6 +98,8 @@ class _Service:
         self.store = await stack.enter_async_context(ReadStore(settings.data_dir / READ_STORE))
         self.projector = Projector(self.opened.ledger.read, self.store)
         await stack.enter_async_context(self.supervisor)
+        if self.door.tls is not None:
+            self.supervisor.start("tls", self.door.tls.follow(self.clock))
         await self._catch_up()
         self.writer = Writer(self.opened.ledger, self.projector, settings.node, self.metrics)
         self.supervisor.start("writer", self.writer.run())
@@ -187,6 +154,7 @@ class _Service:
         self.gate = EngineGate(engine, disks, self.clock)
         volumes = self.volumes = await self.host.volumes(settings)
         self.probe, handed_over = self.host.probe(settings)
+        stack.push_async_callback(self.probe.close)
         base = await self._base_facts(volumes)
         self.facts = HostFacts(
             base,
@@ -196,7 +164,7 @@ class _Service:
             settings.gpu_runtime,
             settings.system_disk,
         )
-        self.paths = BindRoots(settings.bind_roots, local=_is_local(settings))
+        self.paths = self.host.paths(settings)
         compare_images, close_diffs = self.host.image_diffs(settings, self.owner)
         stack.push_async_callback(close_diffs)
         self.disk_diff = DiskDiff(lambda: self.projector.state, disks.changes, compare_images)
@@ -216,12 +184,18 @@ class _Service:
         await self.watcher.look()
         self.gpu_detail = self.watcher.trouble or await self.probe.describe()
         self.docker_detail = await self._docker_detail()
-        executor = Executor(
+        self.executor = Executor(
             self.projector, self.writer, self.performer, self.clock, self.facts, self.metrics
         )
         # Stopped before the engine is closed: this context is entered after the engine's.
         at_work = await stack.enter_async_context(Supervisor(self.supervisor.failures))
-        at_work.start("executor", executor.run())
+        self._begin_work(at_work, engine, disks)
+
+    def _begin_work(
+        self, at_work: Supervisor, engine: ContainerEngine, disks: SystemDisks
+    ) -> None:
+        """Start what acts on the host, and what looks at it."""
+        at_work.start("executor", self.executor.run())
         at_work.start("watcher", self.watcher.run())
         retention = Retention(
             self.projector,
@@ -230,9 +204,22 @@ class _Service:
             self.clock,
             self.ids,
             self.facts,
-            settings.free_bytes_min,
+            self.settings.free_bytes_min,
         )
         at_work.start("retention", retention.run())
+        observer = Observer(
+            engine,
+            self.writer,
+            self.projector,
+            self.clock,
+            self.ids,
+            self.facts,
+            self.owner,
+            self.settings.node,
+        )
+        at_work.start("observer", observer.run())
+        retries = Retries(self.projector, self.writer, self.clock, self.ids, self.facts)
+        at_work.start("retries", retries.run())
 
     async def _base_facts(self, volumes: VolumeStore) -> Facts:
         settings = self.settings
@@ -264,7 +251,7 @@ class _Service:
 
     def app(self) -> web.Application:
         """The web application on these parts."""
-        intake = LedgerIntake(
+        self.intake = LedgerIntake(
             self.writer,
             self.projector,
             self.store,
@@ -277,6 +264,7 @@ class _Service:
             self.volumes,
             self.paths,
             self.settings.file_storage_path,
+            self.watcher,
         )
         health = ServiceHealth(
             self.opened.ledger,
@@ -290,7 +278,7 @@ class _Service:
         show_gauges(self.metrics, self.projector)
         return make_app(
             WebContext(
-                intake=intake,
+                intake=self.intake,
                 reads=self.store,
                 health=health,
                 metrics=self.metrics,
@@ -300,6 +288,7 @@ class _Service:
                 port_last=self.settings.port_last,
                 wait_timeout_s=self.settings.wait_timeout_s,
                 disk_diff=self.disk_diff,
+                access=self.door.access,
                 disks=DiskPaths(self.settings.data_disk_path, self.settings.file_storage_path),
             )
         )
@@ -320,6 +309,7 @@ class _Service:
     def banner(self) -> list[str]:
         """Lines for the person who started it."""
         return [
+            f"  access   {self.door.detail}",
             f"  GPUs     {self.gpu_detail}",
             f"  Docker   {self.docker_detail}",
             f"  ledger   {self.opened.where}, {self.projector.folded_seq} records",

@@ -23,6 +23,12 @@ class Port(Struct, frozen=True, rename="camel"):
     holder: str = ""
 
 
+class Retry(Struct, frozen=True):
+    """An ended container is to be started again."""
+
+    attempt: int
+
+
 class ReplicaSetRow(Struct, frozen=True, rename="camel"):
     """A replica set in the list."""
 
@@ -33,6 +39,10 @@ class ReplicaSetRow(Struct, frozen=True, rename="camel"):
     gpus: tuple[str, ...] = ()
     ports: tuple[Port, ...] = ()
     create_time: str = ""
+    container: str = ""
+    exit_code: int | None = None
+    oom_killed: bool = False
+    retry: Retry | None = None
 
 
 class ReplicaSets(Struct, frozen=True, rename="camel"):
@@ -56,8 +66,14 @@ class Volumes(Struct, frozen=True):
     volumes: tuple[VolumeRow, ...]
 
 
+class Ailment(Struct, frozen=True):
+    """A fault of a GPU."""
+
+    message: str
+
+
 class Gpu(Struct, frozen=True, rename="camel"):
-    """A GPU, and who has it."""
+    """A GPU, who has it, and how it fares."""
 
     uuid: str
     index: int
@@ -66,6 +82,12 @@ class Gpu(Struct, frozen=True, rename="camel"):
     present: bool = True
     holder: str | None = None
     simulated: bool = False
+    health: str = "healthy"
+    ailments: tuple[Ailment, ...] = ()
+    quarantine: str = "nobody"
+    why: str = ""
+    since: str | None = None
+    occupants: tuple[int, ...] = ()
 
 
 class Gpus(Struct, frozen=True):

@@ -3,17 +3,20 @@
 import typer
 
 from service.cli import (
+    backup,
     differences,
+    gpus,
     maintain,
     replica_sets,
     resources,
     revisions,
     serve,
     specs,
+    tokens,
     volumes,
 )
 from service.cli.failures import EXIT_CODES_HELP
-from service.cli.session import AsJson, Server
+from service.cli.session import AsJson, CaCert, Server, Token
 
 
 def build_app() -> typer.Typer:
@@ -31,11 +34,16 @@ def build_app() -> typer.Typer:
     revisions.register(app)
     differences.register(app)
     volumes.register(app)
+    gpus.register(app)
     resources.register(app)
     serve.register(app)
+    tokens.register(app)
     maintain.register(app)
+    backup.register(app)
     return app
 
 
-def _options(server: Server = None, as_json: AsJson = False) -> None:
+def _options(
+    server: Server = None, token: Token = None, ca_cert: CaCert = None, as_json: AsJson = False
+) -> None:
     """GPU containers from an append-only ledger: run, patch, roll back, replay."""

@@ -4,6 +4,7 @@ A command carries an Idempotency-Key, so sending it again after a lost reply is 
 once, whatever had become of the first sending.
 """
 
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any, Self
@@ -21,6 +22,8 @@ SERVER_DEFAULT = "http://127.0.0.1:2378"
 RETRY_DELAYS_S = (0.1, 0.5, 1.0)
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 60.0
+SLOW_DOWNS_MAX = 5
+SLOW_DOWN_S_MAX = 10
 
 _SUCCESS = 200
 _ACCEPTED = 202
@@ -45,14 +48,22 @@ class _Envelope(Struct, frozen=True):
 class Api:
     """One service, at one address. Raises CliFailure, Unreachable and NotFound."""
 
-    def __init__(self, server: str, new_key: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        server: str,
+        new_key: Callable[[], str],
+        token: str | None = None,
+        trusted: Callable[[], ssl.SSLContext | bool] = lambda: True,
+    ) -> None:
+        """`trusted` says by whom the certificate of an https server must be signed."""
         self.server = _url_of(server)
         self._new_key = new_key
         self._http = httpx.Client(
             base_url=self.server,
+            headers={"Authorization": f"Bearer {token}"} if token else None,
             timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             # Loading the certificates costs tens of milliseconds; http has no use for them.
-            verify=self.server.startswith("https:"),
+            verify=trusted() if self.server.startswith("https:") else False,
             # A proxy for the internet is no way to a service on this or a neighbouring host.
             trust_env=False,
         )
@@ -84,7 +95,7 @@ class Api:
         )
 
     def _answer(self, request: httpx.Request) -> Answer:
-        response = self._send(request)
+        response = self._let_in(request)
         try:
             envelope = msgspec.json.decode(response.content, type=_Envelope)
         except msgspec.DecodeError:
@@ -95,12 +106,27 @@ class Api:
             raise _refusal(response.status_code, envelope)
         return Answer(envelope.data, response.status_code == _ACCEPTED, envelope.msg)
 
+    def _let_in(self, request: httpx.Request) -> httpx.Response:
+        """Send it, and again when the service wants us to slow down: nothing was done yet."""
+        response = self._send(request)
+        for _ in range(SLOW_DOWNS_MAX):
+            if response.status_code != httpx.codes.TOO_MANY_REQUESTS:
+                break
+            time.sleep(_retry_after_s(response))
+            response = self._send(request)
+        return response
+
     def _send(self, request: httpx.Request) -> httpx.Response:
         reply_lost = False
         for delay_s in (*RETRY_DELAYS_S, None):
             try:
                 return self._http.send(request)
-            except (httpx.ConnectError, httpx.ConnectTimeout):
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                    raise Unreachable(
+                        f"the certificate of {self.server} is not trusted ({error}); if it is the"
+                        " right one, name who signed it with --ca-cert"
+                    ) from None
                 # At first: nobody is there. After a lost reply: it may be starting again.
                 if not reply_lost:
                     raise Unreachable(
@@ -111,6 +137,11 @@ class Api:
             if delay_s is not None:
                 time.sleep(delay_s)
         raise Unreachable(f"gpuledger at {self.server} does not answer any more")
+
+
+def _retry_after_s(response: httpx.Response) -> int:
+    text = response.headers.get("Retry-After", "")
+    return min(int(text), SLOW_DOWN_S_MAX) if text.isdecimal() else 1
 
 
 def path_of(*parts: str) -> str:

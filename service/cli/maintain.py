@@ -49,7 +49,7 @@ def rebuild(
 
         summary = uvloop.run(bootstrap.rebuild(settings))
     rate = round(summary.records / summary.seconds) if summary.seconds > 0 else 0
-    _say(
+    say(
         as_json,
         {"records": summary.records, "seconds": summary.seconds, "recordsPerSecond": rate},
         f"{plural(summary.records, 'record')} in {summary.seconds:.2f} s ({rate} records/s)",
@@ -76,7 +76,7 @@ def check(
         report = uvloop.run(bootstrap.check(settings))
     count = len(report.differences)
     verdict = plural(count, "difference") if count else "no difference"
-    _say(
+    say(
         as_json,
         {"records": report.records, "differences": report.differences},
         "\n".join([*report.differences, f"{plural(report.records, 'record')}: {verdict}"]),
@@ -85,5 +85,6 @@ def check(
         raise typer.Exit(1)
 
 
-def _say(as_json: bool, data: dict[str, Any], text: str) -> None:
+def say(as_json: bool, data: dict[str, Any], text: str) -> None:
+    """The outcome as JSON, or as lines for people."""
     typer.echo(json.dumps(data, ensure_ascii=False, indent=2) if as_json else text)

@@ -6,14 +6,12 @@ import typer
 
 from events.values import show_size
 from service.cli import show
-from service.cli.answers import Gpus, Node, Operation, Ports, StepProgress, read
+from service.cli.answers import Node, Operation, Ports, StepProgress, read
 from service.cli.client import path_of
 from service.cli.failures import Unreachable
 from service.cli.progress import step_of
 from service.cli.session import Session, command
 from service.cli.volumes import PANEL
-
-SIMULATED = "These GPUs are SIMULATED: containers get none."
 
 HANDED_OVER = {
     "nvidia": "by the NVIDIA container runtime",
@@ -26,31 +24,9 @@ HANDED_OVER = {
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app, in the order that --help shows."""
-    command(app, "gpus", panel=PANEL)(gpus)
     command(app, "ports", panel=PANEL)(ports)
     command(app, "op", panel=PANEL)(operation)
     command(app, "version", panel=PANEL)(version)
-
-
-def gpus(session: Session) -> None:
-    """List the GPUs and who has them."""
-    data = session.api.get(path_of("resources", "gpus"))
-    found = read(data, Gpus).details
-    rows = [
-        (
-            str(gpu.index),
-            gpu.name,
-            show_size(gpu.memory_bytes),
-            (gpu.holder or "free") if gpu.present else f"{gpu.holder} (GPU not seen)",
-            gpu.uuid,
-        )
-        for gpu in found
-    ]
-    headings = ("INDEX", "NAME", "MEMORY", "USED BY", "UUID")
-    text = show.table(headings, rows, whole=("UUID",))
-    if any(gpu.simulated for gpu in found):
-        text = f"{SIMULATED}\n{text}"
-    session.print(data, text if rows else f"no GPUs at {session.api.server}\n")
 
 
 def ports(session: Session) -> None:

@@ -7,7 +7,15 @@ import typer
 
 from events.values import show_size
 from service.cli import show
-from service.cli.answers import History, Port, ReplicaSets, SpecChange, VersionRow, read
+from service.cli.answers import (
+    History,
+    Port,
+    ReplicaSetRow,
+    ReplicaSets,
+    SpecChange,
+    VersionRow,
+    read,
+)
 from service.cli.client import Api, path_of
 from service.cli.failures import NotFound
 from service.cli.replica_sets import PANEL, Name
@@ -36,7 +44,7 @@ def ps(session: Session) -> None:
         (
             row.name,
             str(row.version),
-            row.phase,
+            _phase(row),
             str(len(row.gpus)),
             _ports(row.ports),
             row.image_name,
@@ -69,10 +77,11 @@ def info(
     pairs = [
         ("container", found["containerName"]),
         ("version", str(found["version"])),
+        *_end(found),
         ("created", show.moment(found["createTime"])),
         ("image", config.get("Image", "")),
         ("cmd", " ".join(config.get("Cmd") or [])),
-        ("GPUs", "\n".join(found["gpus"])),
+        ("GPUs", "\n".join(_gpus(found))),
         ("ports", "\n".join(_port_lines(host))),
         ("binds", "\n".join(_binds(host))),
         ("env", "\n".join(config.get("Env") or [])),
@@ -136,6 +145,30 @@ def _short(value: str) -> str:
     return value or "none"
 
 
+def _phase(row: ReplicaSetRow) -> str:
+    """What it is meant to be, or how its container ended though nobody asked for it."""
+    if row.container == "removed":
+        return "removed by somebody else"
+    if row.exit_code is None:
+        return row.phase
+    why = f"{row.exit_code}, out of memory" if row.oom_killed else str(row.exit_code)
+    ended = f"exited ({why})"
+    return f"{ended}, retry {row.retry.attempt}" if row.retry is not None else ended
+
+
+def _end(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Lines about a container that ended though nobody asked for it."""
+    if found.get("exitCode") is None:
+        return []
+    why = ", out of memory" if found.get("oomKilled") else ""
+    when = show.moment(found.get("finishedTime") or "")
+    lines = [("ended", f"{when} with exit code {found['exitCode']}{why}")]
+    if retry := found.get("retry"):
+        due = show.moment(retry["dueTime"])
+        lines.append(("retry", f"{retry['attempt']}, at {due}"))
+    return lines
+
+
 def _all_replica_sets(api: Api) -> dict[str, Any]:
     """The list with all its pages, as if it were one."""
     page = api.get(path_of("replicaSet"))
@@ -184,3 +217,9 @@ def _current_version(api: Api, name: str) -> int | None:
 
 def _size(size_bytes: int | None) -> str:
     return show_size(size_bytes) if size_bytes else ""
+
+
+def _gpus(found: Mapping[str, Any]) -> list[str]:
+    """The GPUs that it has, those marked that fell ill or are gone."""
+    sick = found.get("gpusSick", ())
+    return [f"{uuid} (sick)" if uuid in sick else uuid for uuid in found["gpus"]]

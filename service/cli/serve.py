@@ -35,6 +35,12 @@ VolumeBackend = Annotated[str | None, _flag("volume_backend")]
 VolumeFileSystem = Annotated[str | None, _flag("volume_file_system")]
 OverCommit = Annotated[str | None, _flag("over_commit")]
 BindRoot = Annotated[str | None, _flag("bind_root")]
+TlsCert = Annotated[str | None, _flag("tls_cert")]
+TlsKey = Annotated[str | None, _flag("tls_key")]
+Insecure = Annotated[bool, typer.Option("--insecure", help=SETTINGS["insecure"].help)]
+RateLimit = Annotated[str | None, _flag("rate_limit")]
+WaitingLimit = Annotated[str | None, _flag("waiting_limit")]
+CorsOrigin = Annotated[str | None, _flag("cors_origin")]
 LogLevel = Annotated[str | None, _flag("log_level")]
 DataDiskPath = Annotated[str | None, _flag("data_disk_path")]
 FileStoragePath = Annotated[str | None, _flag("file_storage_path")]
@@ -67,6 +73,12 @@ def serve(
     volume_file_system: VolumeFileSystem = None,
     over_commit: OverCommit = None,
     bind_root: BindRoot = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    insecure: Insecure = False,
+    rate_limit: RateLimit = None,
+    waiting_limit: WaitingLimit = None,
+    cors_origin: CorsOrigin = None,
     log_level: LogLevel = None,
     data_disk_path: DataDiskPath = None,
     file_storage_path: FileStoragePath = None,
@@ -89,9 +101,13 @@ def serve(
 def settings_of(ctx: typer.Context) -> Settings:
     """The settings from a command's flags and the environment. Raises SettingsError."""
     surroundings: Surroundings = ctx.obj
+    given = {name: value for name, value in ctx.params.items() if name in SETTINGS}
+    # A flag without a value: when it is not there, the environment may speak.
+    if "insecure" in given:
+        given["insecure"] = "yes" if given["insecure"] else None
     return Settings.from_mapping(
         surroundings.env,
         host_name=surroundings.host_name,
         superuser=surroundings.superuser,
-        **{name: value for name, value in ctx.params.items() if name in SETTINGS},
+        **given,
     )

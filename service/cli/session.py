@@ -1,19 +1,22 @@
 """What every command that talks to the service has in common.
 
 `command` registers a function on a typer app. The function takes a Session first; the decorator
-gives it one, and adds --server and --json, which may stand before or after the subcommand.
+gives it one, and adds --server, --token, --ca-cert and --json, which may stand before or after
+the subcommand.
 """
 
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
 from service.cli.answers import Receipt, ReplicaSets, Volumes, read
 from service.cli.client import SERVER_DEFAULT, Answer, Api, path_of
+from service.cli.credentials import token_of, trust
 from service.cli.failures import CliFailure, reported
 from service.cli.progress import ProgressLine, follow, result_of
 from service.cli.surroundings import Surroundings
@@ -28,6 +31,25 @@ Server = Annotated[
         "--server",
         metavar="URL",
         help=f"Address of the service (default: {SERVER_DEFAULT}; env GPULEDGER_SERVER)",
+        show_default=False,
+    ),
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        metavar="TOKEN",
+        help="Who we are; others on this host can read it here, not in env GPULEDGER_TOKEN or in"
+        " ~/.config/gpuledger/token",
+        show_default=False,
+    ),
+]
+CaCert = Annotated[
+    str | None,
+    typer.Option(
+        "--ca-cert",
+        metavar="PATH",
+        help="Who signs the service's certificate, PEM (env GPULEDGER_CA_CERT)",
         show_default=False,
     ),
 ]
@@ -89,6 +111,13 @@ class Session:
         typer.echo(text, nl=False)
 
 
+@contextmanager
+def opened(ctx: typer.Context) -> Iterator[Session]:
+    """A session with the service that the command's options name; failures are reported."""
+    with reported(), open_api(ctx) as api:
+        yield Session(api, ctx.obj, bool(_option(ctx, "as_json")))
+
+
 def command(
     app: typer.Typer, name: str, *, panel: str | None = None
 ) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[Concatenate[Session, P], None]]:
@@ -99,11 +128,17 @@ def command(
     ) -> Callable[Concatenate[Session, P], None]:
         @functools.wraps(function)
         def run(
-            ctx: typer.Context, server: Server, as_json: AsJson, *args: P.args, **kwargs: P.kwargs
+            ctx: typer.Context,
+            server: Server,
+            token: Token,
+            ca_cert: CaCert,
+            as_json: AsJson,
+            *args: P.args,
+            **kwargs: P.kwargs,
         ) -> None:
-            with reported(), open_api(ctx, server) as api:
-                as_json = as_json or any(node.params.get("as_json") for node in _chain(ctx))
-                function(Session(api, ctx.obj, as_json), *args, **kwargs)
+            # The options are read from the contexts: they may stand before the subcommand too.
+            with opened(ctx) as session:
+                function(session, *args, **kwargs)
 
         _declare(run, function)
         app.command(name, rich_help_panel=panel)(run)
@@ -112,12 +147,21 @@ def command(
     return register
 
 
-def open_api(ctx: typer.Context, server: str | None = None) -> Api:
-    """The service that the options, else the environment, else the default names."""
-    given = [server, *(node.params.get("server") for node in _chain(ctx))]
+def open_api(ctx: typer.Context) -> Api:
+    """The service that the options, else the environment, else the defaults name."""
     surroundings: Surroundings = ctx.obj
-    fallback = surroundings.env.get("GPULEDGER_SERVER") or SERVER_DEFAULT
-    return Api(next(filter(None, given), fallback), surroundings.new_key)
+    env = surroundings.env
+    return Api(
+        _option(ctx, "server") or env.get("GPULEDGER_SERVER") or SERVER_DEFAULT,
+        surroundings.new_key,
+        token_of(_option(ctx, "token"), env),
+        lambda: trust(_option(ctx, "ca_cert"), env),
+    )
+
+
+def _option(ctx: typer.Context, name: str) -> Any:
+    """What was given for an option, nearest to the command first; None when nothing was."""
+    return next(filter(None, (node.params.get(name) for node in _chain(ctx))), None)
 
 
 def replica_set_names(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -151,13 +195,15 @@ def _chain(ctx: typer.Context) -> list[Any]:
 
 
 def _declare(run: Callable[..., None], function: Callable[..., None]) -> None:
-    """Give `run` the signature that typer reads: ctx for the Session, and the two options."""
+    """Give `run` the signature that typer reads: ctx for the Session, and those options."""
     _session, *own = inspect.signature(function).parameters.values()
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [
         inspect.Parameter("ctx", keyword, annotation=typer.Context),
         *(parameter.replace(kind=keyword) for parameter in own),
         inspect.Parameter("server", keyword, default=None, annotation=Server),
+        inspect.Parameter("token", keyword, default=None, annotation=Token),
+        inspect.Parameter("ca_cert", keyword, default=None, annotation=CaCert),
         inspect.Parameter("as_json", keyword, default=False, annotation=AsJson),
     ]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

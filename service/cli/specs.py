@@ -23,6 +23,18 @@ Pids = Annotated[
     int | None,
     typer.Option(metavar="N", help="How many processes it may have", show_default=False),
 ]
+OnExit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="none|restart",
+        help="When it ends by itself: give GPUs and ports back, or start it again",
+        show_default=False,
+    ),
+]
+MaxRetries = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="So often in a row; 0: any number", show_default=False),
+]
 NewName = Annotated[str, typer.Argument(metavar="NAME", help="A new name: letters, digits and _")]
 Image = Annotated[str, typer.Option("--image", "-i", metavar="IMAGE", help="Image to run")]
 Binds = Annotated[
@@ -103,6 +115,8 @@ def run(
     memory: Memory = None,
     shm_size: ShmSize = None,
     pids: Pids = None,
+    on_exit: OnExit = None,
+    max_retries: MaxRetries = None,
     label: Labels = None,
     data_disk: DataDisk = None,
     file_storage: FileStorage = None,
@@ -121,6 +135,8 @@ def run(
         memory=memory,
         shmSize=shm_size,
         pidsLimit=pids,
+        onExit=on_exit,
+        maxRetries=max_retries,
         labels=arguments.pairs(label or [], "--label"),
         dataDisk={"size": data_disk} if data_disk is not None else None,
         fileStorage=(
@@ -157,6 +173,8 @@ def patch(
     memory: Memory = None,
     shm_size: ShmSize = None,
     pids: Pids = None,
+    on_exit: OnExit = None,
+    max_retries: MaxRetries = None,
     old_bind: OldBind = None,
     new_bind: NewBind = None,
     detach: Detach = False,
@@ -179,6 +197,8 @@ def patch(
         memory=memory,
         shmSize=shm_size,
         pidsLimit=pids,
+        onExit=on_exit,
+        maxRetries=max_retries,
     )
     # An empty list says something here: no ports, and the image's own command.
     if (ports := _all_or_none(port, no_ports, "--port, --no-ports")) is not None:

@@ -8,7 +8,7 @@ from service.cli import show
 from service.cli.answers import Volumes, read
 from service.cli.client import path_of
 from service.cli.replica_sets import Detach
-from service.cli.session import AsJson, Server, Session, command, volume_names
+from service.cli.session import AsJson, CaCert, Server, Session, Token, command, volume_names
 
 PANEL = "Volumes and resources"
 
@@ -33,7 +33,9 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, rich_help_panel=PANEL)
 
 
-def _options(server: Server = None, as_json: AsJson = False) -> None:
+def _options(
+    server: Server = None, token: Token = None, ca_cert: CaCert = None, as_json: AsJson = False
+) -> None:
     """Sized volumes."""
 
 

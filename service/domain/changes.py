@@ -24,6 +24,8 @@ def spec_changes(old: ContainerSpec, new: ContainerSpec) -> tuple[SpecChange, ..
         ("memory", _size(old.memory_bytes), _size(new.memory_bytes)),
         ("shmSize", _size(old.shm_bytes), _size(new.shm_bytes)),
         ("pidsLimit", str(old.pids_limit or ""), str(new.pids_limit or "")),
+        ("onExit", old.on_exit, new.on_exit),
+        ("maxRetries", str(old.max_retries), str(new.max_retries)),
         ("cmd", " ".join(old.cmd), " ".join(new.cmd)),
         ("containerPorts", ", ".join(old.container_ports), ", ".join(new.container_ports)),
     )

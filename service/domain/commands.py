@@ -8,7 +8,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from events.values import Bind, Carry, ContainerSpec, Gpu, GpuRuntime
+from events.gpu_health import GpuError, GpuReport, MissingGpu
+from events.values import Bind, Carry, ContainerSpec, Gpu, GpuRuntime, OnExit
 from service.domain.effects import Effect
 
 
@@ -55,6 +56,8 @@ class PatchReplicaSet(Struct, frozen=True):
     memory_bytes: int | None = None
     shm_bytes: int | None = None
     pids_limit: int | None = None
+    on_exit: OnExit | None = None
+    max_retries: int | None = None
 
 
 class RollBackReplicaSet(Struct, frozen=True):
@@ -143,6 +146,19 @@ class DeleteVolume(Struct, frozen=True):
     name: str
 
 
+class QuarantineGpu(Struct, frozen=True):
+    """Do not lend a GPU, from now on. `name` is its UUID; `why` is for people."""
+
+    name: str
+    why: str
+
+
+class RestoreGpu(Struct, frozen=True):
+    """Lend a GPU again. `name` is its UUID."""
+
+    name: str
+
+
 Request = (
     RunReplicaSet
     | PatchReplicaSet
@@ -159,6 +175,8 @@ Request = (
     | CreateVolume
     | ResizeVolume
     | DeleteVolume
+    | QuarantineGpu
+    | RestoreGpu
 )
 """What a caller can send. An accepted one becomes an operation."""
 
@@ -193,9 +211,53 @@ class RecordProgress(Struct, frozen=True):
 
 
 class ObserveGpus(Struct, frozen=True):
-    """The watcher reports all GPUs that the driver shows now."""
+    """The watcher reports all GPUs that the driver shows now, and how they fare."""
 
     gpus: tuple[Gpu, ...]
+    reports: tuple[GpuReport, ...] = ()
+    """Of one that has none there is nothing to say against it."""
+    missing: tuple[MissingGpu, ...] = ()
+    boot: str = ""
+
+
+class ReportGpuErrors(Struct, frozen=True):
+    """The watcher reports errors of GPUs, as the driver did."""
+
+    errors: tuple[GpuError, ...]
+    boot: str = ""
+
+
+class SeenContainer(Struct, frozen=True):
+    """A container as the engine shows it."""
+
+    status: str
+    """Docker's word: created, running, paused, restarting, removing, exited, dead."""
+    exit_code: int
+    started_at: str
+    finished_at: str
+    oom_killed: bool = False
+    ran_s: float = 0.0
+    """From its start to its end, by Docker's clock."""
+    with_engine: bool = False
+    """It ended because the engine did."""
+
+
+class ObserveContainer(Struct, frozen=True):
+    """The observer looked at the container of a replica set; None when there is none."""
+
+    name: str
+    seen: SeenContainer | None
+    looked_at_seq: int
+    """What was folded before it looked."""
+    jitter: float
+    """Chance as data, from 0 to 1."""
+
+
+class RetryReplicaSet(Struct, frozen=True):
+    """It is time to start an ended container again."""
+
+    name: str
+    attempt: int
 
 
 class ExpireSnapshots(Struct, frozen=True):
@@ -216,7 +278,15 @@ class RegisterNode(Struct, frozen=True):
 
 
 Command = (
-    Request | RecordOutcome | RecordProgress | ObserveGpus | ExpireSnapshots | RegisterNode
+    Request
+    | RecordOutcome
+    | RecordProgress
+    | ObserveGpus
+    | ReportGpuErrors
+    | ObserveContainer
+    | RetryReplicaSet
+    | ExpireSnapshots
+    | RegisterNode
 )
 
 

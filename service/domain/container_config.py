@@ -66,6 +66,8 @@ def _host_config(revision: Revision, requests: list[dict[str, Any]]) -> dict[str
         "Init": True,
         # The service starts containers; Docker's own policy would do so behind the ledger's back.
         "RestartPolicy": {"Name": "no"},
+        # A set-user-id program in the image gives nobody more than the container's user has.
+        "SecurityOpt": ["no-new-privileges"],
         "PortBindings": {
             p.container_port: [{"HostIp": "", "HostPort": str(p.host_port)}] for p in revision.ports
         },

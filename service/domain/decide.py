@@ -2,10 +2,10 @@
 
 from typing import assert_never
 
-from events.resources import GpuAppeared, GpuDisappeared, NodeRegistered
+from events.resources import NodeRegistered
 from events.values import Kind, Verb
 from projections.state import State
-from service.domain import outcomes, replica_sets, retention, revisions, volumes
+from service.domain import gpus, observing, outcomes, replica_sets, retention, revisions, volumes
 from service.domain.commands import (
     Command,
     CommitReplicaSet,
@@ -16,16 +16,21 @@ from service.domain.commands import (
     Envelope,
     ExecuteInReplicaSet,
     ExpireSnapshots,
+    ObserveContainer,
     ObserveGpus,
     PatchReplicaSet,
     PauseReplicaSet,
     PinRevision,
+    QuarantineGpu,
     RecordOutcome,
     RecordProgress,
     RegisterNode,
+    ReportGpuErrors,
     Request,
     ResizeVolume,
     RestartReplicaSet,
+    RestoreGpu,
+    RetryReplicaSet,
     RollBackReplicaSet,
     RunReplicaSet,
     StopReplicaSet,
@@ -51,6 +56,8 @@ VERBS: dict[type[Request], tuple[Kind, Verb]] = {
     CreateVolume: ("volume", "create"),
     ResizeVolume: ("volume", "resize"),
     DeleteVolume: ("volume", "delete"),
+    QuarantineGpu: ("gpu", "quarantine"),
+    RestoreGpu: ("gpu", "restore"),
 }
 """Whose command it is, and the contract's word for it."""
 
@@ -63,8 +70,14 @@ def address(command: Command) -> tuple[str, str, str]:
         return kind_of(command.effect), command.effect.name, "progress"
     if isinstance(command, ObserveGpus):
         return "node", "gpus", "observe"
+    if isinstance(command, ReportGpuErrors):
+        return "node", "gpus", "report"
     if isinstance(command, RegisterNode):
         return "node", command.node, "register"
+    if isinstance(command, ObserveContainer):
+        return "replica_set", command.name, "observe"
+    if isinstance(command, RetryReplicaSet):
+        return "replica_set", command.name, "retry"
     if isinstance(command, ExpireSnapshots):
         return "replica_set", command.name, "expire"
     kind, verb = VERBS[type(command)]
@@ -105,12 +118,22 @@ def decide(state: State, envelope: Envelope) -> Decision:
             return volumes.resize(state, envelope, command)
         case DeleteVolume():
             return volumes.delete(state, envelope, command)
+        case QuarantineGpu():
+            return gpus.quarantine(state, envelope, command)
+        case RestoreGpu():
+            return gpus.restore(state, envelope, command)
         case RecordOutcome():
-            return outcomes.record_outcome(state, command)
+            return outcomes.record_outcome(state, envelope, command)
         case RecordProgress():
             return outcomes.record_progress(state, command)
         case ObserveGpus():
-            return _observe_gpus(state, command)
+            return gpus.observe(state, command)
+        case ReportGpuErrors():
+            return gpus.report_errors(state, envelope, command)
+        case ObserveContainer():
+            return observing.observe(state, envelope, command)
+        case RetryReplicaSet():
+            return observing.retry(state, envelope, command)
         case ExpireSnapshots():
             return retention.expire(state, envelope, command)
         case RegisterNode():
@@ -122,30 +145,3 @@ def _register(state: State, command: RegisterNode) -> Decision:
     if state.node is not None:
         return Rejected(Reason.NOTHING_NEW, f"this ledger is of node {state.node.node} already")
     return (NodeRegistered(command.node, command.owner),)
-
-
-def _observe_gpus(state: State, command: ObserveGpus) -> Decision:
-    shown = {gpu.uuid: gpu for gpu in command.gpus}
-    appeared = tuple(
-        GpuAppeared(
-            uuid=gpu.uuid,
-            index=gpu.index,
-            name=gpu.name,
-            memory_bytes=gpu.memory_bytes,
-            pci_bus_id=gpu.pci_bus_id,
-            parent_uuid=gpu.parent_uuid,
-        )
-        for gpu in sorted(command.gpus, key=lambda gpu: (gpu.index, gpu.uuid))
-        if (known := state.gpus.get(gpu.uuid)) is None
-        or not known.present
-        or (known.index, known.name, known.memory_bytes, known.pci_bus_id)
-        != (gpu.index, gpu.name, gpu.memory_bytes, gpu.pci_bus_id)
-    )
-    gone = tuple(
-        GpuDisappeared(uuid)
-        for uuid, known in sorted(state.gpus.items())
-        if known.present and uuid not in shown
-    )
-    if not appeared and not gone:
-        return Rejected(Reason.NOTHING_NEW, "the GPUs are as they were")
-    return (*gone, *appeared)

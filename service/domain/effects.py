@@ -35,7 +35,8 @@ class CreateContainer(Struct, frozen=True, tag=True):
 class UpdateContainer(Struct, frozen=True, tag=True):
     """Give the running container `was` other limits, and then the name `container`.
 
-    `resources` as Docker's API takes them. All or nothing: refused, it has its old name.
+    `resources` as Docker's API takes them, empty for no other limits. All or nothing: refused, it
+    has its old name.
     """
 
     effect_id: str

@@ -36,6 +36,8 @@ def _gpu_leases(state: State) -> Iterator[Breach]:
             yield Breach(gpu.uuid, "it has a holder without a revision, or the other way round")
         if len(set(gpu.revisions)) != len(gpu.revisions):
             yield Breach(gpu.uuid, "one revision leases it twice")
+        if gpu.occupants and gpu.holder is not None:
+            yield Breach(gpu.uuid, "its holder's processes are taken for those of others")
         for number in gpu.revisions:
             revision = state.revisions.get((gpu.holder or "", number))
             if revision is None or gpu.uuid not in revision.gpus:
@@ -67,6 +69,8 @@ def _replica_set(state: State, replica_set: ReplicaSet) -> Iterator[Breach]:
             continue
         if revision.container == "running" and not _holds_all(state, revision):
             yield Breach(f"{name}-{number}", "it runs without a lease on all its GPUs and ports")
+    if replica_set.retry_due_us and not _waits(state, replica_set):
+        yield Breach(name, "it is to be started again, and it has not ended by itself")
     if replica_set.operation is not None or not replica_set.current:
         return
     current = state.revisions[name, replica_set.current]
@@ -77,10 +81,34 @@ def _replica_set(state: State, replica_set: ReplicaSet) -> Iterator[Breach]:
         yield Breach(name, f"it is {replica_set.phase} and does not hold its leases")
     if replica_set.phase in ("paused", "stopped") and current.container == "running":
         yield Breach(name, f"it is {replica_set.phase} and its container runs")
+    yield from _by_itself(state, replica_set, current)
     if replica_set.previous is not None:
         yield Breach(name, "it has a previous revision and no operation that retires it")
     if len(current.gpus) != current.spec.gpu_count:
         yield Breach(name, "it has not the number of GPUs that was asked for")
+
+
+def _by_itself(state: State, replica_set: ReplicaSet, current: Revision) -> Iterator[Breach]:
+    """What is done about a container that ended or was started by itself."""
+    name, phase = replica_set.name, replica_set.phase
+    if current.stray and phase == "running":
+        yield Breach(name, "its container is to be stopped, and it is to run")
+    if current.retrying and not (phase == "running" and current.container == "exited"):
+        yield Breach(name, "its container is being started, and it is not to be or runs already")
+    if current.remake:
+        yield Breach(name, "its container is to be made anew, and no operation does it")
+    halted = any(state.volumes[v].operation for v in state.volumes_used.get(name, ()))
+    goes_on = current.container == "running" or current.retrying or replica_set.retry_due_us
+    if phase == "running" and not halted and not goes_on:
+        yield Breach(name, "it is to run, does not, and nobody does anything about it")
+
+
+def _waits(state: State, replica_set: ReplicaSet) -> bool:
+    """Is it to run, and did its container end by itself?"""
+    current = state.revisions.get((replica_set.name, replica_set.current))
+    if current is None or replica_set.phase != "running":
+        return False
+    return current.container == "exited" and current.ended_alone and not current.retrying
 
 
 def _holds_all(state: State, revision: Revision) -> bool:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from events.observations import ContainerVanished
 from events.operations import OperationFailed, OperationProgressed, OperationSucceeded
 from events.outcomes import (
     CommandExecuted,
@@ -26,7 +27,7 @@ from events.record import Event
 from events.replica_sets import PhaseRequested
 from events.volumes import VolumeDeletionRequested
 from projections.state import State
-from service.domain.commands import Failed, RecordOutcome, RecordProgress
+from service.domain.commands import Envelope, Failed, RecordOutcome, RecordProgress
 from service.domain.effects import (
     CommitImage,
     CompactSnapshot,
@@ -50,18 +51,20 @@ from service.domain.effects import (
     kind_of,
 )
 from service.domain.guards import Decision
+from service.domain.observing import retry_failed
+from service.domain.port_moves import move_ports, refused_ports
 from service.domain.reconcile import DECLARING, reconcile
 from service.domain.rejections import Reason, Rejected
 from service.domain.settle import settle
 
 
-def record_outcome(state: State, command: RecordOutcome) -> Decision:
+def record_outcome(state: State, envelope: Envelope, command: RecordOutcome) -> Decision:
     """An effect that is due becomes a fact; anything else is an old story."""
     effect = command.effect
     if not _is_due(state, effect):
         return Rejected(Reason.STALE_OUTCOME, f"{effect.effect_id} is not due (any more)")
     if isinstance(command.outcome, Failed):
-        return _failed(state, effect, command.outcome)
+        return _failed(state, envelope, effect, command.outcome)
     if isinstance(effect, Settle):
         return settle(state, effect)
     return _succeeded(state, effect, command.outcome.facts)
@@ -119,6 +122,8 @@ def _succeeded(state: State, effect: Effect, facts: dict[str, Any]) -> Decision:
         case FillDisk():
             return (SystemDiskFilled(name, number, effect.image),)
         case PutBackDisk():
+            if facts["gone"]:
+                return (ContainerVanished(name, number),)
             return (SystemDiskPutBack(name, number, effect.image),)
         case CommitImage():
             image_id, size = facts["image_id"], facts["size_bytes"]
@@ -152,11 +157,17 @@ def _executed(effect: Execute, facts: dict[str, Any]) -> Decision:
     return executed, OperationSucceeded(effect.operation_id, result)
 
 
-def _failed(state: State, effect: Effect, failed: Failed) -> Decision:
+def _failed(state: State, envelope: Envelope, effect: Effect, failed: Failed) -> Decision:
+    taken: tuple[Event, ...] = ()
+    if isinstance(effect, StartContainer) and failed.reason == "port_taken":
+        if moved := move_ports(state, envelope, effect, failed.message):
+            return moved
+        taken = refused_ports(state, envelope, effect, failed.message)
     if isinstance(effect, CompactSnapshot):
         # It costs space and nothing else: what could not be shared once is not tried again.
         return (SnapshotCompacted(effect.name, effect.number, effect.image, 0, failed.message),)
     events: list[Event] = [
+        *taken,
         EffectFailed(
             operation_id=effect.operation_id,
             effect_id=effect.effect_id,
@@ -176,6 +187,8 @@ def _failed(state: State, effect: Effect, failed: Failed) -> Decision:
         return tuple(events)
     operation = state.operations.get(replica_set.operation or "")
     undoes = operation is not None and operation.verb in DECLARING
+    if isinstance(effect, StartContainer) and not effect.operation_id:
+        return (*events, *retry_failed(state, envelope.issued_at_us, effect))
     if isinstance(effect, StartContainer) and (not undoes or effect.number == replica_set.previous):
         # It was to go on running and does not: its disk, GPUs and ports are kept for it.
         events.append(PhaseRequested(effect.name, "paused"))

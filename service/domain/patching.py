@@ -24,6 +24,8 @@ def patched(spec: ContainerSpec, command: PatchReplicaSet) -> ContainerSpec | Re
         memory_bytes=_limit(spec.memory_bytes, command.memory_bytes),
         shm_bytes=_limit(spec.shm_bytes, command.shm_bytes),
         pids_limit=_limit(spec.pids_limit, command.pids_limit),
+        on_exit=spec.on_exit if command.on_exit is None else command.on_exit,
+        max_retries=spec.max_retries if command.max_retries is None else command.max_retries,
     )
     env = _patched_env(spec.env, command)
     if isinstance(env, Rejected):
@@ -110,33 +112,39 @@ def _patched_binds(
 def updates_in_place(current: Revision, spec: ContainerSpec) -> bool:
     """May the running container be given the new limits, and stay?
 
-    Not when anything but limits differs, nor when one is taken away (Docker can only change
+    What is done when it ends is the service's own business, and Docker's with no field of it.
+    Not when anything else differs, nor when one is taken away (Docker can only change
     it), nor with GPUs that the NVIDIA hook put into it: an update can take them out again
     (nvidia-container-runtime issue 55).
     """
     before = current.spec
     hooked = bool(current.gpus) and current.gpu_runtime == "nvidia"
-    limits = (
-        (before.nano_cpus, spec.nano_cpus),
-        (before.memory_bytes, spec.memory_bytes),
-        (before.pids_limit, spec.pids_limit),
-    )
+    old, new = _limits(before), _limits(spec)
     same_else = (
         replace(
             before,
             nano_cpus=spec.nano_cpus,
             memory_bytes=spec.memory_bytes,
             pids_limit=spec.pids_limit,
+            on_exit=spec.on_exit,
+            max_retries=spec.max_retries,
         )
         == spec
     )
-    taken_away = any(old is not None and new is None for old, new in limits)
-    return same_else and spec != before and not taken_away and not hooked
+    taken_away = any(b is not None and a is None for b, a in zip(old, new, strict=True))
+    return same_else and spec != before and (old == new or not (taken_away or hooked))
 
 
-def resources(spec: ContainerSpec) -> dict[str, Any]:
-    """The limits as the body of Docker's POST /containers/{id}/update."""
+def _limits(spec: ContainerSpec) -> tuple[int | None, ...]:
+    """Those that Docker can change in a running container."""
+    return spec.nano_cpus, spec.memory_bytes, spec.pids_limit
+
+
+def resources(before: ContainerSpec, spec: ContainerSpec) -> dict[str, Any]:
+    """The limits as the body of Docker's POST /containers/{id}/update; empty when none differs."""
     body: dict[str, Any] = {}
+    if _limits(before) == _limits(spec):
+        return body
     if spec.nano_cpus is not None:
         body["NanoCpus"] = spec.nano_cpus
     if spec.memory_bytes is not None:

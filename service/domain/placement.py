@@ -1,9 +1,12 @@
 """Which GPUs and host ports a revision gets. Same input, same answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from events.values import PortBinding
 from projections.state import GpuUnit, State
+
+GPUS_NAMED_MAX = 3
+"""So many GPUs that are not lent are named in a refusal."""
 
 
 def place_gpus(
@@ -11,14 +14,15 @@ def place_gpus(
 ) -> tuple[str, ...] | None:
     """`count` GPUs that are free or already with `name`: the preferred ones first, then by index.
 
-    All or nothing: None when there are not enough.
+    All or nothing: None when there are not enough. One in quarantine is never chosen, nor one
+    that is its own already.
     """
     rank = {uuid: place for place, uuid in enumerate(prefer)}
 
     def cost(gpu: GpuUnit) -> tuple[int, int, str]:
         return rank.get(gpu.uuid, len(rank)), gpu.index, gpu.uuid
 
-    usable = [g for g in state.gpus.values() if g.present and g.holder in (None, name)]
+    usable = [g for g in state.gpus.values() if g.holder in (None, name) and not g.obstacle]
     if len(usable) < count:
         return None
     chosen = sorted(usable, key=cost)[:count]
@@ -27,8 +31,28 @@ def place_gpus(
 
 def count_usable_gpus(state: State, name: str) -> tuple[int, int]:
     """How many GPUs `name` could have: free ones, and those that it has already."""
-    holders = [gpu.holder for gpu in state.gpus.values() if gpu.present]
+    holders = [gpu.holder for gpu in state.gpus.values() if not gpu.obstacle]
     return holders.count(None), holders.count(name)
+
+
+def gpu_shortage(state: State, name: str, count: int) -> str:
+    """Why `name` cannot have `count` GPUs, for people: what there is, and what is not lent why."""
+    free, own = count_usable_gpus(state, name)
+    parts = [f"{count} GPUs asked for, {free} free" + (f" beside its own {own}" * bool(own))]
+    ours = [gpu for gpu in state.gpus.values() if gpu.holder in (None, name) and gpu.obstacle]
+    ours.sort(key=lambda gpu: (gpu.index, gpu.uuid))
+    if quarantined := [gpu for gpu in ours if gpu.quarantine is not None]:
+        parts.append(f"{len(quarantined)} quarantined ({_named(quarantined)})")
+    if busy := [gpu for gpu in ours if gpu.quarantine is None and gpu.present]:
+        parts.append(f"{len(busy)} busy ({_named(busy)})")
+    return ", ".join(parts)
+
+
+def _named(gpus: Sequence[GpuUnit]) -> str:
+    """Some of these GPUs, each with what stands against it."""
+    named = [f"GPU {gpu.index}: {gpu.obstacle}" for gpu in gpus[:GPUS_NAMED_MAX]]
+    more = len(gpus) - GPUS_NAMED_MAX
+    return "; ".join([*named, f"{more} more"] if more > 0 else named)
 
 
 def place_ports(
@@ -38,17 +62,19 @@ def place_ports(
     prefer: Mapping[str, int],
     first: int,
     last: int,
+    resting: Collection[int] = (),
 ) -> tuple[PortBinding, ...] | None:
     """A host port in `first`..`last` for each container port; None when there are not enough.
 
-    A preferred port is kept when it is free or with `name`. The others follow the port that was
-    leased last, so that one just given back rests before it is lent again.
+    None that is `resting` is chosen. A preferred port is kept when it is free or with `name`. The
+    others follow the port that was leased last, so that one just given back rests before it is
+    lent again.
     """
     taken: set[int] = set()
     kept: dict[str, int] = {}
     for port in container_ports:
         wanted = prefer.get(port)
-        if wanted is None or not first <= wanted <= last or wanted in taken:
+        if wanted is None or not first <= wanted <= last or wanted in taken or wanted in resting:
             continue
         lease = state.ports.get(wanted)
         if lease is None or lease.holder == name:
@@ -64,7 +90,7 @@ def place_ports(
         while found is None and scanned < size:
             candidate = first + (offset + scanned) % size
             scanned += 1
-            if candidate not in state.ports and candidate not in taken:
+            if not any(candidate in used for used in (state.ports, taken, resting)):
                 found = candidate
                 taken.add(candidate)
         if found is None:

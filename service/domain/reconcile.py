@@ -5,15 +5,12 @@ a container go beside it. When nothing else is due the operation settles. Nothin
 on what the executor is doing: after a crash the same effects are due again, with the same ids.
 """
 
-from collections.abc import Iterator
-
 from events.values import split_versioned, versioned
-from projections.lineage import base_of, disk_holder, kept_before
-from projections.state import ReplicaSet, Revision, State, Volume
+from projections.lineage import base_of, disk_holder
+from projections.state import ReplicaSet, Revision, State
 from service.domain.container_config import container_config
 from service.domain.effects import (
     CommitImage,
-    CompactSnapshot,
     CreateContainer,
     Effect,
     EnsureImage,
@@ -30,6 +27,7 @@ from service.domain.effects import (
     UpdateContainer,
 )
 from service.domain.patching import resources
+from service.domain.reconcile_idle import begun_before, halt, housekeeping
 from service.domain.reconcile_volumes import due_for_volume
 
 COPY_AHEAD_BYTES_MIN = 1 << 30
@@ -62,31 +60,16 @@ def reconcile(state: State, kind: str, name: str) -> tuple[Effect, ...]:
         )
         for e in replica_set.executions
     )
-    beside = (*executions, *_housekeeping(state, replica_set))
+    beside = (*executions, *housekeeping(state, replica_set))
     due = _replica_set(state, replica_set)
     return beside if due is None else (*beside, due)
 
 
-def _housekeeping(state: State, replica_set: ReplicaSet) -> Iterator[Effect]:
-    """What is done with kept system disks beside whatever else goes on."""
-    name = replica_set.name
-    for number in replica_set.expiring:
-        kept = state.revisions[name, number]
-        if kept.snapshot is not None:
-            effect_id = f"expire/{kept.snapshot}"
-            yield RemoveSnapshot(effect_id, "", name, number, kept.snapshot, kept.snapshot_carry)
-    for number in replica_set.to_compact:
-        kept, other = state.revisions[name, number], kept_before(state, name, number)
-        if kept.snapshot is not None and not kept.expiring and other is not None:
-            effect_id = f"compact/{kept.snapshot}"
-            yield CompactSnapshot(
-                effect_id, "", name, number, image=kept.snapshot, other=other.snapshot or ""
-            )
-
-
 def _replica_set(state: State, replica_set: ReplicaSet) -> Effect | None:
+    if (begun := begun_before(state, replica_set)) is not None:
+        return begun
     if replica_set.operation is None:
-        return _halt(state, replica_set) if replica_set.current else None
+        return halt(state, replica_set)
     current = state.revisions.get((replica_set.name, replica_set.current))
     if current is None:
         return None
@@ -94,11 +77,11 @@ def _replica_set(state: State, replica_set: ReplicaSet) -> Effect | None:
         return _take_down(state, replica_set, current)
     if replica_set.failure is not None:
         return _undo(state, replica_set, current)
-    if replica_set.phase == "running":
+    if replica_set.phase == "running" and not replica_set.retry_due_us:
         due = _bring_up(state, replica_set, current)
         if due is not None or current.container != "running":
             return due
-    elif current.container == "running":
+    elif replica_set.phase != "running" and current.container == "running":
         return _stop(replica_set, current)
     if replica_set.image_commit is not None and replica_set.committed is None:
         return CommitImage(
@@ -118,7 +101,7 @@ def _bring_up(state: State, replica_set: ReplicaSet, current: Revision) -> Effec
             *_ids(replica_set, "update", current),
             was=_container(previous),
             container=_container(current),
-            resources=resources(current.spec),
+            resources=resources(previous.spec, current.spec),
         )
     if current.container == "absent":
         if not _volumes_made(state, current):
@@ -128,6 +111,8 @@ def _bring_up(state: State, replica_set: ReplicaSet, current: Revision) -> Effec
         if current.carry == "commit" and (due := _retire(replica_set, current, previous)):
             return due
         return _create(state, replica_set, current)
+    if current.remake:
+        return _remove(replica_set, current)
     if current.container == "created":
         # An upper directory is carried while the new container waits: its name is the lock, and
         # the old one stands still for the shortest time.
@@ -170,7 +155,7 @@ def _retire(
         return None
     if previous.container == "running":
         return _stop(replica_set, previous)
-    if previous.snapshot is not None:
+    if previous.snapshot is not None or previous.container == "removed":
         return None
     operation = (replica_set.operation or "")[-12:]
     kept = f"{_container(previous)}-{operation}"
@@ -214,7 +199,8 @@ def _undo(state: State, replica_set: ReplicaSet, current: Revision) -> Effect | 
     if current.data_volume is not None and not state.volumes[current.data_volume].removed:
         return None
     previous = _previous(state, replica_set)
-    if previous is not None:
+    # One that somebody else removed cannot be had back, but its disk where that is kept.
+    if previous is not None and previous.container != "removed":
         if previous.snapshot is not None and previous.snapshot_carry == "upper":
             return PutBackDisk(
                 *_ids(replica_set, "put-back", previous),
@@ -241,33 +227,6 @@ def _take_down(state: State, replica_set: ReplicaSet, current: Revision) -> Effe
     return None if replica_set.expiring else _settle(replica_set)
 
 
-def _halt(state: State, replica_set: ReplicaSet) -> Effect | None:
-    """Stand still while a volume in use changes size, and go on afterwards."""
-    current = state.revisions[replica_set.name, replica_set.current]
-    for volume in _volumes(state, current):
-        if volume.operation is None or replica_set.phase != "running":
-            continue
-        ids = (volume.operation, replica_set.name, current.number)
-        if volume.halts_users and current.container == "running":
-            return StopContainer(
-                f"{volume.operation}/stop-{_container(current)}", *ids, _container(current)
-            )
-        if not volume.halts_users and current.container == "exited":
-            return StartContainer(
-                f"{volume.operation}/start-{_container(current)}",
-                *ids,
-                _container(current),
-                current.started_at,
-            )
-    return None
-
-
-def _volumes(state: State, revision: Revision) -> list[Volume]:
-    sources = (split_versioned(bind.source) for bind in revision.spec.binds)
-    names = sorted({source[0] for source in sources if source is not None})
-    return [state.volumes[name] for name in names if name in state.volumes]
-
-
 def _volumes_made(state: State, revision: Revision) -> bool:
     sources = (split_versioned(bind.source) for bind in revision.spec.binds)
     return all(version_made(state, *source) for source in sources if source is not None)
@@ -292,7 +251,8 @@ def _container(revision: Revision) -> str:
 def _ids(replica_set: ReplicaSet, step: str, revision: Revision) -> tuple[str, str, str, int]:
     """The first four fields of every effect."""
     operation = replica_set.operation or ""
-    effect_id = f"{operation}/{step}-{_container(revision)}"
+    attempt = f"-{revision.attempt}" if revision.attempt else ""
+    effect_id = f"{operation}/{step}-{_container(revision)}{attempt}"
     return effect_id, operation, replica_set.name, revision.number
 
 

@@ -3,6 +3,7 @@
 from events.values import versioned
 from projections.state import ReplicaSet, Revision, State, Volume
 from service.domain.effects import Effect, MakeVolume, RemoveVolume, Settle, SizeVolume
+from service.domain.reconcile_idle import is_under_way, stands_still
 
 
 def due_for_volume(state: State, name: str) -> Effect | None:
@@ -27,7 +28,7 @@ def due_for_volume(state: State, name: str) -> Effect | None:
                 volume=versioned(name, version.number),
                 size_bytes=version.size_bytes,
             )
-        if volume.halts_users and _running_users(state, name):
+        if volume.halts_users and any(is_up(user) for _, user in _users(state, name)):
             return None
         return SizeVolume(
             f"{volume.operation}/size-{versioned(name, version.number)}",
@@ -80,17 +81,13 @@ def _users(state: State, volume: str) -> list[tuple[ReplicaSet, Revision]]:
     return [(s, state.revisions[s.name, s.current]) for s in sets if s.current]
 
 
-def _running_users(state: State, volume: str) -> bool:
-    return any(revision.container == "running" for _, revision in _users(state, volume))
+def is_up(revision: Revision) -> bool:
+    """Does its container run, or may it, as it is being started or stopped?"""
+    return revision.container == "running" or is_under_way(revision)
 
 
 def _halted_users(state: State, volume: str) -> bool:
-    return any(
-        replica_set.phase == "running"
-        and replica_set.operation is None
-        and revision.container == "exited"
-        for replica_set, revision in _users(state, volume)
-    )
+    return any(stands_still(*user) for user in _users(state, volume))
 
 
 def _mounted(state: State, volume: str) -> bool:

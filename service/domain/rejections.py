@@ -11,6 +11,7 @@ class Reason(StrEnum):
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     REPLICA_SET_NOT_FOUND = "replica_set_not_found"
     VOLUME_NOT_FOUND = "volume_not_found"
+    GPU_NOT_FOUND = "gpu_not_found"
     REPLICA_SET_EXISTS = "replica_set_exists"
     VOLUME_EXISTS = "volume_exists"
     OPERATION_IN_PROGRESS = "operation_in_progress"

@@ -55,6 +55,12 @@ def commit(state: State, envelope: Envelope, command: CommitReplicaSet) -> Decis
     found = idle(state, command.name)
     if isinstance(found, Rejected):
         return found
+    if state.revisions[command.name, found.current].container == "removed":
+        return Rejected(
+            Reason.SYSTEM_DISK_GONE,
+            f"the container {versioned(command.name, found.current)} was removed by somebody else,"
+            " and its system disk with it: there is nothing to save",
+        )
     return (
         accepted(envelope, "commit", command.name),
         ImageCommitRequested(command.name, found.current, command.image),

@@ -31,7 +31,8 @@ def pin(state: State, envelope: Envelope, command: PinRevision) -> Decision:
     if revision is None:
         return _no_version(state, command.name, command.version)
     holder = disk_holder(state, revision)
-    if holder.number != found.current and (holder.snapshot is None or holder.expiring):
+    has_own = holder.number == found.current and holder.container != "removed"
+    if not has_own and (holder.snapshot is None or holder.expiring):
         return Rejected(
             Reason.SYSTEM_DISK_GONE,
             f"the system disk of {versioned(command.name, revision.number)} is not kept any more;"

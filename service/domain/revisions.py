@@ -8,7 +8,7 @@ from events.resources import GpusLeased, PortsLeased
 from events.values import Bind, ContainerSpec, Verb, split_versioned, versioned
 from events.volumes import VolumeVersionDeclared
 from projections.lineage import disk_holder
-from projections.state import Revision, State
+from projections.state import ReplicaSet, Revision, State
 from service.domain.commands import (
     Envelope,
     PatchReplicaSet,
@@ -18,7 +18,8 @@ from service.domain.commands import (
 )
 from service.domain.guards import Decision, accepted, idle
 from service.domain.patching import patched, updates_in_place
-from service.domain.placement import count_usable_gpus, place_gpus, place_ports
+from service.domain.placement import gpu_shortage, place_gpus, place_ports
+from service.domain.port_moves import resting_ports
 from service.domain.reconcile import version_made
 from service.domain.rejections import Reason, Rejected
 
@@ -91,6 +92,8 @@ def patch(state: State, envelope: Envelope, command: PatchReplicaSet) -> Decisio
             " to re-create it as it is send an empty patch",
         )
     disk_from = current.number if spec.image == current.spec.image else None
+    if disk_from is not None and (refusal := _disk_gone(state, current)) is not None:
+        return refusal
     return _succeed(state, envelope, current, "patch", spec, disk_from)
 
 
@@ -100,6 +103,8 @@ def restart(state: State, envelope: Envelope, command: RestartReplicaSet) -> Dec
     if isinstance(found, Rejected):
         return found
     current = state.revisions[command.name, found.current]
+    if (refusal := _disk_gone(state, current)) is not None:
+        return refusal
     return _succeed(state, envelope, current, "restart", current.spec, current.number)
 
 
@@ -124,6 +129,8 @@ def roll_back(state: State, envelope: Envelope, command: RollBackReplicaSet) -> 
     spec = _bound_as_now(state, wanted.spec)
     if holder.number == current.number:
         # The same container had other limits then: the disk is the one that it has.
+        if (refusal := _disk_gone(state, current)) is not None:
+            return refusal
         return _succeed(
             state, envelope, current, "rollback", spec, holder.number, wanted.number
         )
@@ -143,6 +150,18 @@ def roll_back(state: State, envelope: Envelope, command: RollBackReplicaSet) -> 
     return _succeed(state, envelope, current, "rollback", spec, holder.number, wanted.number)
 
 
+def _disk_gone(state: State, current: Revision) -> Rejected | None:
+    """The current container was removed by somebody else: there is nothing to carry."""
+    if current.container != "removed" or _is_kept(current):
+        return None
+    return Rejected(
+        Reason.SYSTEM_DISK_GONE,
+        f"the container {versioned(current.name, current.number)} was removed by somebody else, and"
+        f" its system disk with it; roll back to a version whose disk is kept"
+        f" ({kept_list(state, current.name)}), patch to an image, or delete {current.name}",
+    )
+
+
 def kept_list(state: State, name: str) -> str:
     """The versions whose system disk can be had back, for people."""
     replica_set = state.replica_sets[name]
@@ -150,9 +169,14 @@ def kept_list(state: State, name: str) -> str:
     for number in range(1, replica_set.current):
         revision = state.revisions.get((name, number))
         holder = disk_holder(state, revision) if revision is not None else None
-        if holder is not None and (holder.number == replica_set.current or _is_kept(holder)):
+        if holder is not None and (_is_there(replica_set, holder) or _is_kept(holder)):
             numbers.append(str(number))
     return ", ".join(numbers) or "none"
+
+
+def _is_there(replica_set: ReplicaSet, revision: Revision) -> bool:
+    """Is it the current one, with the container that has its system disk?"""
+    return revision.number == replica_set.current and revision.container != "removed"
 
 
 def _is_kept(revision: Revision) -> bool:
@@ -240,9 +264,7 @@ def _declare(
     count = wish.spec.gpu_count
     gpus = place_gpus(state, wish.name, count, prefer_gpus)
     if gpus is None:
-        free, own = count_usable_gpus(state, wish.name)
-        message = f"{count} GPUs asked for, {free} free" + (f" beside its own {own}" * bool(own))
-        return Rejected(Reason.GPUS_EXHAUSTED, message)
+        return Rejected(Reason.GPUS_EXHAUSTED, gpu_shortage(state, wish.name, count))
     ports = place_ports(
         state,
         wish.name,
@@ -250,6 +272,7 @@ def _declare(
         prefer_ports or {},
         facts.port_first,
         facts.port_last,
+        resting=resting_ports(state, envelope.issued_at_us),
     )
     if ports is None:
         return Rejected(

@@ -6,13 +6,12 @@ from typing import Any
 from events.operations import OperationFailed, OperationSucceeded
 from events.record import Event
 from events.replica_sets import BindMoved, ReplicaSetDeleted, RevisionAbandoned, RevisionRetired
-from events.resources import GpusReleased, PortsReleased
 from events.values import show_size, versioned
 from events.volumes import VolumeDeleted, VolumeVersionAbandoned
 from projections.state import Failure, Operation, ReplicaSet, State, Volume
 from service.domain.effects import Settle
-from service.domain.placement import held_gpus, held_ports
 from service.domain.reconcile import DECLARING
+from service.domain.release import release
 
 COMMIT_LOSES = (
     "sockets",
@@ -28,7 +27,8 @@ layer format cannot hold it."""
 def settle(state: State, effect: Settle) -> tuple[Event, ...]:
     """The events that end the operation. The effect is due, so all containers are as they should.
 
-    A lease ends here and nowhere else, after its container was observed gone or stopped.
+    A lease ends here after its container was observed gone or stopped; or when one that nobody
+    asked to stop was (`observing`).
     """
     operation = state.operations[effect.operation_id]
     if effect.kind == "volume":
@@ -40,12 +40,12 @@ def settle(state: State, effect: Settle) -> tuple[Event, ...]:
     name, current = replica_set.name, replica_set.current
     done: tuple[Event, ...] = ()
     if replica_set.phase in ("stopped", "deleted"):
-        done = _release(state, name, current)
+        done = release(state, name, current)
     if replica_set.phase == "deleted":
         done = (*done, ReplicaSetDeleted(name))
     if replica_set.previous is not None:
         previous = replica_set.previous
-        done = (RevisionRetired(name, previous), *_release(state, name, previous))
+        done = (RevisionRetired(name, previous), *release(state, name, previous))
     return (*done, OperationSucceeded(operation.id, _result(state, operation)))
 
 
@@ -73,10 +73,13 @@ def _not_carried(state: State, name: str) -> dict[str, Any]:
 def _undone(state: State, replica_set: ReplicaSet, operation: Operation) -> tuple[Event, ...]:
     name, number = replica_set.name, replica_set.current
     back_to = replica_set.previous or 0
-    events: list[Event] = list(_release(state, name, number))
+    events: list[Event] = list(release(state, name, number))
     phase = replica_set.phase_before
     if not back_to:
         phase = "deleted"
+    elif state.revisions[name, back_to].container == "removed":
+        phase = "stopped"
+        events += release(state, name, back_to)
     elif replica_set.phase == "paused":
         phase = "paused"
     events.append(RevisionAbandoned(name, number, back_to, phase))
@@ -116,12 +119,3 @@ def _moved_binds(state: State, volume: Volume) -> Iterator[BindMoved]:
 
 def _failed(operation: Operation, failure: Failure) -> OperationFailed:
     return OperationFailed(operation.id, failure.reason, failure.message)
-
-
-def _release(state: State, name: str, number: int) -> tuple[Event, ...]:
-    events: list[Event] = []
-    if gpus := held_gpus(state, name, number):
-        events.append(GpusReleased(name, number, gpus))
-    if ports := held_ports(state, name, number):
-        events.append(PortsReleased(name, number, ports))
-    return tuple(events)

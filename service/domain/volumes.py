@@ -5,6 +5,7 @@ from events.volumes import VolumeDeletionRequested, VolumeVersionDeclared
 from projections.state import ReplicaSet, State, Volume
 from service.domain.commands import CreateVolume, DeleteVolume, Envelope, ResizeVolume
 from service.domain.guards import Decision, accepted, idle
+from service.domain.reconcile_volumes import is_up
 from service.domain.rejections import Reason, Rejected
 
 
@@ -46,9 +47,7 @@ def resize(state: State, envelope: Envelope, command: ResizeVolume) -> Decision:
                 f"{name} uses volume {command.name}, and {user.message}",
             )
         users.append(user)
-    running = any(
-        state.revisions[user.name, user.current].container == "running" for user in users
-    )
+    running = any(is_up(state.revisions[user.name, user.current]) for user in users)
     grows = command.size_bytes > size
     facts = envelope.facts
     online = facts.volumes_grow_online if grows else facts.volumes_shrink_online

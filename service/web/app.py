@@ -3,11 +3,19 @@
 import msgspec
 from aiohttp import web
 
-from service.web import health, operations, replica_sets, resources, revisions, volumes
+from service.web import (
+    gpu_quarantine,
+    health,
+    operations,
+    replica_sets,
+    resources,
+    revisions,
+    volumes,
+)
 from service.web.context import CONTEXT, WebContext
 from service.web.docs_page import render
 from service.web.envelope import CONTENT_TYPE
-from service.web.middleware import BODY_BYTES_MAX, edge
+from service.web.middleware import BODY_BYTES_MAX, NEEDS, edge
 from service.web.openapi import document
 from service.web.routes import API, Route
 
@@ -16,6 +24,7 @@ ROUTES: tuple[Route, ...] = (
     *revisions.ROUTES,
     *volumes.ROUTES,
     *resources.ROUTES,
+    *gpu_quarantine.ROUTES,
     *operations.ROUTES,
     *health.ROUTES,
 )
@@ -29,6 +38,8 @@ def make_app(context: WebContext) -> web.Application:
     """
     app = web.Application(middlewares=[edge], client_max_size=BODY_BYTES_MAX)
     app[CONTEXT] = context
+    app[NEEDS] = {(route.method, route.path): route.needs for route in ROUTES}
+    app.on_response_prepare.append(context.access.cors.on_prepare)
     for route in ROUTES:
         if route.method == "GET":
             app.router.add_get(route.path, route.handler)  # answers HEAD as well

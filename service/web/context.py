@@ -13,6 +13,7 @@ from service.application.health import Health
 from service.application.intake import Intake
 from service.ports import Ids
 from service.telemetry import Metrics
+from service.web.access import Access
 from service.web.schemas import DiskPaths
 
 
@@ -87,6 +88,7 @@ class WebContext(Struct, frozen=True):
     node: Callable[[], NodeFacts]
     """Asked at every request, because Docker may be there later, or be another one."""
     disk_diff: DiskDiff
+    access: Access
     port_first: int = 40000
     port_last: int = 65535
     wait_timeout_s: float = 600

@@ -44,8 +44,13 @@ ROUTES = (
         *("GET", "/ping", _ping, "Answer, as the predecessor does", _TAG),
         data=responses.PongData,
         enveloped=False,
+        open=True,
     ),
-    Route(*("GET", "/healthz", _alive, "Is the process alive?", _TAG), data=responses.AliveData),
+    Route(
+        *("GET", "/healthz", _alive, "Is the process alive?", _TAG),
+        data=responses.AliveData,
+        open=True,
+    ),
     Route(
         *("GET", "/readyz", _ready, "Is every part there that an operation needs?", _TAG),
         data=responses.ReadyData,

@@ -14,13 +14,19 @@ from aiohttp.typedefs import Handler
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from events.codec import RecordTooLarge
+from service.access_ports import Role
 from service.errors import GpuledgerError
 from service.telemetry import REQUEST_ID, checked_traceparent, span_from
+from service.web.access import NotAdmitted
 from service.web.context import CONTEXT, WebContext
 from service.web.envelope import refuse
 from service.web.problems import BadRequest, Code, Problem, of_error
 
 BODY_BYTES_MAX = 1 << 20
+"""Of a request's body, unpacked; a record of the ledger is no larger."""
+
+NEEDS = web.AppKey("needs", dict[tuple[str, str], Role | None])
+"""The role that a route needs, by its method and pattern."""
 
 _log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
@@ -39,7 +45,7 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     token = REQUEST_ID.set(request_id)
     try:
         with span_from(parent, f"{request.method} {route}", SpanKind.SERVER) as span:
-            response = await _answered(request, handler, request_id)
+            response = await _answered(request, route, handler, request_id)
             if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 span.set_status(Status(StatusCode.ERROR, f"HTTP {response.status}"))
     finally:
@@ -50,11 +56,13 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     return response
 
 
-async def _answered(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
+async def _answered(
+    request: web.Request, route: str, handler: Handler, request_id: str
+) -> web.StreamResponse:
     try:
-        if request.method == "GET" and request.path.startswith("/api/"):
-            await request.app[CONTEXT].intake.caught_up()
-        return await handler(request)
+        return await _admitted(request, route, handler)
+    except NotAdmitted as error:
+        return refuse(error.problem, error.headers)
     except BadRequest as error:
         return refuse(error.problem)
     except (GpuledgerError, RecordTooLarge) as error:
@@ -74,6 +82,22 @@ async def _answered(request: web.Request, handler: Handler, request_id: str) -> 
         text = f"an error that nobody foresaw; the log says more under request id {request_id}"
         status = HTTPStatus.INTERNAL_SERVER_ERROR
         return refuse(Problem(Code.SERVER_BUSY, status, text, "internal_error"))
+
+
+async def _admitted(request: web.Request, route: str, handler: Handler) -> web.StreamResponse:
+    """Serve a request if its caller may send it. Raises NotAdmitted."""
+    access = request.app[CONTEXT].access
+    if (preflight := access.cors.preflight(request)) is not None:
+        return preflight
+    method = "GET" if request.method == "HEAD" else request.method
+    # What is no route is nobody's business but those who may look.
+    needed = request.app[NEEDS].get((method, route), "viewer")
+    if needed is None:
+        return await handler(request)
+    with access.counted(await access.admit(request, needed)):
+        if request.method == "GET" and request.path.startswith("/api/"):
+            await request.app[CONTEXT].intake.caught_up()
+        return await handler(request)
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> web.StreamResponse:

@@ -19,10 +19,18 @@ Runs GPU containers from an append-only ledger. Every answer but those of /ping 
 an envelope `{"code", "msg", "data"}`; `code` 200 is success, `msg` says what to do about a
 refusal, and the HTTP status says the same in HTTP's words. A command waits for its outcome;
 with `Prefer: respond-async` it is answered 202 as soon as it is stored. A version of `foo` is
-a container named `foo-1`, `foo-2`, ..."""
+a container named `foo-1`, `foo-2`, ... As soon as a token exists, one is needed for all but
+/ping and /healthz, sent as `Authorization: Bearer ...`; a caller that sends too much is answered
+429. Values of the environment whose key says that they are secret are shown to admins only."""
 
 _AWAY = (Code.ENGINE_UNAVAILABLE, Code.LEDGER_UNAVAILABLE)
 """What is no refusal: the service would, and cannot."""
+
+_ACCESS = (Code.TOKEN_NEEDED, Code.ROLE_TOO_SMALL, Code.TOO_MANY_REQUESTS, Code.OTHER_SITE)
+"""Why a request can be turned away before it is looked at."""
+
+_BEARER = "token"
+"""The name of the security scheme."""
 
 _COMMAND_HEADERS = (
     {
@@ -66,7 +74,12 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in routes)],
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {
+            "schemas": components,
+            "securitySchemes": {_BEARER: {"type": "http", "scheme": "bearer"}},
+        },
+        # The empty one: while there is no token, none is needed.
+        "security": [{_BEARER: []}, {}],
         "x-codes": {str(code.value): code.meaning for code in Code},
     }
 
@@ -79,6 +92,10 @@ def _operation(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
         "parameters": _parameters(route),
         "responses": _responses(route, schemas),
     }
+    if route.needs is None:
+        operation["security"] = []
+    else:
+        operation["description"] = f"Needs the role {route.needs}."
     if route.body is not None:
         operation["requestBody"] = {
             "required": True,
@@ -130,6 +147,8 @@ def _responses(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
         own = OWN_CODES[route.action]
         refusals += [own, Code.OPERATION_IN_PROGRESS, Code.IDEMPOTENCY_KEY_REUSED]
         errors += [own, *_AWAY]
+    if route.needs is not None:
+        refusals += _ACCESS
     if refusals:
         found["4XX"] = _response(_listed(refusals), refusal)
     found["5XX"] = _response(_listed(errors), refusal)

@@ -1,7 +1,9 @@
 """Routes of operations: what callers asked for, how far it is, and how it went."""
 
+from typing import Any
+
 from aiohttp import web
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from events.codec import show_time
 from projections.state import Operation
@@ -11,6 +13,7 @@ from service.web.context import CONTEXT
 from service.web.envelope import answer, refuse
 from service.web.problems import Code, code_of_failure, not_found
 from service.web.routes import API, Query, Route, number_in
+from service.web.secrets import hidden_request, shows_secrets
 
 PAGE_DEFAULT = 100
 PAGE_MAX = 1_000
@@ -28,7 +31,8 @@ async def _one(request: web.Request) -> web.Response:
     if found is None:
         text = f"there is no operation {check.shown(operation_id)}"
         return refuse(not_found(Code.OPERATION_NOT_FOUND, text, "operation_not_found"))
-    return answer(data_of(found, with_request=True))
+    asked = found.request if shows_secrets(request) else hidden_request(found.request)
+    return answer(data_of(found, asked))
 
 
 async def _list(request: web.Request) -> web.Response:
@@ -44,8 +48,10 @@ async def _list(request: web.Request) -> web.Response:
     return answer(responses.OperationsData([data_of(one) for one in page], following))
 
 
-def data_of(operation: Operation, with_request: bool = False) -> responses.OperationData:
-    """An operation as callers see it."""
+def data_of(
+    operation: Operation, request: dict[str, Any] | UnsetType = UNSET
+) -> responses.OperationData:
+    """An operation as callers see it, with as much of the request as they may see."""
     failed = operation.state == "failed"
     code = None
     if failed:
@@ -69,7 +75,7 @@ def data_of(operation: Operation, with_request: bool = False) -> responses.Opera
         code=code,
         reason=operation.reason if failed else None,
         message=operation.message if failed else None,
-        request=operation.request if with_request else UNSET,
+        request=request,
     )
 
 

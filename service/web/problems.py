@@ -84,6 +84,12 @@ class Code(IntEnum):
     PIN_FAILED = 1108, "pin failed"
     UNPIN_FAILED = 1109, "unpin failed"
     DISKS_NOT_COMPARABLE = 1110, "the system disks cannot be compared"
+    TOKEN_NEEDED = 1111, "a token is needed, or the one sent is wrong, revoked or expired"
+    ROLE_TOO_SMALL = 1112, "the token's role does not allow this"
+    TOO_MANY_REQUESTS = 1113, "this caller sends too many requests, or has too many waiting"
+    OTHER_SITE = 1114, "asked for by a name or by a page that is not ours"
+    QUARANTINE_FAILED = 1115, "quarantine failed (no such GPU)"
+    RESTORE_FAILED = 1116, "restore failed (no such GPU)"
 
 
 class Problem(Struct, frozen=True):
@@ -133,6 +139,8 @@ OWN_CODES: Mapping[Action, Code] = {
     ("volume", "create"): Code.VOLUME_CREATE_FAILED,
     ("volume", "resize"): Code.VOLUME_PATCH_FAILED,
     ("volume", "delete"): Code.VOLUME_DELETE_FAILED,
+    ("gpu", "quarantine"): Code.QUARANTINE_FAILED,
+    ("gpu", "restore"): Code.RESTORE_FAILED,
 }
 """The code "<verb> failed" of every action."""
 
@@ -166,6 +174,7 @@ _SHARED: Mapping[Reason, tuple[Code, HTTPStatus]] = {
 _OWN: Mapping[Reason, HTTPStatus] = {
     Reason.REPLICA_SET_NOT_FOUND: _NOT_FOUND,
     Reason.VOLUME_NOT_FOUND: _NOT_FOUND,
+    Reason.GPU_NOT_FOUND: _NOT_FOUND,
     Reason.REVISION_NOT_FOUND: _NOT_FOUND,
     Reason.HOST_PATH_REFUSED: _RULE,
     Reason.BIND_NOT_FOUND: _RULE,

@@ -1,11 +1,8 @@
 """Routes of what is lent, GPUs and host ports, and of the node that lends it."""
 
-from collections.abc import Sequence
-
 from aiohttp import web
 
-from events.values import versioned
-from projections.state import GpuUnit
+from service.web import gpu_rows
 from service.web import schemas_responses as responses
 from service.web.context import CONTEXT
 from service.web.envelope import answer
@@ -18,35 +15,7 @@ async def _gpus(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     units = await context.reads.gpus()
     simulated = context.node().gpu_runtime == "simulated"
-    return answer(
-        responses.GpusData(
-            # One that is gone and that nobody has is nothing to count on.
-            gpus={u.uuid: 0 if u.holder is None else 1 for u in units if u.present or u.holder},
-            details=_details(units, simulated),
-        )
-    )
-
-
-def _details(units: Sequence[GpuUnit], simulated: bool) -> list[responses.GpuDetail]:
-    return [
-        responses.GpuDetail(
-            uuid=unit.uuid,
-            index=unit.index,
-            name=unit.name,
-            memory_bytes=unit.memory_bytes,
-            pci_bus_id=unit.pci_bus_id,
-            parent_uuid=unit.parent_uuid,
-            present=unit.present,
-            holder=_holder(unit.holder, unit.revisions),
-            simulated=simulated,
-        )
-        for unit in units
-    ]
-
-
-def _holder(name: str | None, revisions: tuple[int, ...]) -> str | None:
-    """The container that has it; while it is passed on, the one that is to have it."""
-    return versioned(name, max(revisions)) if name and revisions else name
+    return answer(responses.GpusData(gpu_rows.usage(units), gpu_rows.details(units, simulated)))
 
 
 async def _ports(request: web.Request) -> web.Response:
@@ -66,7 +35,7 @@ async def _ports(request: web.Request) -> web.Response:
                     responses.PortDetail(
                         lease.host_port,
                         lease.container_port,
-                        _holder(lease.holder, lease.revisions) or lease.holder,
+                        gpu_rows.holder(lease.holder, lease.revisions) or lease.holder,
                     )
                     for lease in leases
                 ],
@@ -88,7 +57,7 @@ async def _node(request: web.Request) -> web.Response:
             gpu_detail=facts.gpu_detail,
             disk_detail=facts.disk_detail,
             volume_detail=facts.volume_detail,
-            gpus=_details(await context.reads.gpus(), facts.gpu_runtime == "simulated"),
+            gpus=gpu_rows.details(await context.reads.gpus(), facts.gpu_runtime == "simulated"),
         )
     )
 

@@ -5,24 +5,28 @@ from collections.abc import Sequence
 
 from aiohttp import web
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from events.codec import show_time
 from events.labels import LABEL_EFFECT
 from events.values import versioned
 from projections.lineage import Base, disk_holder
-from projections.state import Node, ReplicaSet, Revision, State
+from projections.state import GpuUnit, Node, ReplicaSet, Revision, State
 from service.disk_ports import FileChanges
-from service.domain.changes import spec_changes
+from service.domain.changes import SpecChange, spec_changes
 from service.domain.container_config import container_config
 from service.errors import SystemDiskError
 from service.web import schemas_checks as check
 from service.web import schemas_responses as responses
 from service.web import schemas_versions as versions
+from service.web.container_ends import end_of
 from service.web.context import CONTEXT, NodeFacts
 from service.web.envelope import answer, refuse
+from service.web.gpu_rows import sick_of
 from service.web.problems import Code, Problem, disk_gone, not_comparable, not_found
 from service.web.routes import API, Query, Route, number_in
 from service.web.schemas_requests import VERSION_MAX
+from service.web.secrets import hidden_changes, hidden_env, shows_secrets
 
 PAGE_MAX = 1_000
 
@@ -35,16 +39,19 @@ async def _list(request: web.Request) -> web.Response:
     limit = number_in(request, "limit", PAGE_MAX, 1, PAGE_MAX)
     after = request.query.get("after", "")
     there = [s for s in await context.reads.replica_sets() if s.current and s.name > after]
+    units = await context.reads.gpus()
     rows: list[responses.ReplicaSetSummary] = []
     for replica_set in there[:limit]:
         revision = await context.reads.revision(replica_set.name, replica_set.current)
         if revision is not None:  # between the two reads it can have been undone
-            rows.append(_summary(replica_set, revision))
+            rows.append(_summary(replica_set, revision, units))
     following = there[limit - 1].name if len(there) > limit else None
     return answer(responses.ReplicaSetsData(rows, following))
 
 
-def _summary(replica_set: ReplicaSet, revision: Revision) -> responses.ReplicaSetSummary:
+def _summary(
+    replica_set: ReplicaSet, revision: Revision, units: Sequence[GpuUnit]
+) -> responses.ReplicaSetSummary:
     return responses.ReplicaSetSummary(
         name=replica_set.name,
         version=revision.number,
@@ -54,9 +61,11 @@ def _summary(replica_set: ReplicaSet, revision: Revision) -> responses.ReplicaSe
         image_name=revision.spec.image,
         gpu_count=revision.spec.gpu_count,
         gpus=list(revision.gpus),
+        gpus_sick=sick_of(units, revision),
         ports=[responses.PortData(p.container_port, p.host_port) for p in revision.ports],
         create_time=show_time(revision.created_us),
         operation_id=replica_set.operation,
+        **end_of(replica_set, revision),
     )
 
 
@@ -67,9 +76,12 @@ async def _info(request: web.Request) -> web.Response:
     revision = None
     if found is not None and found.current:
         revision = await context.reads.revision(name, found.current)
-    if revision is None:
+    if found is None or revision is None:
         return refuse(_no_such(Code.INFO_NOT_FOUND, name))
-    return answer(versions.ContainerInfoData(_info_of(revision, context.node())))
+    shown = _info_of(revision, context.node(), shows_secrets(request))
+    sick = sick_of(await context.reads.gpus(), revision)
+    end = end_of(found, revision)
+    return answer(versions.ContainerInfoData(replace(shown, gpus_sick=sick, **end)))
 
 
 async def _history(request: web.Request) -> web.Response:
@@ -79,8 +91,9 @@ async def _history(request: web.Request) -> web.Response:
     revisions = await context.reads.revisions(name)
     if not revisions:
         return refuse(_no_such(Code.HISTORY_NOT_FOUND, name))
-    node, known = context.node(), _folded(revisions)
-    return answer(versions.ContainerHistoryData([_version(r, known, node) for r in revisions]))
+    node, known, secrets = context.node(), _folded(revisions), shows_secrets(request)
+    rows = [_version(revision, known, node, secrets) for revision in revisions]
+    return answer(versions.ContainerHistoryData(rows))
 
 
 def _folded(revisions: Sequence[Revision]) -> State:
@@ -90,8 +103,10 @@ def _folded(revisions: Sequence[Revision]) -> State:
     return state
 
 
-def _version(revision: Revision, known: State, node: NodeFacts) -> versions.ContainerVersion:
-    info = _info_of(revision, node)
+def _version(
+    revision: Revision, known: State, node: NodeFacts, secrets: bool
+) -> versions.ContainerVersion:
+    info = _info_of(revision, node, secrets)
     before = known.revisions.get((revision.name, revision.supersedes or 0))
     holder = disk_holder(known, revision)
     kept = holder.snapshot is not None and not holder.expiring
@@ -106,9 +121,14 @@ def _version(revision: Revision, known: State, node: NodeFacts) -> versions.Cont
         pinned=holder.pinned,
         disk_gone=_gone(holder),
         disk_with=None if holder is revision else holder.number,
-        changed=[] if before is None else list(spec_changes(before.spec, revision.spec)),
+        changed=[] if before is None else _changes(before, revision, secrets),
         rolled_back_to=UNSET if back_to is None else back_to,
     )
+
+
+def _changes(old: Revision, new: Revision, secrets: bool) -> list[SpecChange]:
+    changes = spec_changes(old.spec, new.spec)
+    return list(changes) if secrets else hidden_changes(changes)
 
 
 def _gone(holder: Revision) -> str:
@@ -120,13 +140,15 @@ def _gone(holder: Revision) -> str:
     return holder.gone or "it was removed with its container"
 
 
-def _info_of(revision: Revision, node: NodeFacts) -> versions.ContainerInfo:
-    """A version as Docker's API spells it."""
+def _info_of(revision: Revision, node: NodeFacts, secrets: bool) -> versions.ContainerInfo:
+    """A version as Docker's API spells it, with the secrets in its environment or without."""
     owner = Node(node.node, node.owner)
     base = Base(revision.spec.image, "", (), ())
     config = container_config(revision, base, owner, effect_id="")
     # Which effect made the container is a matter between the service and Docker.
     config["Labels"].pop(LABEL_EFFECT, None)
+    if not secrets:
+        config["Env"] = hidden_env(config["Env"])
     host_config = config.pop("HostConfig")
     networking_config = config.pop("NetworkingConfig")
     return versions.ContainerInfo(
@@ -138,6 +160,8 @@ def _info_of(revision: Revision, node: NodeFacts) -> versions.ContainerInfo:
         platform=None,
         container_name=versioned(revision.name, revision.number),
         gpus=list(revision.gpus),
+        on_exit=revision.spec.on_exit,
+        max_retries=revision.spec.max_retries,
     )
 
 
@@ -174,8 +198,8 @@ async def _diff(request: web.Request) -> web.Response:
             files = _files(await context.disk_diff.changes(name, old, new))
         except SystemDiskError as error:
             return refuse(not_comparable(error))
-    spec = spec_changes(between[0].spec, between[1].spec)
-    return answer(versions.DiffData(name, old, new, list(spec), files))
+    spec = _changes(*between, shows_secrets(request))
+    return answer(versions.DiffData(name, old, new, spec, files))
 
 
 def _files(changes: FileChanges) -> versions.FilesData:

@@ -7,6 +7,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from msgspec import Struct
 
+from service.access_ports import Role
 from service.web.problems import Action, BadRequest, Code
 
 API = "/api/v1"
@@ -43,6 +44,17 @@ class Route(Struct, frozen=True):
     """What it can refuse with, beside what every command can."""
     enveloped: bool = True
     media_type: str = "application/json"
+    role: Role | None = None
+    """Who may, where that is not what `needs` says of its method."""
+    open: bool = False
+    """True where nobody is asked who he is."""
+
+    @property
+    def needs(self) -> Role | None:
+        """The least role that may; None is anybody, also where tokens are asked for."""
+        if self.open:
+            return None
+        return self.role or ("viewer" if self.method == "GET" else "operator")
 
 
 def number_in(request: web.Request, name: str, default: int, least: int, most: int) -> int:

@@ -84,6 +84,8 @@ def parse_run(body: bytes, disks: DiskPaths) -> tuple[RunReplicaSet, Raw]:
         memory_bytes=_memory(asked.memory),
         shm_bytes=_shm_size(asked.shm_size),
         pids_limit=_pids(asked.pids_limit),
+        on_exit=asked.on_exit or "none",
+        max_retries=_max_retries(asked.max_retries) or 0,
         labels=check.labels(asked.labels or {}, "labels"),
     )
     return RunReplicaSet(name, spec, data_disk_bytes), _raw.decode(body)
@@ -119,6 +121,8 @@ def parse_patch(name: str, body: bytes) -> tuple[PatchReplicaSet, Raw]:
         memory_bytes=0 if asked.memory == "0" else _memory(asked.memory),
         shm_bytes=0 if asked.shm_size == "0" else _shm_size(asked.shm_size),
         pids_limit=0 if asked.pids_limit == 0 else _pids(asked.pids_limit),
+        on_exit=asked.on_exit,
+        max_retries=_max_retries(asked.max_retries),
     )
     return command, _raw.decode(body)
 
@@ -240,6 +244,10 @@ def _memory(text: str | None) -> int | None:
 
 def _shm_size(text: str | None) -> int | None:
     return None if text is None else check.size(text, "shmSize")
+
+
+def _max_retries(count: int | None) -> int | None:
+    return None if count is None else check.max_retries(count, "maxRetries")
 
 
 def _pids(count: int | None) -> int | None:

@@ -39,6 +39,7 @@ from service.web.schemas_requests import (
     PATH_BYTES_MAX,
     PIDS_MAX,
     PORTS_MAX,
+    RETRIES_MAX,
     VERSION_MAX,
 )
 
@@ -291,6 +292,13 @@ def cmd(items: Sequence[str], field: str) -> tuple[str, ...]:
     """A command's arguments."""
     _bounded(items, field, CMD_COUNT_MAX, CMD_BYTES_MAX)
     return tuple(items)
+
+
+def max_retries(count: int, field: str) -> int:
+    """How many times in a row an ended container is started again; 0 is any number."""
+    if not 0 <= count <= RETRIES_MAX:
+        raise bad(field, f"is {count}; 0 to {RETRIES_MAX} is expected")
+    return count
 
 
 def container_ports(items: Sequence[str | int], field: str) -> tuple[str, ...]:

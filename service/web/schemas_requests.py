@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from events import values
 from events.values import GPU_COUNT_MAX, NAME_LENGTH_MAX
 
 IMAGE_LENGTH_MAX = 512
@@ -28,7 +29,9 @@ PIDS_MAX = 4_194_304
 """The largest number of processes that Linux can be told to allow (PID_MAX_LIMIT)."""
 VOLUME_BYTES_MIN = 16 << 20
 MEMORY_BYTES_MIN = 6 << 20
+RETRIES_MAX = 1000
 VERSION_MAX = 999_999_999
+WHY_LENGTH_MAX = 200
 
 
 def _about(description: str, *examples: Any, **schema: Any) -> Meta:
@@ -68,6 +71,12 @@ PidsLimit = Annotated[
     _about(
         "How many processes it may have; without it any number.", 512, minimum=1, maximum=PIDS_MAX
     ),
+]
+OnExit = Annotated[
+    values.OnExit, _about("When it ends by itself: give GPUs and ports back, or start it again.")
+]
+MaxRetries = Annotated[
+    int, _about("So often in a row it is; 0: any number.", 3, 0, minimum=0, maximum=RETRIES_MAX)
 ]
 Env = Annotated[
     list[str],
@@ -166,6 +175,8 @@ class RunBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
         ]
         | None
     ) = None
+    on_exit: OnExit | None = None
+    max_retries: MaxRetries | None = None
     data_disk: DataDiskBody | None = None
     file_storage: FileStorageBody | None = None
 
@@ -283,6 +294,8 @@ class PatchBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True)
         ]
         | None
     ) = None
+    on_exit: OnExit | None = None
+    max_retries: MaxRetries | None = None
 
 
 class RollbackBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -329,3 +342,9 @@ class ResizeVolumeBody(Struct, frozen=True, rename="camel", forbid_unknown_field
     """Give a volume another size; the data stays."""
 
     size: Size
+
+
+class QuarantineBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Do not lend a GPU."""
+
+    why: Annotated[str, _about("For people.", "fan noise", minLength=1, maxLength=WHY_LENGTH_MAX)]

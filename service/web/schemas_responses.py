@@ -4,9 +4,11 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
+from events.gpu_health import GpuCause
 from events.values import GpuRuntime, Kind, Verb
 from projections.state import OperationState
 from service.application.health import Component
+from service.web.container_ends import RetryData
 
 
 class Envelope(Struct, frozen=True):
@@ -92,10 +94,17 @@ class ReplicaSetSummary(Struct, frozen=True, rename="camel"):
     image_name: str
     gpu_count: int
     gpus: list[str]
+    gpus_sick: list[str]
+    """Those of its GPUs that fell ill or are gone; a patch or a restart takes others."""
     ports: list[PortData]
     create_time: str
     operation_id: str | None
     """The operation in progress, if there is one."""
+    exit_code: int | UnsetType = UNSET
+    """With the next two: of a container that ended though nobody asked for it."""
+    oom_killed: bool | UnsetType = UNSET
+    finished_time: str | UnsetType = UNSET
+    retry: RetryData | UnsetType = UNSET
 
 
 class ReplicaSetsData(Struct, frozen=True, rename="camel"):
@@ -160,6 +169,21 @@ class VolumesData(Struct, frozen=True):
     volumes: list[VolumeSummary]
 
 
+Usage = Literal[0, 1]
+"""The contract's words for a GPU that is free and for one that is used."""
+
+QuarantinedBy = Literal["nobody", "policy", "hand"]
+"""Who said that a GPU is not lent: the rules, because it fell ill, or a person."""
+
+
+class GpuAilment(Struct, frozen=True):
+    """A fault of a GPU, and since when it has it."""
+
+    cause: GpuCause
+    message: str
+    since: str
+
+
 class GpuDetail(Struct, frozen=True, rename="camel"):
     """A GPU or MIG instance, and who has it."""
 
@@ -175,12 +199,26 @@ class GpuDetail(Struct, frozen=True, rename="camel"):
     """The container that has it, such as "foo-2"."""
     simulated: bool
     """True when there is no such device: it stands for one on a machine without GPUs."""
+    health: Literal["healthy", "sick"]
+    ailments: list[GpuAilment]
+    quarantine: QuarantinedBy
+    """While it is in quarantine it is not lent; whoever has it keeps it."""
+    why: str
+    """Why it is not lent, or what it is sick of, for people; empty when there is nothing."""
+    since: str | None
+    """Since when it is in quarantine, or sick."""
+    occupants: list[int]
+    """Processes of the host that are on it though nobody leases it: it is not lent meanwhile."""
 
 
 class GpusData(Struct, frozen=True):
-    """By UUID 0 for free and 1 for used, and the details."""
+    """By UUID 0 for free and 1 for used, and the details.
 
-    gpus: dict[str, Literal[0, 1]]
+    One that nobody has and that is not lent all the same, because it is in quarantine or because
+    a process of the host is on it, is 1 as well: not to be counted on.
+    """
+
+    gpus: dict[str, Usage]
     details: list[GpuDetail]
 
 

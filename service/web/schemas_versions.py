@@ -4,7 +4,9 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
+from events.values import OnExit
 from service.domain.changes import SpecChange
+from service.web.container_ends import RetryData
 
 
 class ContainerInfo(Struct, frozen=True, rename="camel"):
@@ -19,6 +21,15 @@ class ContainerInfo(Struct, frozen=True, rename="camel"):
     container_name: str
     gpus: list[str]
     """UUIDs; beside the contract's `DeviceRequests`, which simulated GPUs do not have."""
+    gpus_sick: list[str] | UnsetType = UNSET
+    """Those that it has and that fell ill or are gone; left out of a history."""
+    exit_code: int | UnsetType = UNSET
+    """With the next three: of one that ended though nobody asked for it; not in a history."""
+    oom_killed: bool | UnsetType = UNSET
+    finished_time: str | UnsetType = UNSET
+    retry: RetryData | UnsetType = UNSET
+    on_exit: OnExit = "none"
+    max_retries: int = 0
 
 
 class ContainerInfoData(Struct, frozen=True):

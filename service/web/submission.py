@@ -18,6 +18,7 @@ from service.application.intake import Accepted, Caller
 from service.domain.commands import Request
 from service.domain.rejections import Rejected
 from service.telemetry import checked_traceparent, current_traceparent
+from service.web.access import GRANT
 from service.web.context import CONTEXT, WebContext
 from service.web.envelope import answer, refuse
 from service.web.problems import Action, BadRequest, Code, of_failure, of_rejection
@@ -67,7 +68,8 @@ def _caller(request: web.Request) -> Caller:
     traceparent = current_traceparent() or checked_traceparent(
         request.headers.get("traceparent", "")
     )
-    return Caller(idempotency_key=key or "", traceparent=traceparent)
+    grant = request[GRANT]
+    return Caller(grant.actor, grant.tenant, key or "", traceparent)
 
 
 def outcome_as_recorded(context: WebContext, operation: Operation) -> Outcome:

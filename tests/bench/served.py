@@ -5,8 +5,10 @@ the made-up histories, so that a ledger of thousands of them finds them all stil
 """
 
 import argparse
+import asyncio
 import os
 import sys
+from collections.abc import Collection
 from typing import Any
 
 import uvloop
@@ -16,7 +18,7 @@ from service.application.disk_diff import Compare
 from service.bootstrap.host import Closing, Host
 from service.bootstrap.serving import serve
 from service.disk_ports import SystemDisks, VolumeStore
-from service.ports import ContainerEngine, DeviceProbe
+from service.ports import ContainerEngine, DeviceProbe, GpuError, GpuHealth
 from service.settings import Settings
 from service.settings_table import SETTINGS
 from tests.kit.histories import gpu_uuid
@@ -37,13 +39,21 @@ class HistoryProbe:
             for n in range(count)
         )
 
-    async def gpus(self) -> tuple[Gpu, ...]:
+    async def health(self, let_go: Collection[str] = ()) -> GpuHealth:
         """As the port says."""
-        return self._gpus
+        return GpuHealth(self._gpus)
+
+    async def errors(self) -> tuple[GpuError, ...]:
+        """As the port says: never any."""
+        await asyncio.Event().wait()
+        return ()
 
     async def describe(self) -> str:
         """As the port says."""
         return f"{len(self._gpus)} made-up GPUs"
+
+    async def close(self) -> None:
+        """As the port says."""
 
 
 class MemoryHost(Host):

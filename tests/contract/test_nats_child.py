@@ -112,6 +112,37 @@ async def test_the_ledger_survives_a_restart_of_the_service(tmp_path: Path) -> N
             await ledger.append(batch, 40 * start)
 
 
+@pytest.mark.parametrize(
+    ("user", "password"),
+    [(None, None), ("service", ""), ("service", "wrong"), ("admin", None), ("nobody", "x")],
+)
+async def test_who_has_no_credential_is_refused(
+    nats_child: NatsChild, user: str | None, password: str | None
+) -> None:
+    with pytest.raises(LedgerUnavailable, match=r"(?i)authorization"):
+        async with JetStreamLedger(NatsAddress((nats_child.url,), user, password)):
+            pass
+
+
+def listening_addresses(pid: int) -> list[str]:
+    """Where a process listens, as the kernel writes addresses."""
+    sockets = {os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir()}
+    rows = [
+        line.split()
+        for family in ("tcp", "tcp6")
+        for line in Path(f"/proc/{pid}/net/{family}").read_text().splitlines()[1:]
+    ]
+    listens = [row for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]
+    return [row[1].partition(":")[0] for row in listens]
+
+
+async def test_it_listens_on_loopback_only(nats_child: NatsChild) -> None:
+    """In both address families."""
+    assert nats_child.pid is not None
+    listening = await asyncio.to_thread(listening_addresses, nats_child.pid)
+    assert listening == ["0100007F"], "127.0.0.1, as the kernel writes it"
+
+
 async def test_a_second_instance_on_the_same_directory_is_refused(nats_child: NatsChild) -> None:
     data_dir = nats_child.data_dir
     with pytest.raises(LedgerUnavailable) as refused:

@@ -100,7 +100,7 @@ def test_a_gpu_that_goes_and_comes_is_an_event(host: ServiceProcess, driver: Nvm
     eventually(lambda: host.last_seq() > before, WATCH_S)
     assert host.last_seq() == before + 1
     events = [type(event).__name__ for event in host.records()[-1].events]
-    assert sorted(events) == ["GpuAppeared", "GpuDisappeared"]
+    assert sorted(events) == ["GpuAppeared", "GpuDisappeared", "GpuFellIll", "GpuQuarantined"]
     # The lease stays: that the driver does not show it does not make it free.
     assert gpus_of(host) == {uuid_of(0): 1, uuid_of(1): 0, uuid_of(2): 0}
     shown = {d["uuid"]: d["present"] for d in host.get("/resources/gpus").ok()["details"]}
@@ -116,6 +116,59 @@ def test_a_gpu_that_goes_and_comes_is_an_event(host: ServiceProcess, driver: Nvm
     host.start()
     host.run("bar", 3).ok()
     assert visible_to(host, "bar") == ",".join(uuid_of(index) for index in range(3))
+    assert host.check().returncode == 0
+
+
+def test_a_sick_gpu_is_not_lent_until_it_is_well(host: ServiceProcess, driver: NvmlStub) -> None:
+    host.run("foo", 1).ok()
+    # Its memory fails under its holder, and somebody on the host is on the other one.
+    trouble: dict[str, int | str] = {"gpu.0.ecc": 2, "gpu.1.proc": "4711:1"}
+    driver.write(2, **trouble)
+    host.run("bar", 1).refused(1013, 409, "0 free, 1 busy (GPU 1: process 4711 of the host")
+    assert gpus_of(host) == {uuid_of(0): 1, uuid_of(1): 1}
+    assert host.get("/replicaSet/foo").ok()["info"]["gpusSick"] == [uuid_of(0)]
+    told = host.cli("gpus").stdout
+    assert "foo-1 (sick, quarantined)" in told
+    assert "GPU 0: 2 uncorrected memory errors since it was last reset" in told
+    patch(host, "foo", 1).refused(1009, 422)
+    host.call("PATCH", "/replicaSet/foo", {}).refused(1013, 409, "1 quarantined (GPU 0: 2 uncor")
+    assert visible_to(host, "foo") == uuid_of(0)
+
+    driver.write(2, **{"gpu.0.ecc": 2})
+    before = host.last_seq()
+    eventually(lambda: host.last_seq() > before, WATCH_S)
+    host.call("PATCH", "/replicaSet/foo", {}).ok()
+    assert visible_to(host, "foo") == uuid_of(1)
+    host.run("bar", 1).refused(1013, 409, "0 free, 1 quarantined")
+    driver.write(2)
+    eventually(lambda: gpus_of(host)[uuid_of(0)] == 0, WATCH_S)
+    host.run("bar", 1).ok()
+    assert host.check().returncode == 0
+
+
+def test_an_error_and_a_hand_put_a_gpu_in_quarantine(
+    host: ServiceProcess, driver: NvmlStub
+) -> None:
+    sent = 0
+
+    def quarantined() -> bool:
+        nonlocal sent
+        sent += 1  # once per call: only those count that come after the service listens
+        driver.write(2, event=f"{sent}:1:8:79")
+        return gpus_of(host)[uuid_of(1)] == 1
+
+    eventually(quarantined, WATCH_S)
+    host.run("foo", 2).refused(1013, 409, "1 free, 1 quarantined (GPU 1: XID 79")
+    driver.write(2)
+    assert "GPU 1 is lent again" in host.cli("gpus", "restore", "1").stdout
+    assert host.cli("gpus", "quarantine", "0", "--why", "fan noise").returncode == 0
+    host.kill()
+    host.start()
+    host.run("foo", 2).refused(1013, 409, "1 quarantined (GPU 0: fan noise)")
+    host.run("foo", 1).ok()
+    assert visible_to(host, "foo") == uuid_of(1)
+    assert host.cli("gpus", "restore", uuid_of(0)).returncode == 0
+    assert 'gpuledger_gpus{state="free"} 1.0' in host.page("/metrics").text
     assert host.check().returncode == 0
 
 

@@ -28,7 +28,7 @@ REFUSED_BY_DOCKER: list[tuple[str, dict[str, Any], int, str, str]] = [
     ("too many CPUs", {"cpus": 4096}, 422, "bad_request", "Range of CPUs is from 0.01 to"),
     (
         "a mount inside /proc",
-        {"binds": [{"src": "/tmp", "dest": "/proc/sys"}]},
+        {"binds": [{"src": "/usr", "dest": "/proc/sys"}]},
         422,
         "mount_failed",
         "cannot be mounted because it is inside /proc",
@@ -132,7 +132,7 @@ FAILING_PATCHES: list[tuple[str, dict[str, Any], str]] = [
         "at create, by a bind",
         {
             "volumePatch": {
-                "oldBind": {"src": "/tmp", "dest": "/mnt"},
+                "oldBind": {"src": "/usr", "dest": "/mnt"},
                 "newBind": {"src": "/no/such", "dest": "/mnt"},
             }
         },
@@ -143,8 +143,8 @@ FAILING_PATCHES: list[tuple[str, dict[str, Any], str]] = [
         {
             "gpuPatch": {"gpuCount": 0},
             "volumePatch": {
-                "oldBind": {"src": "/tmp", "dest": "/mnt"},
-                "newBind": {"src": "/tmp", "dest": "/proc/sys"},
+                "oldBind": {"src": "/usr", "dest": "/mnt"},
+                "newBind": {"src": "/usr", "dest": "/proc/sys"},
             },
         },
         "inside /proc",
@@ -159,7 +159,7 @@ FAILING_PATCHES: list[tuple[str, dict[str, Any], str]] = [
 def test_a_patch_that_fails_comes_back(
     shared: ServiceProcess, dockerd: PrivateDockerd, phase: str, body: dict[str, Any], words: str
 ) -> None:
-    fields: dict[str, Any] = {"binds": [{"src": "/tmp", "dest": "/mnt"}], "env": ["A=1"]}
+    fields: dict[str, Any] = {"binds": [{"src": "/usr", "dest": "/mnt"}], "env": ["A=1"]}
     made = shared.run("foo", **HELD, **fields).ok()["name"]
     shared.shell("foo", "echo mine > /root/f; rm /bin/wget")
     if phase == "paused":

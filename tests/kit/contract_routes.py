@@ -7,12 +7,11 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.kit.contract_gpus import GpuRoutes, ok
 from tests.kit.contract_versions import files_of, history_of, info_of, spec_changes
 from tests.kit.contract_world import (
     BODY,
     CREATED,
-    ENVELOPE,
-    GPUS,
     PORT_FIRST,
     PORT_LAST,
     Operation,
@@ -20,14 +19,7 @@ from tests.kit.contract_world import (
     ReplicaSet,
     Version,
     World,
-    uuid_of,
 )
-
-
-def _ok(data: Any, status: int = 200) -> web.Response:
-    response = web.Response(status=status)
-    response[ENVELOPE] = {"code": 200, "msg": "success", "data": data}
-    return response
 
 
 class Routes:
@@ -58,7 +50,7 @@ class Routes:
             web.get(f"{volume}/history", self.volume_history),
             web.patch(f"{volume}/size", self.resize_volume),
             web.delete(volume, self.delete_volume),
-            web.get("/api/v1/resources/gpus", self.gpus),
+            *GpuRoutes(self.world, self.holder_of).table(),
             web.get("/api/v1/resources/ports", self.ports),
             web.get("/api/v1/node", self.node),
             web.get("/api/v1/operations/{id}", self.operation),
@@ -69,7 +61,7 @@ class Routes:
         page = names[: self.world.page]
         rows = [self._row(name) for name in page]
         more = len(names) > len(page)
-        return _ok({"replicaSets": rows, "next": page[-1] if more else None})
+        return ok({"replicaSets": rows, "next": page[-1] if more else None})
 
     async def run(self, request: web.Request) -> web.Response:
         body = request[BODY]
@@ -127,16 +119,16 @@ class Routes:
             outcome |= {"exitCode": int(arguments[0]), "stderr": f"{arguments[1]}\n"}
         elif program == "pwd":
             outcome["stdout"] = body.get("workDir", "/") + "\n"
-        return _ok(outcome)
+        return ok(outcome)
 
     async def info(self, request: web.Request) -> web.Response:
         name, found = self._found(request, 1016)
-        return _ok({"info": info_of(name, found.versions[-1])})
+        return ok({"info": info_of(name, found.versions[-1])})
 
     async def history(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
         found = self.world.deleted.get(name) or self._found(request, 1017)[1]
-        return _ok({"history": history_of(name, found, counts=name in self.world.sets)})
+        return ok({"history": history_of(name, found, counts=name in self.world.sets)})
 
     async def diff(self, request: web.Request) -> web.Response:
         name, found = self._found(request, 1017)
@@ -148,7 +140,7 @@ class Routes:
         with_files = query.get("files") != "0"
         spec = spec_changes(found.versions[old - 1], found.versions[new - 1])
         files = files_of(self.world) if with_files else None
-        return _ok({"name": name, "from": old, "to": new, "spec": spec, "files": files})
+        return ok({"name": name, "from": old, "to": new, "spec": spec, "files": files})
 
     async def pin(self, request: web.Request) -> web.Response:
         name, found = self._found(request, 1108)
@@ -169,7 +161,7 @@ class Routes:
             }
             for name, sizes in sorted(self.world.volumes.items())
         ]
-        return _ok({"volumes": rows})
+        return ok({"volumes": rows})
 
     async def create_volume(self, request: web.Request) -> web.Response:
         name, size = request[BODY]["name"], request[BODY]["size"]
@@ -192,30 +184,13 @@ class Routes:
 
     async def volume_info(self, request: web.Request) -> web.Response:
         name, sizes = self._volume(request)
-        return _ok({"info": _volume_info(name, len(sizes), sizes[-1])})
+        return ok({"info": _volume_info(name, len(sizes), sizes[-1])})
 
     async def volume_history(self, request: web.Request) -> web.Response:
         name, sizes = self._volume(request)
         entries = [_volume_info(name, number, size) for number, size in enumerate(sizes, 1)]
         wrapped = [{**entry, "status": entry} for entry in reversed(entries)]
-        return _ok({"history": wrapped})
-
-    async def gpus(self, request: web.Request) -> web.Response:
-        free = self.world.free_gpus()
-        details = [
-            {
-                "uuid": uuid_of(index),
-                "index": index,
-                "name": "Simulated GPU" if self.world.simulated else "NVIDIA H100",
-                "memoryBytes": 80 << 30,
-                "present": True,
-                "holder": None if uuid_of(index) in free else self._holder(uuid_of(index)),
-                "simulated": self.world.simulated,
-            }
-            for index in range(GPUS)
-        ]
-        used = {gpu["uuid"]: int(gpu["holder"] is not None) for gpu in details}
-        return _ok({"gpus": used, "details": details})
+        return ok({"history": wrapped})
 
     async def ports(self, request: web.Request) -> web.Response:
         details = [
@@ -223,7 +198,7 @@ class Routes:
             for name, found in sorted(self.world.sets.items())
             for port, host in found.versions[-1].ports.items()
         ]
-        return _ok(
+        return ok(
             {
                 "ports": {
                     "StartPort": PORT_FIRST,
@@ -236,7 +211,7 @@ class Routes:
         )
 
     async def node(self, request: web.Request) -> web.Response:
-        return _ok(
+        return ok(
             {
                 "node": "rig",
                 "owner": "test",
@@ -255,7 +230,7 @@ class Routes:
         if operation is None:
             raise Refused(404, 1106, "no such operation")
         operation.polls_left -= 1
-        return _ok(_as_data(operation))
+        return ok(_as_data(operation))
 
     def _accept(
         self, request: web.Request, verb: str, name: str, result: dict[str, Any] | None
@@ -263,12 +238,12 @@ class Routes:
         """202 for who does not want to wait, else the result."""
         world = self.world
         if request.headers.get("Prefer") != "respond-async":
-            return _ok(result)
+            return ok(result)
         operation_id = f"op{len(world.operations) + 1}"
         world.operations[operation_id] = Operation(
             operation_id, verb, name, result, world.polls_to_finish, world.fails
         )
-        return _ok({"operationId": operation_id, "seq": len(world.operations)}, status=202)
+        return ok({"operationId": operation_id, "seq": len(world.operations)}, status=202)
 
     def _found(self, request: web.Request, code: int) -> tuple[str, ReplicaSet]:
         name = request.match_info["name"]
@@ -304,9 +279,11 @@ class Routes:
     def _container(self, name: str) -> str:
         return f"{name}-{len(self.world.sets[name].versions)}"
 
-    def _holder(self, uuid: str) -> str:
+    def holder_of(self, uuid: str) -> str | None:
+        """The container that has a GPU."""
         sets = self.world.sets.items()
-        return next(self._container(name) for name, it in sets if uuid in it.versions[-1].gpus)
+        held = (self._container(name) for name, it in sets if uuid in it.versions[-1].gpus)
+        return next(held, None)
 
     def _row(self, name: str) -> dict[str, Any]:
         found = self.world.sets[name]

@@ -65,6 +65,11 @@ class ContractServer:
         body = await request.json() if request.can_read_body else None
         self.world.requests.append((request.method, request.path, body))
         self.world.queries.append(dict(request.query))
+        self.world.authorizations.append(request.headers.get("Authorization", ""))
+        if self.world.slow_downs:
+            self.world.slow_downs -= 1
+            answer = {"code": 1113, "msg": "send it again", "data": None}
+            return web.json_response(answer, status=429, headers={"Retry-After": "0"})
         if self.world.foreign:
             return web.Response(text="It works!")
         key = request.headers.get("Idempotency-Key", "")

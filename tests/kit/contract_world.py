@@ -62,6 +62,8 @@ class World(Struct):
     requests: list[tuple[str, str, Any]] = field(default_factory=list)
     queries: list[dict[str, str]] = field(default_factory=list)
     """Those of the same requests."""
+    authorizations: list[str] = field(default_factory=list)
+    """What they sent as such."""
     files: list[dict[str, Any]] = field(default_factory=list)
     """How the system disks of any two versions differ."""
     files_listed_max: int = 10_000
@@ -70,11 +72,17 @@ class World(Struct):
     fails: dict[str, Any] | None = None
     """The error that operations end with."""
     replies_to_lose: int = 0
+    slow_downs: int = 0
+    """So many requests are answered that they come too fast."""
     foreign: bool = False
     """Answer like some other program that happens to have this port."""
     away: bool = False
     """Docker is out of reach."""
     simulated: bool = True
+    quarantined: dict[str, str] = field(default_factory=dict)
+    """By UUID why a GPU is not lent."""
+    gpus_shown: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By UUID what the details of a GPU say instead."""
     page: int = 50
     """How many replica sets a page of the list holds."""
 

@@ -8,6 +8,7 @@ import asyncio
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,7 +17,7 @@ import msgspec
 
 from service.adapters.nvml import NvmlProbe
 from service.errors import DeviceProbeError
-from service.ports import Gpu
+from service.ports import GpuError, GpuHealth
 from tests.kit.nvml_stub import NvmlStub
 
 PROJECT = Path(__file__).parents[2]
@@ -25,7 +26,8 @@ PROJECT = Path(__file__).parents[2]
 class Answer(msgspec.Struct, frozen=True):
     """What the child sends back."""
 
-    gpus: tuple[Gpu, ...] = ()
+    health: GpuHealth = GpuHealth()
+    errors: tuple[GpuError, ...] = ()
     line: str = ""
     error: str | None = None
 
@@ -60,6 +62,12 @@ class ProbeInChild:
         code = await self.leave()
         assert code == 0, f"the child ended with {code}"
 
+    @property
+    def pid(self) -> int:
+        """Of the child."""
+        assert self._child is not None
+        return self._child.pid
+
     async def leave(self) -> int:
         """Close the child's input, which ends it; return its exit code."""
         assert self._child is not None
@@ -67,17 +75,23 @@ class ProbeInChild:
             self._child.stdin.close()
         return await self._child.wait()
 
-    async def gpus(self) -> tuple[Gpu, ...]:
-        return (await self._ask("gpus")).gpus
+    async def health(self, let_go: Collection[str] = ()) -> GpuHealth:
+        return (await self._ask("health", let_go)).health
+
+    async def errors(self) -> tuple[GpuError, ...]:
+        return (await self._ask("errors")).errors
 
     async def describe(self) -> str:
         return (await self._ask("describe")).line
 
-    async def _ask(self, question: str) -> Answer:
+    async def close(self) -> None:
+        await self._ask("close")
+
+    async def _ask(self, question: str, let_go: Collection[str] = ()) -> Answer:
         assert self._child is not None
         assert self._child.stdin is not None
         assert self._child.stdout is not None
-        self._child.stdin.write(f"{question}\n".encode())
+        self._child.stdin.write(f"{' '.join([question, *let_go])}\n".encode())
         answer = msgspec.json.decode(await self._child.stdout.readline(), type=Answer)
         if answer.error is not None:
             raise DeviceProbeError(answer.error)
@@ -88,13 +102,20 @@ async def _serve(timeout_s: float) -> None:
     probe = NvmlProbe(timeout_s)
     while question := await asyncio.to_thread(sys.stdin.readline):
         try:
-            if question.strip() == "gpus":
-                answer = Answer(gpus=await probe.gpus())
-            else:
-                answer = Answer(line=await probe.describe())
+            match question.split():
+                case ["health", *let_go]:
+                    answer = Answer(health=await probe.health(let_go))
+                case ["errors"]:
+                    answer = Answer(errors=await probe.errors())
+                case ["close"]:
+                    await probe.close()
+                    answer = Answer()
+                case _:
+                    answer = Answer(line=await probe.describe())
         except DeviceProbeError as error:
             answer = Answer(error=str(error))
         print(msgspec.json.encode(answer).decode(), flush=True)
+    await probe.close()
 
 
 if __name__ == "__main__":

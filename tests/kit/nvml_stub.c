@@ -7,11 +7,12 @@
  *   topo=nvswitch|pairs|pcie    nvlink layout             (pairs: 0-1,2-3,...; pcie: none)
  *   numa=2                      GPUs are split evenly over this many sockets
  *   gpu.3.uuid=GPU-...  gpu.3.name= gpu.3.mem= gpu.3.used= gpu.3.util= gpu.3.temp= gpu.3.power= gpu.3.ecc= gpu.3.remap_pending=
+ *   gpu.3.remap_failed=1  gpu.3.retire_pending=1  gpu.3.no_events=1   (memory beyond repair; no event support)
  *   gpu.3.lost=1                every call on it returns NVML_ERROR_GPU_IS_LOST (15)
  *   gpu.3.mig=2                 MIG on, with that many 1g.10gb instances (UUID MIG-...)
  *   gpu.3.proc=PID:BYTES        one compute process (repeat the line for more)
  *   init=9                      nvmlInit returns this code (9 = driver not loaded, 18 = driver/library mismatch)
- *   hang=SECONDS                nvmlDeviceGetCount sleeps that long first, holding no lock (a driver that does not answer)
+ *   hang=SECONDS                nvmlDeviceGetCount and nvmlEventSetWait sleep that long first, holding no lock (a driver that does not answer)
  *   event=SEQ:GPU:TYPE:DATA     delivered once per event set, in SEQ order (TYPE 8 = XID)                               */
 #include <pthread.h>
 #include <stdio.h>
@@ -24,7 +25,7 @@
 #define MAXM 7
 enum { OK = 0, UNINIT = 1, INVAL = 2, NOTSUP = 3, NOTFOUND = 6, SMALL = 7, TIMEOUT = 10, LOST = 15 };
 typedef struct { int pid; unsigned long long bytes; } proc;
-typedef struct gpu { int idx, mig_idx; struct gpu *parent; char uuid[96], name[96]; unsigned long long mem, used, ecc; unsigned util, temp, power, remap;
+typedef struct gpu { int idx, mig_idx; struct gpu *parent; char uuid[96], name[96]; unsigned long long mem, used, ecc; unsigned util, temp, power, remap, remap_failed, retire, no_events;
                  int lost, mig, nproc, persist; proc p[32]; struct gpu *m; } gpu;
 typedef struct { long seq; int gpu; unsigned long long type, data; } ev;
 static gpu G[MAXG], M[MAXG][MAXM]; static int NG = 8, NUMA = 2, INIT = 0, TOPO = 0, HANG = 0, ready = 0, NE; static ev E[256];
@@ -55,7 +56,8 @@ static void load(void) {                                    /* caller holds mu *
             if (!strcmp(k, "uuid")) snprintf(g->uuid, 96, "%s", v); else if (!strcmp(k, "name")) snprintf(g->name, 96, "%s", v);
             else if (!strcmp(k, "mem")) g->mem = u; else if (!strcmp(k, "used")) g->used = u; else if (!strcmp(k, "util")) g->util = u;
             else if (!strcmp(k, "temp")) g->temp = u; else if (!strcmp(k, "power")) g->power = u; else if (!strcmp(k, "ecc")) g->ecc = u;
-            else if (!strcmp(k, "remap_pending")) g->remap = u; else if (!strcmp(k, "lost")) g->lost = u; else if (!strcmp(k, "mig")) g->mig = u > MAXM ? MAXM : u;
+            else if (!strcmp(k, "remap_pending")) g->remap = u; else if (!strcmp(k, "remap_failed")) g->remap_failed = u;
+            else if (!strcmp(k, "retire_pending")) g->retire = u; else if (!strcmp(k, "no_events")) g->no_events = u; else if (!strcmp(k, "lost")) g->lost = u; else if (!strcmp(k, "mig")) g->mig = u > MAXM ? MAXM : u;
             else if (!strcmp(k, "proc") && g->nproc < 32) { proc *p = &g->p[g->nproc]; if (sscanf(v, "%d:%llu", &p->pid, &p->bytes) == 2) g->nproc++; } }
     }
     fclose(h);
@@ -130,18 +132,18 @@ X int nvmlDeviceGetGraphicsRunningProcesses_v3(gpu *g, unsigned *n, pinfo *p) { 
 X int nvmlDeviceGetEccMode(gpu *g, unsigned *c, unsigned *p) { DEV(g); *c = *p = 1; return ul(OK); }
 X int nvmlDeviceGetTotalEccErrors(gpu *g, unsigned t, unsigned c, unsigned long long *n) { (void)c; DEV(g); *n = t == 1 ? g->ecc : 0; return ul(OK); }
 X int nvmlDeviceGetMemoryErrorCounter(gpu *g, unsigned t, unsigned c, unsigned l, unsigned long long *n) { (void)c; (void)l; DEV(g); *n = t == 1 ? g->ecc : 0; return ul(OK); }
-X int nvmlDeviceGetRemappedRows(gpu *g, unsigned *a, unsigned *b, unsigned *p, unsigned *f) { DEV(g); *a = 0; *b = g->remap; *p = g->remap > 0; *f = 0; return ul(OK); }
-X int nvmlDeviceGetRetiredPagesPendingStatus(gpu *g, unsigned *p) { DEV(g); *p = 0; return ul(OK); }
+X int nvmlDeviceGetRemappedRows(gpu *g, unsigned *a, unsigned *b, unsigned *p, unsigned *f) { DEV(g); *a = 0; *b = g->remap; *p = g->remap > 0; *f = g->remap_failed; return ul(OK); }
+X int nvmlDeviceGetRetiredPagesPendingStatus(gpu *g, unsigned *p) { DEV(g); *p = g->retire; return ul(OK); }
 X int nvmlDeviceGetAccountingMode(gpu *g, unsigned *m) { DEV(g); *m = 0; return ul(OK); }
 typedef struct { long last; unsigned long long mask[MAXG]; } eset;
 typedef struct { gpu *d; unsigned long long type, data; unsigned gi, ci; } edata;
 X int nvmlEventSetCreate(eset **s) { lk(); *s = calloc(1, sizeof **s); for (int i = 0; i < NE; i++) if (E[i].seq > (*s)->last) (*s)->last = E[i].seq; return ul(OK); }   /* only events after creation */
 X int nvmlEventSetFree(eset *s) { free(s); return OK; }
-X int nvmlDeviceGetSupportedEventTypes(gpu *g, unsigned long long *t) { DEV(g); *t = 1 | 2 | 8 | 16; return ul(OK); }
+X int nvmlDeviceGetSupportedEventTypes(gpu *g, unsigned long long *t) { DEV(g); *t = g->no_events ? 0 : 1 | 2 | 8 | 16; return ul(OK); }
 X int nvmlDeviceRegisterEvents(gpu *g, unsigned long long t, eset *s) { DEV(g); s->mask[g->idx] |= t; return ul(OK); }
 X int nvmlEventSetWait_v2(eset *s, edata *d, unsigned ms) {
     struct timespec t = { 0, 5000000 }; struct timespec t0, t1; clock_gettime(CLOCK_MONOTONIC, &t0);
-    for (;;) { lk(); ev *best = 0;
+    for (;;) { hang(); lk(); ev *best = 0;
         for (int i = 0; i < NE; i++) if (E[i].seq > s->last && E[i].gpu >= 0 && E[i].gpu < MAXG && (s->mask[E[i].gpu] & E[i].type) && (!best || E[i].seq < best->seq)) best = &E[i];
         if (best) { s->last = best->seq; *d = (edata){ &G[best->gpu], best->type, best->data, 0xffffffffu, 0xffffffffu }; return ul(OK); }
         ul(OK); clock_gettime(CLOCK_MONOTONIC, &t1); if ((t1.tv_sec - t0.tv_sec) * 1000 + (t1.tv_nsec - t0.tv_nsec) / 1000000 >= (long)ms) return TIMEOUT; nanosleep(&t, 0); }

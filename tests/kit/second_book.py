@@ -1,7 +1,10 @@
 """A second book beside the state, kept from the events alone: what the rules must never mix up.
 
 - a GPU or port is leased only when it is free or with the same replica set, and given back once,
-  by who holds it, when its container was seen not running;
+  by who holds it, when its container was seen not running, or could not have the port;
+- a port that another process has is not leased before it has rested;
+- a GPU that is not lent (in quarantine, gone, or with a process of the host on it) goes to nobody
+  new; only a container that stays, with other limits, keeps it under its next number;
 - a system disk is kept once and given up once, and never while it is pinned, or while something
   lies on it or is being made of it;
 - a version that a caller was told of is never declared a second time;
@@ -10,6 +13,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
+from events.observations import ContainerExited, ContainerVanished, PortRefused
 from events.operations import OperationSucceeded
 from events.outcomes import (
     ContainerStarted,
@@ -44,6 +48,13 @@ class SecondBook:
         """Kind, name and number of the versions that callers know of."""
         self._leases: dict[Thing, tuple[Holder, ...]] = {}
         self._kept: dict[str, Holder] = {}
+        self._resting: dict[Thing, int] = {}
+        """Ports that were refused, and until when they rest."""
+        self._now_us = 0
+        self._seen_still: Holder | None = None
+        """Whose container was found ended or gone in the record that is being written."""
+        self._stays: Holder | None = None
+        """The revision declared last, if its container is the one that runs already."""
 
     def copy(self) -> "SecondBook":
         """An independent book that says the same."""
@@ -51,16 +62,28 @@ class SecondBook:
         other.told = self.told.copy()
         other._leases = self._leases.copy()
         other._kept = self._kept.copy()
+        other._resting = self._resting.copy()
         return other
+
+    def begin(self, now_us: int) -> None:
+        """The events of the next record follow, of this instant."""
+        self._now_us, self._seen_still = now_us, None
 
     def write(self, event: Event, state: State, explain: Explain) -> None:
         """Note an event, on a state that does not know it yet."""
         match event:
             case GpusLeased():
+                self._expect_lent(event, state, explain)
                 self._lease(event.uuids, (event.name, event.revision), explain)
             case PortsLeased():
-                ports = (binding.host_port for binding in event.ports)
+                ports = tuple(binding.host_port for binding in event.ports)
+                resting = [p for p in ports if self._resting.get(p, 0) > self._now_us]
+                assert not resting, explain(f"{resting} rest, and are leased")
                 self._lease(ports, (event.name, event.revision), explain)
+            case ContainerExited() | ContainerVanished():
+                self._seen_still = event.name, event.revision
+            case PortRefused():
+                self._resting[event.host_port] = event.until_us
             case GpusReleased():
                 self._release(event.uuids, (event.name, event.revision), state, explain)
             case PortsReleased():
@@ -84,6 +107,7 @@ class SecondBook:
                 if operation is not None and operation.verb != "execute":
                     self._tell(operation.name, state)
             case RevisionDeclared():
+                self._stays = (event.name, event.number) if event.in_place else None
                 self._expect_new("replica_set", event.name, event.number, explain)
             case VolumeVersionDeclared():
                 self._expect_new("volume", event.name, event.number, explain)
@@ -114,6 +138,12 @@ class SecondBook:
         else:
             assert self._kept.pop(event.image, None) == holder, explain(f"{event} was not kept")
 
+    def _expect_lent(self, event: GpusLeased, state: State, explain: Explain) -> None:
+        if self._stays == (event.name, event.revision):
+            return
+        not_lent = {uuid: state.gpus[uuid].obstacle for uuid in event.uuids}
+        assert not any(not_lent.values()), explain(f"{event}, and {not_lent}")
+
     def _lease(self, things: Iterable[Thing], holder: Holder, explain: Explain) -> None:
         for thing in things:
             before = self._leases.get(thing, ())
@@ -125,10 +155,12 @@ class SecondBook:
         self, things: Iterable[Thing], holder: Holder, state: State, explain: Explain
     ) -> None:
         phase = state.revisions[holder].container
-        assert phase in ("absent", "exited", "removed"), explain(
-            f"{holder} gives back while its container is {phase}"
-        )
         for thing in things:
+            still = phase in ("absent", "exited", "removed") or holder == self._seen_still
+            never_had = phase == "created" and thing in self._resting
+            assert still or never_had, explain(
+                f"{holder} gives {thing} back while its container is {phase}"
+            )
             before = self._leases.get(thing, ())
             assert holder in before, explain(f"{holder} gives {thing} back, which it has not")
             self._leases[thing] = tuple(one for one in before if one != holder)

@@ -106,7 +106,9 @@ class ServiceProcess:
         self.url = ""
         self.port_first, self.port_last = own_ports()
         ports = f"{self.port_first}-{self.port_last}"
-        self._flags = ["--gpus", gpus, "--port-range", ports, *flags]
+        # Tests ask as fast as they can; those of the limits set them.
+        unlimited = ["--rate-limit", "0", "--waiting-limit", "0"]
+        self._flags = ["--gpus", gpus, "--port-range", ports, *unlimited, *flags]
         self._env = {**os.environ, **(env or {})}
         self._process: subprocess.Popen[str] | None = None
         self.log_path = data_dir.with_name(data_dir.name + ".log")
@@ -132,7 +134,8 @@ class ServiceProcess:
         return ["--data-dir", str(self.data_dir), "--docker", self.docker, "--node", "test"]
 
     @property
-    def _command(self) -> list[str]:
+    def command(self) -> list[str]:
+        """What starts it."""
         command = [sys.executable, "-m", "service", "serve", "--addr", "127.0.0.1:0"]
         return [*command, *self.common_flags, *self._flags]
 
@@ -140,7 +143,7 @@ class ServiceProcess:
         """Start, and return when it serves."""
         with self.log_path.open("a") as log:
             self._process = subprocess.Popen(
-                self._command,
+                self.command,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -180,12 +183,17 @@ class ServiceProcess:
     def serve_in_vain(self) -> "subprocess.CompletedProcess[str]":
         """Start a second process with the same flags, which has to end by itself."""
         return subprocess.run(
-            self._command, capture_output=True, text=True, env=self._env, timeout=STOP_TIMEOUT_S
+            self.command, capture_output=True, text=True, env=self._env, timeout=STOP_TIMEOUT_S
         )
 
     def _end(self, number: signal.Signals) -> int:
         assert self._process is not None
         self._process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended."""
+        assert self._process is not None
         code = self._process.wait(STOP_TIMEOUT_S)
         self._reader.join()
         assert self._process.stdout is not None

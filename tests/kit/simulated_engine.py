@@ -9,21 +9,24 @@ NO_SUCH_COMMAND does not exist.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, TypeVar
 
 from events.labels import LABEL_OWNER
 from service.errors import EngineRefused, EngineUnavailable
 from service.ports import (
+    LISTENING,
     EngineInfo,
     ExecOutcome,
     ImageInfo,
     ObservedContainer,
     Progress,
 )
+from tests.kit.simulated_changes import ChangeStream, deliver
 from tests.kit.simulated_programs import missing_program, run_program
 from tests.kit.simulated_world import (
+    IMAGE_SIZE_BYTES,
     SimulatedContainer,
     SimulatedImage,
     World,
@@ -36,9 +39,13 @@ T = TypeVar("T")
 
 Faults = Callable[[str, str], str | None]
 """From (verb, name) to what goes wrong: "before" (no answer, nothing done), "after" (no answer,
-done all the same), "refuse" (Docker says no), or None."""
+done all the same), "refuse" (Docker says no), or None.
 
-IMAGE_SIZE_BYTES = 1 << 20
+"changes" is asked once without a name, when it is opened, and then with each name that is to be
+told: "late" (it comes LATE_S after), "ends" (in place of it the end, LATE_S after), all else
+(the stream breaks in place of it)."""
+
+UP = ("running", "paused")
 
 
 def no_faults(_verb: str, _name: str) -> str | None:
@@ -51,7 +58,7 @@ class SimulatedEngine:
     def __init__(self, world: World, *, owner: str, faults: Faults = no_faults) -> None:
         self.world = world
         self.faults = faults
-        self.down = False
+        self._down = False
         self.info_body = EngineInfo(
             version="0.0-simulated",
             api_version="1.41",
@@ -65,6 +72,17 @@ class SimulatedEngine:
         )
         self._owner = owner
 
+    @property
+    def down(self) -> bool:
+        return self._down
+
+    @down.setter
+    def down(self, down: bool) -> None:
+        self._down = down
+        for stream in self.world.streams:
+            if down and stream.listener is self:
+                stream.break_off()
+
     async def close(self) -> None:
         self.down = True
 
@@ -75,7 +93,7 @@ class SimulatedEngine:
         await self._call("ping", "", lambda: None)
 
     async def inspect_image(self, image: str) -> ImageInfo | None:
-        return await self._call("inspect_image", image, lambda: self._image_info(image))
+        return await self._call("inspect_image", image, lambda: self.world.image_info(image))
 
     async def pull_image(self, image: str, on_progress: Callable[[Progress], None]) -> ImageInfo:
         def do() -> ImageInfo:
@@ -85,7 +103,7 @@ class SimulatedEngine:
             self.world.add_image(image)
             for done_bytes in (IMAGE_SIZE_BYTES // 2, IMAGE_SIZE_BYTES):
                 on_progress(Progress(done_bytes, IMAGE_SIZE_BYTES))
-            info = self._image_info(image)
+            info = self.world.image_info(image)
             assert info is not None
             return info
 
@@ -102,7 +120,7 @@ class SimulatedEngine:
             container = self._ours_or_none(name)
             if container is None:
                 return None
-            if container.status == "running":
+            if container.status in UP:
                 # SIGTERM ends what an init forwards it to; a bare PID 1 waits for SIGKILL.
                 self.world.end(name, 143 if container.host.get("Init") else 137)
             return container.observed()
@@ -112,7 +130,7 @@ class SimulatedEngine:
     async def remove_container(self, name: str) -> None:
         def do() -> None:
             if self._ours_or_none(name) is not None:
-                del self.world.containers[name]
+                self.world.remove(name)
 
         await self._call("remove_container", name, do)
 
@@ -129,6 +147,19 @@ class SimulatedEngine:
             return tuple(c.observed() for c in every if labels.items() <= c.labels.items())
 
         return await self._call("list_containers", "", do)
+
+    async def changes(self) -> AsyncGenerator[str, None]:
+        stream = ChangeStream(self._owner, self)
+        try:
+            await self._call("changes", "", lambda: self.world.streams.append(stream))
+            yield LISTENING
+            while True:
+                name = await stream.take()
+                await deliver(name, self.faults("changes", name))
+                yield name
+        finally:
+            if stream in self.world.streams:
+                self.world.streams.remove(stream)
 
     async def update_container(self, name: str, resources: Mapping[str, Any]) -> None:
         def do() -> None:
@@ -166,7 +197,7 @@ class SimulatedEngine:
                 layers=(*below, digest),
             )
             self.world.name_image(image, made)
-            info = self._image_info(image)
+            info = self.world.image_info(image)
             assert info is not None
             return info
 
@@ -175,7 +206,7 @@ class SimulatedEngine:
     async def squash_image(self, image: str, base: str) -> ImageInfo:
         def do() -> ImageInfo:
             self.world.squash(image, base)
-            info = self._image_info(image)
+            info = self.world.image_info(image)
             assert info is not None
             return info
 
@@ -202,7 +233,7 @@ class SimulatedEngine:
             container = self._ours(name)
             if container.status != "running":
                 raise EngineRefused(f"Container {container.id} is not running", "not_running")
-            exit_code, stdout = run_program(cmd, container.files, self._environment(container))
+            exit_code, stdout = run_program(cmd, container.files, container.environment())
             kept = stdout[:output_bytes_max]
             return ExecOutcome(exit_code or 0, kept, b"", len(stdout), 0)
 
@@ -274,23 +305,20 @@ class SimulatedEngine:
 
     def _start(self, name: str) -> str:
         container = self._ours(name)
-        if container.status == "running":
+        if container.status in UP:
             return container.started_at
         words = missing_program(container.cmd)
         if words is not None:
             raise self._not_started(container, words, "bad_command")
-        for other in self.world.containers.values():
-            shared = container.host_ports() & other.host_ports()
-            if other.status == "running" and shared:
-                port = min(shared)[1]
-                text = f"Bind for 0.0.0.0:{port} failed: port is already allocated"
-                raise self._not_started(container, text, "port_taken")
+        try:
+            self.world.require_ports(container)
+        except EngineRefused as error:
+            raise self._not_started(container, str(error), error.reason) from None
         if container.gpus() and not self.info_body.gpu_runtimes:
             text = 'could not select device driver "" with capabilities: [[gpu]]'
             raise self._not_started(container, text, "device_unavailable")
-        container.status, container.error, container.exit_code = "running", "", 0
-        container.started_at = self.world.instant()
-        exit_code, _ = run_program(container.cmd, container.files, self._environment(container))
+        self.world.begin(container)
+        exit_code, _ = run_program(container.cmd, container.files, container.environment())
         if exit_code is not None:
             self.world.end(name, exit_code)
         return container.started_at
@@ -299,28 +327,6 @@ class SimulatedEngine:
     def _not_started(container: SimulatedContainer, words: str, reason: str) -> EngineRefused:
         container.error, container.exit_code = words, 128
         return EngineRefused(words, reason)
-
-    @staticmethod
-    def _environment(container: SimulatedContainer) -> dict[str, str]:
-        environment = dict(entry.partition("=")[::2] for entry in container.env)
-        if container.gpus():
-            environment["NVIDIA_VISIBLE_DEVICES"] = ",".join(container.gpus())
-        return environment
-
-    def _image_info(self, image: str) -> ImageInfo | None:
-        found = self.world.find_image(image)
-        if found is None:
-            return None
-        name, seen = found
-        return ImageInfo(
-            id=seen.id,
-            tags=() if name == seen.id else (name,),
-            size_bytes=IMAGE_SIZE_BYTES,
-            env=seen.env,
-            labels=dict(seen.labels),
-            cmd=seen.cmd,
-            layers=len(seen.layers),
-        )
 
     def _ours(self, name: str) -> SimulatedContainer:
         container = self._ours_or_none(name)

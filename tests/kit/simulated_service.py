@@ -5,11 +5,13 @@ A `SimulatedHost` is what outlives the service: ledger, rows, engine, disks, GPU
 host is a restart.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from events.gpu_health import GpuError, GpuHealth, GpuReport, MissingGpu
 from events.values import Gpu
 from projections.projector import Projector
 from projections.state import Operation, State
@@ -19,8 +21,10 @@ from service.application.health import Component
 from service.application.host_facts import DiskChoice, HostFacts, RuntimeChoice
 from service.application.intake import Accepted, Caller
 from service.application.ledger_intake import LedgerIntake
+from service.application.observer import Observer
 from service.application.performer import Performer
 from service.application.retention import Retention
+from service.application.retries import Retries
 from service.application.service_health import ServiceHealth
 from service.application.supervisor import Supervisor
 from service.application.watcher import Watcher
@@ -53,17 +57,48 @@ class ListProbe:
 
     def __init__(self, gpus: Sequence[Gpu]) -> None:
         self.shown = list(gpus)
+        self.reports: dict[str, GpuReport] = {}
+        """By UUID; what has none fares well."""
+        self.missing: list[MissingGpu] = []
+        self.boot = "boot-1"
         self.trouble = ""
+        self.hangs = False
+        """A look does not come back."""
+        self.looks = 0
+        self.let_go: frozenset[str] = frozenset()
+        """What the last look asked to be left alone."""
+        self._errors: asyncio.Queue[tuple[GpuError, ...]] = asyncio.Queue()
 
-    async def gpus(self) -> tuple[Gpu, ...]:
+    def report(self, uuid: str, **changes: Any) -> None:
+        """The GPU fares like this from now on."""
+        self.reports[uuid] = GpuReport(uuid, **changes)
+
+    def fail(self, *errors: GpuError) -> None:
+        """The driver reports these errors."""
+        self._errors.put_nowait(errors)
+
+    async def health(self, let_go: Collection[str] = ()) -> GpuHealth:
         """As the port says."""
+        self.looks += 1
+        self.let_go = frozenset(let_go)
+        if self.hangs:
+            await asyncio.get_running_loop().create_future()
         if self.trouble:
             raise DeviceProbeError(self.trouble)
-        return tuple(self.shown)
+        reports = (self.reports.get(gpu.uuid) for gpu in self.shown)
+        told = tuple(report for report in reports if report is not None)
+        return GpuHealth(tuple(self.shown), told, tuple(self.missing), self.boot)
+
+    async def errors(self) -> tuple[GpuError, ...]:
+        """As the port says."""
+        return await self._errors.get()
 
     async def describe(self) -> str:
         """As the port says."""
         return f"{len(self.shown)} GPUs on a list"
+
+    async def close(self) -> None:
+        """As the port says."""
 
 
 class TextPaths:
@@ -98,6 +133,7 @@ class SimulatedHost:
         self.ledger = MemoryLedger()
         self.store = InlineStore()
         self.world = World(images=[IMAGE], registry=pullable)
+        self.world.now_us = self.clock.now_us
         self.engine = SimulatedEngine(self.world, owner=OWNER)
         self.volumes = MemoryVolumes()
         self.disks = MemoryDisks(self.world, owner=OWNER)
@@ -185,22 +221,8 @@ class SimulatedService:
                 Envelope(host.ids.new(), host.clock.now_us(), command, host.facts)
             )
         await self.watcher.look()
-        executor = Executor(
-            self.projector, self.writer, self.performer, host.clock, self.facts, self.metrics
-        )
         at_work = await stack.enter_async_context(Supervisor(self.supervisor.failures))
-        at_work.start("executor", executor.run())
-        at_work.start("watcher", self.watcher.run())
-        retention = Retention(
-            self.projector,
-            self.writer,
-            self._disks,
-            host.clock,
-            host.ids,
-            self.facts,
-            FREE_BYTES_MIN,
-        )
-        at_work.start("retention", retention.run())
+        self._begin_work(at_work)
         self.intake = LedgerIntake(
             self.writer,
             self.projector,
@@ -214,6 +236,7 @@ class SimulatedService:
             self._volumes,
             host.paths,
             FILE_STORAGE_PATH,
+            self.watcher,
         )
         self.health = ServiceHealth(
             self.ledger,
@@ -224,6 +247,37 @@ class SimulatedService:
             self.facts,
             self.remarks,
         )
+
+    def _begin_work(self, at_work: Supervisor) -> None:
+        host = self.host
+        self.executor = Executor(
+            self.projector, self.writer, self.performer, host.clock, self.facts, self.metrics
+        )
+        at_work.start("executor", self.executor.run())
+        at_work.start("watcher", self.watcher.run())
+        retention = Retention(
+            self.projector,
+            self.writer,
+            self._disks,
+            host.clock,
+            host.ids,
+            self.facts,
+            FREE_BYTES_MIN,
+        )
+        at_work.start("retention", retention.run())
+        observer = Observer(
+            self.engine,
+            self.writer,
+            self.projector,
+            host.clock,
+            host.ids,
+            self.facts,
+            OWNER,
+            NODE,
+        )
+        at_work.start("observer", observer.run())
+        retries = Retries(self.projector, self.writer, host.clock, host.ids, self.facts)
+        at_work.start("retries", retries.run())
 
     async def __aexit__(
         self,

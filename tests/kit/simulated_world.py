@@ -1,6 +1,6 @@
 """What a simulated Docker holds: images, containers, volumes and a clock that only counts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -8,14 +8,18 @@ from typing import Any
 
 from events.labels import LABEL_EFFECT, LABEL_OWNER
 from service.errors import EngineRefused
-from service.ports import ObservedContainer
+from service.ports import ImageInfo, ObservedContainer
+from tests.kit.simulated_changes import ChangeStream
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 """The first instant of every simulated world."""
 
+BEGIN = EPOCH - datetime(1970, 1, 1, tzinfo=UTC)
+
 LAYERS_MAX = 125
 """As many as Docker's own store takes, the base's included (Docker 20.10 and 26.1)."""
 
+IMAGE_SIZE_BYTES = 1 << 20
 MEMORY_BYTES_MIN = 6 << 20
 
 
@@ -45,6 +49,7 @@ class SimulatedContainer:
     error: str = ""
     started_at: str = ""
     finished_at: str = ""
+    oom_killed: bool = False
 
     @property
     def labels(self) -> dict[str, str]:
@@ -68,6 +73,13 @@ class SimulatedContainer:
         requests = self.host.get("DeviceRequests") or ()
         return tuple(gpu for request in requests for gpu in request.get("DeviceIDs") or ())
 
+    def environment(self) -> dict[str, str]:
+        """Of what runs in it."""
+        environment = dict(entry.partition("=")[::2] for entry in self.env)
+        if self.gpus():
+            environment["NVIDIA_VISIBLE_DEVICES"] = ",".join(self.gpus())
+        return environment
+
     def observed(self) -> ObservedContainer:
         return ObservedContainer(
             id=self.id,
@@ -79,6 +91,7 @@ class SimulatedContainer:
             started_at=self.started_at,
             finished_at=self.finished_at,
             image_id=self.image_id,
+            oom_killed=self.oom_killed,
         )
 
 
@@ -87,14 +100,26 @@ class World:
 
     def __init__(self, images: Sequence[str] = (), registry: Sequence[str] = ()) -> None:
         self._count = 0
+        self._age = timedelta()
+        self.now_us: Callable[[], int] | None = None
+        """The clock of a simulation; without one it only counts."""
         self.registry = set(registry)
         """Images that can be pulled."""
         self.containers: dict[str, SimulatedContainer] = {}
         self.volumes: dict[str, dict[str, str]] = {}
         """Labels by volume name."""
         self.images: dict[str, SimulatedImage] = {}
+        self.streams: list[ChangeStream] = []
+        self.listeners: set[int] = set()
+        """Host ports on which other processes listen."""
         for image in images:
             self.add_image(image)
+
+    def changed(self, container: SimulatedContainer, *names: str) -> None:
+        """Tell it: something happened to a container of these names, or of its own."""
+        for stream in self.streams:
+            if container.labels.get(LABEL_OWNER) == stream.owner:
+                stream.add(names or (container.name,))
 
     def add_image(self, image: str) -> SimulatedImage:
         digest = self.digest("sha256:")
@@ -112,9 +137,10 @@ class World:
         return prefix + sha256(str(self._count).encode()).hexdigest()
 
     def instant(self) -> str:
-        """A later one with each call."""
-        self._count += 1
-        moment = EPOCH + timedelta(milliseconds=self._count)
+        """A later one with each call; now, where there is a clock."""
+        now = timedelta() if self.now_us is None else timedelta(microseconds=self.now_us()) - BEGIN
+        self._age = max(self._age + timedelta(milliseconds=1), now)
+        moment = EPOCH + self._age
         return moment.isoformat(timespec="microseconds").replace("+00:00", "000Z")
 
     def find_image(self, image: str) -> tuple[str, SimulatedImage] | None:
@@ -123,6 +149,22 @@ class World:
             if image in (name, known.id):
                 return name, known
         return None
+
+    def image_info(self, image: str) -> ImageInfo | None:
+        """By name or by id."""
+        found = self.find_image(image)
+        if found is None:
+            return None
+        name, seen = found
+        return ImageInfo(
+            id=seen.id,
+            tags=() if name == seen.id else (name,),
+            size_bytes=IMAGE_SIZE_BYTES,
+            env=seen.env,
+            labels=dict(seen.labels),
+            cmd=seen.cmd,
+            layers=len(seen.layers),
+        )
 
     def layers_below(self, container: SimulatedContainer) -> tuple[str, ...]:
         """Those of its image, with room for another. Raises EngineRefused."""
@@ -150,15 +192,48 @@ class World:
         there = self.containers.get(new_name)
         if there is not None and there is not container:
             raise name_taken(there)
-        del self.containers[container.name]
+        old_name = container.name
+        del self.containers[old_name]
         container.name = new_name
         self.containers[new_name] = container
+        self.changed(container, old_name, new_name)
 
-    def end(self, name: str, exit_code: int) -> None:
-        """The container's process ends, by itself or by a signal."""
+    def require_ports(self, container: SimulatedContainer) -> None:
+        """Raise EngineRefused, as Docker does, when it cannot have one of its host ports."""
+        for _, port in sorted(container.host_ports()):
+            if int(port) in self.listeners:
+                words = f"listen tcp4 0.0.0.0:{port}: bind: address already in use"
+                raise EngineRefused(f"Error starting userland proxy: {words}", "port_taken")
+        for other in self.containers.values():
+            shared = container.host_ports() & other.host_ports()
+            if other.status == "running" and shared:
+                port = min(shared)[1]
+                words = f"Bind for 0.0.0.0:{port} failed: port is already allocated"
+                raise EngineRefused(words, "port_taken")
+
+    def begin(self, container: SimulatedContainer) -> None:
+        """The container's process begins."""
+        container.status, container.error, container.exit_code = "running", "", 0
+        container.started_at = self.instant()
+        self.changed(container)
+
+    def end(self, name: str, exit_code: int, *, oom_killed: bool = False) -> None:
+        """The container's process ends, by itself, by a signal or for want of memory."""
         container = self.containers[name]
         container.status, container.exit_code = "exited", exit_code
+        container.oom_killed = oom_killed
         container.finished_at = self.instant()
+        self.changed(container)
+
+    def pause(self, name: str, *, paused: bool = True) -> None:
+        """Freeze a running container, or let a frozen one go on."""
+        container = self.containers[name]
+        container.status = "paused" if paused else "running"
+        self.changed(container)
+
+    def remove(self, name: str) -> None:
+        """Whatever it was doing."""
+        self.changed(self.containers.pop(name))
 
 
 def same_origin(there: Mapping[str, str], wanted: Mapping[str, str]) -> bool:

@@ -1,16 +1,21 @@
 """The web application being served on a real socket, and a client for it."""
 
 import json
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 from aiohttp import web
 
+from service.access_ports import Grant, Role
 from service.application.disk_diff import DiskDiff
 from service.telemetry import Metrics
+from service.web.access import Access
 from service.web.app import make_app
 from service.web.context import NodeFacts, WebContext
+from service.web.cors import Cors
+from service.web.limits import CallerLimits
 from tests.kit.scripted_intake import (
     CountedIds,
     MemoryReads,
@@ -21,6 +26,21 @@ from tests.kit.scripted_intake import (
 
 RUN = {"imageName": "ubuntu:24.04", "replicaSetName": "foo"}
 """The smallest body of a run."""
+
+
+class MemoryTokens:
+    """The port `Tokens` on a mapping: what is put into it holds at once."""
+
+    def __init__(self) -> None:
+        self.grants: dict[str, Grant] = {}
+
+    async def any(self) -> bool:
+        """As the port says."""
+        return bool(self.grants)
+
+    async def find(self, presented: str) -> Grant | None:
+        """As the port says."""
+        return self.grants.get(presented)
 
 
 class Answer:
@@ -47,7 +67,22 @@ class Answer:
 class Site:
     """The application being served, and a client for it."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        origins: Sequence[str] = (),
+        rate_limit: int = 0,
+        waiting_limit: int = 0,
+        may_be_open: bool = True,
+        local: bool = True,
+    ) -> None:
+        self.now_s = 1000.0
+        """The time of the limits: it stands still until a test moves it."""
+        self.tokens = MemoryTokens()
+        self.limits = CallerLimits(rate_limit, waiting_limit, lambda: self.now_s)
+        access = Access(
+            self.tokens, self.limits, Cors(origins), may_be_open=may_be_open, local=local
+        )
         self.reads = MemoryReads()
         self.intake = ScriptedIntake(self.reads)
         self.directories = ScriptedComparison()
@@ -62,6 +97,7 @@ class Site:
             ids=CountedIds(),
             node=lambda: self.facts,
             disk_diff=DiskDiff(self.reads.state, self.directories, self.images),
+            access=access,
             port_first=40000,
             port_last=40009,
             wait_timeout_s=5,
@@ -76,6 +112,12 @@ class Site:
 
     async def get(self, path: str) -> Answer:
         return await self.send("GET", path)
+
+    def grant(self, role: Role, name: str = "", tenant: str = "") -> dict[str, str]:
+        """Make a token; the headers that send it."""
+        text = f"token-{len(self.tokens.grants)}"
+        self.tokens.grants[text] = Grant(name or role, tenant, role)
+        return {"Authorization": f"Bearer {text}"}
 
     async def run(self, **options: Any) -> Answer:
         return await self.send("POST", "/api/v1/replicaSet", **{"json": RUN, **options})

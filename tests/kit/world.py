@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from events.record import Record
 from projections.evolve import evolve
@@ -22,13 +23,15 @@ from service.domain.commands import (
     Envelope,
     Facts,
     Failed,
+    ObserveContainer,
     ObserveGpus,
     RecordOutcome,
     RecordProgress,
     RegisterNode,
+    RetryReplicaSet,
     Succeeded,
 )
-from service.domain.decide import address, decide
+from service.domain.decide import VERBS, address, decide
 from service.domain.effects import (
     CommitImage,
     CompactSnapshot,
@@ -94,6 +97,8 @@ def success_of(effect: Effect) -> Succeeded:
             return Succeeded({"saved_bytes": 1, "message": ""})
         case PreCopyDisk():
             return Succeeded({"size_bytes": 1, "message": ""})
+        case PutBackDisk():
+            return Succeeded({"gone": False})
         case CommitImage():
             return Succeeded({"image_id": IMAGE_ID, "size_bytes": 1})
         case Execute():
@@ -161,6 +166,20 @@ class World:
         """The engine refused it."""
         return self.report(effect, FAILURE)
 
+    def find_gone(self, effect: PutBackDisk) -> Decision:
+        """Somebody removed the container that a kept system disk was to be put back into."""
+        return self.report(effect, Succeeded({"gone": True}))
+
+    def has_ports(self, effect: StartContainer) -> bool:
+        """Can its start be refused because of a host port?"""
+        return bool(self.state.revisions[effect.name, effect.number].ports)
+
+    def refuse_port(self, effect: StartContainer) -> Decision:
+        """The engine did not start it, as another process has the first of its host ports."""
+        port = self.state.revisions[effect.name, effect.number].ports[0].host_port
+        words = f"listen tcp4 0.0.0.0:{port}: bind: address already in use"
+        return self.report(effect, Failed("port_taken", words))
+
     def progress(self, effect: Effect, done_bytes: int, total_bytes: int) -> Decision:
         """How far an effect is."""
         command = RecordProgress(effect, done_bytes, total_bytes)
@@ -199,7 +218,11 @@ class World:
         return msgspec.msgpack.encode(
             (
                 _sorted(state.replica_sets),
-                _sorted(state.revisions),
+                # Which record told of it makes no difference to what follows.
+                [
+                    replace(r, seen_seq=0, retrying=min(r.retrying, 1))
+                    for _, r in sorted(state.revisions.items())
+                ],
                 _sorted(state.volumes),
                 _sorted(state.gpus),
                 _sorted(state.ports),
@@ -211,7 +234,15 @@ class World:
         )
 
     def _envelope(self, command: Command, command_id: str) -> Envelope:
-        return Envelope(command_id, self.now_us, command, self.facts)
+        return Envelope(command_id, self._at(command), command, self.facts)
+
+    def _at(self, command: Command) -> int:
+        """Now; but a retry comes when it is due, and none is due at 0."""
+        if isinstance(command, ObserveContainer):
+            return max(self.now_us, 1)
+        if isinstance(command, RetryReplicaSet) and (found := self.state.live(command.name)):
+            return max(self.now_us, found.retry_due_us)
+        return self.now_us
 
     def _submit(self, command: Command, command_id: str, ended: str) -> Decision:
         decision = decide(self.state, self._envelope(command, command_id))
@@ -219,12 +250,12 @@ class World:
             return decision
         assert decision, self.explain(f"{command_id}: accepted, and nothing to record")
         kind, name, verb = address(command)
-        operation = "" if kind == "node" else command_id
+        operation = command_id if type(command) in VERBS else ""
         if isinstance(command, RecordOutcome | RecordProgress):
             operation = command.effect.operation_id
         if ended:
             self._reported.add(ended)
-        at_us = self.now_us
+        at_us = self._at(command)
         record = Record(command_id, NODE, kind, name, verb, at_us, decision, operation_id=operation)
         self.fold(record, ended)
         return decision
@@ -232,6 +263,7 @@ class World:
     def fold(self, record: Record, ended: str = "") -> None:
         """Fold a record, whoever decided it, and look at everything again."""
         self.records.append(record)
+        self._book.begin(record.at_us)
         for event in record.events:
             self._book.write(event, self.state, self.explain)
         evolve(self.state, self.state.seq + 1, record)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from events.codec import decode, encode
+from events.gpu_health import GpuError, GpuReport, MissingGpu
 from events.record import Record
 from events.values import Carry
 from projections.evolve import evolve
@@ -30,12 +31,18 @@ from service.domain.commands import (
     ObserveGpus,
     PauseReplicaSet,
     PinRevision,
+    QuarantineGpu,
+    ReportGpuErrors,
     RestartReplicaSet,
+    RestoreGpu,
+    RetryReplicaSet,
     RollBackReplicaSet,
     StopReplicaSet,
     UnpinRevision,
 )
+from service.domain.effects import PutBackDisk, StartContainer
 from tests.kit.builders import GIB, IMAGE, facts, gpu, mount, patch, remount, resize, run
+from tests.kit.sightings import ELSEWHERE, ended, gone, running
 from tests.kit.world import NEVER_FAIL, World
 
 NAMES = st.sampled_from(["foo", "foo", "foo", "bar", "baz"])
@@ -50,6 +57,23 @@ VERSIONS = st.integers(1, 5)
 
 def _of_names(*commands: type[Any]) -> st.SearchStrategy[Command]:
     return st.one_of([st.builds(command, NAMES) for command in commands])
+
+
+UUIDS = st.sampled_from([f"gpu-{index}" for index in range(4)])
+BOOTS = st.sampled_from(["b1", "b1", "b2"])
+REPORTS = st.builds(
+    GpuReport,
+    UUIDS,
+    ecc_uncorrected=st.integers(0, 2),
+    remap_pending=st.booleans(),
+    pids=st.sampled_from([(), (), (7,)]),
+)
+
+
+def _observed(shown: set[int], reports: list[GpuReport], boot: str) -> ObserveGpus:
+    """Some GPUs answer; of the others the driver says that they are lost, or do not answer."""
+    missing = (MissingGpu(n, n % 2 == 0, "no answer") for n in range(4) if n not in shown)
+    return ObserveGpus(tuple(map(gpu, sorted(shown))), tuple(reports), tuple(missing), boot)
 
 
 COMMANDS: st.SearchStrategy[Command] = st.one_of(
@@ -85,7 +109,32 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(CreateVolume, DISKS, SIZES.map(lambda gib: gib * GIB)),
     st.builds(resize, DISKS, SIZES),
     st.builds(DeleteVolume, DISKS),
+    st.builds(
+        lambda name, most: run(name, 1, 1, on_exit="restart", max_retries=most),
+        NAMES,
+        st.integers(0, 2),
+    ),
+    st.builds(ended, NAMES),
+    st.builds(lambda name: ended(name, 137, with_engine=True), NAMES),
+    st.builds(lambda name: ended(name, ran_s=3600.0), NAMES),
+    st.builds(gone, NAMES),
+    st.builds(running, NAMES, st.sampled_from([ELSEWHERE, "once more"])),
+    st.builds(RetryReplicaSet, NAMES, st.integers(0, 3)),
+    st.builds(
+        lambda name, most: run(name, 1, 1, on_exit="restart", max_retries=most),
+        NAMES,
+        st.integers(0, 2),
+    ),
     st.sets(st.integers(0, 3)).map(lambda shown: ObserveGpus(tuple(map(gpu, sorted(shown))))),
+    st.builds(_observed, st.sets(st.integers(0, 3)), st.lists(REPORTS, max_size=3), BOOTS),
+    st.builds(
+        lambda uuid, xid, boot: ReportGpuErrors((GpuError(uuid, xid),), boot),
+        UUIDS,
+        st.sampled_from([13, 48, 79]),
+        BOOTS,
+    ),
+    st.builds(QuarantineGpu, UUIDS, st.just("by hand")),
+    st.builds(RestoreGpu, UUIDS),
 )
 
 HOSTS = st.builds(
@@ -100,8 +149,8 @@ HOSTS = st.builds(
 )
 """What decisions know of the host; it may be another one after a while."""
 
-EFFECT = st.tuples(st.integers(0, 7), st.integers(0, 3))
-"""Which of the due effects ends next, and whether it fails (one time in four)."""
+EFFECT = st.tuples(st.integers(0, 7), st.integers(0, 4))
+"""Which of the due effects ends next, and whether it fails (0), or somebody meddles (1)."""
 
 DRIVE = st.integers(1, 20)
 """So many due effects end well, in their order: histories come further than by single ones."""
@@ -141,6 +190,10 @@ def play(
             effect = due[step[0] % len(due)]
             if step[1] == 0 and not isinstance(effect, NEVER_FAIL):
                 world.fail(effect)
+            elif step[1] == 1 and isinstance(effect, StartContainer) and world.has_ports(effect):
+                world.refuse_port(effect)
+            elif step[1] == 1 and isinstance(effect, PutBackDisk):
+                world.find_gone(effect)
             else:
                 world.succeed(effect)
     world.drive()

@@ -15,6 +15,7 @@ from typing import Any, get_args
 import pytest
 from msgspec import Struct
 
+from events.gpu_health import GpuError, GpuReport, MissingGpu
 from events.values import Carry
 from service.domain.commands import (
     Command,
@@ -28,15 +29,20 @@ from service.domain.commands import (
     ObserveGpus,
     PauseReplicaSet,
     PinRevision,
+    QuarantineGpu,
+    ReportGpuErrors,
     RestartReplicaSet,
+    RestoreGpu,
+    RetryReplicaSet,
     RollBackReplicaSet,
     StopReplicaSet,
     UnpinRevision,
 )
-from service.domain.effects import Settle
+from service.domain.effects import PutBackDisk, Settle, StartContainer
 from service.domain.rejections import Rejected
 from tests.kit.builders import GIB, facts, gpu, mount, patch, remount, resize, run
 from tests.kit.gwt import given
+from tests.kit.sightings import ended, gone, running
 from tests.kit.world import NEVER_FAIL, World
 
 
@@ -47,8 +53,13 @@ class Found(Struct):
     ends: int
 
 
-def explore(world: World, commands: Sequence[Command], depth: int) -> Found:
-    """Every history of at most `depth` accepted commands from here."""
+def explore(
+    world: World, commands: Sequence[Command], depth: int, *, meddled: bool = False
+) -> Found:
+    """Every history of at most `depth` accepted commands from here.
+
+    `meddled`: also other processes take host ports, and people remove containers.
+    """
     found = Found(0, 0)
     seen: set[bytes] = set()
     waiting = [(world, depth)]
@@ -69,6 +80,14 @@ def explore(world: World, commands: Sequence[Command], depth: int) -> Found:
             if not isinstance(effect, NEVER_FAIL):
                 there = here.copy()
                 assert not isinstance(there.fail(effect), Rejected)
+                waiting.append((there, left))
+            if meddled and isinstance(effect, StartContainer) and here.has_ports(effect):
+                there = here.copy()
+                assert not isinstance(there.refuse_port(effect), Rejected)
+                waiting.append((there, left))
+            if meddled and isinstance(effect, PutBackDisk):
+                there = here.copy()
+                assert not isinstance(there.find_gone(effect), Rejected)
                 waiting.append((there, left))
         for command in commands if left else ():
             there = here.copy()
@@ -234,6 +253,67 @@ def test_executions_and_commits_beside_everything_and_gpus_that_come_and_go() ->
         ObserveGpus((gpu(0), gpu(1))),
     )
     assert explore(world, commands, depth=3).worlds > 4_000
+
+
+def test_gpus_that_fall_ill_and_recover_under_their_holders() -> None:
+    on = facts(3, gpu_runtime="cdi")
+    world = given(run("foo", 1, ports=1, memory_bytes=GIB), on=on).world
+    both = (gpu(0), gpu(1))
+    commands = (
+        ReportGpuErrors((GpuError("gpu-0", 79),), "b1"),
+        ObserveGpus(both, (GpuReport("gpu-0", ecc_uncorrected=1),), boot="b1"),
+        ObserveGpus(both, (GpuReport("gpu-1", pids=(7,)),), boot="b1"),
+        ObserveGpus((gpu(1),), missing=(MissingGpu(0, True, "lost"),), boot="b1"),
+        ObserveGpus(both, boot="b2"),
+        QuarantineGpu("gpu-1", "noise"),
+        RestoreGpu("gpu-0"),
+        RestoreGpu("gpu-1"),
+        patch("foo"),
+        patch("foo", 2),
+        patch("foo", memory_bytes=2 * GIB),
+        RestartReplicaSet("foo"),
+        run("bar", 1),
+    )
+    assert explore(world, commands, depth=2).worlds > 1_500
+
+
+@pytest.mark.parametrize("carried", CARRIED)
+@pytest.mark.parametrize("kept_up", [{}, {"on_exit": "restart", "max_retries": 1}])
+def test_what_happens_by_itself_between_any_two_steps(
+    kept_up: dict[str, Any], carried: dict[str, Any]
+) -> None:
+    begin = run("foo", 1, ports=1, **kept_up)
+    world = given(begin, patch("foo"), on=facts(3, **carried)).world
+    commands: tuple[Command, ...] = (
+        *life_of("foo", gpus=1),
+        *(ended("foo"), ended("foo", 137, with_engine=True), gone("foo"), running("foo")),
+        *(RetryReplicaSet("foo", attempt) for attempt in range(2)),
+        CommitReplicaSet("foo", "saved:1"),
+    )
+    assert explore(world, commands, depth=3).worlds > 1_500
+
+
+@pytest.mark.parametrize("carried", CARRIED)
+def test_meddlers_at_any_step(carried: dict[str, Any]) -> None:
+    world = World(1, facts(3, **carried))
+    commands = (
+        *(run("foo", 1, ports=1, on_exit="restart"), patch("foo"), RestartReplicaSet("foo")),
+        *(PauseReplicaSet("foo"), ContinueReplicaSet("foo"), DeleteReplicaSet("foo")),
+        *(ended("foo"), RetryReplicaSet("foo", 1)),
+    )
+    assert explore(world, commands, depth=3, meddled=True).worlds > 1_000
+
+
+@pytest.mark.parametrize("kept_up", [{}, {"on_exit": "restart"}])
+def test_what_happens_by_itself_while_disks_change_size(kept_up: dict[str, Any]) -> None:
+    begin = run("foo", mounts=("disk-1",), **kept_up)
+    commands: tuple[Command, ...] = (
+        *(resize("disk", 1), resize("disk", 4), patch("foo"), PauseReplicaSet("foo")),
+        *(ContinueReplicaSet("foo"), DeleteReplicaSet("foo")),
+        *(ended("foo"), ended("foo", 137, with_engine=True), gone("foo"), running("foo")),
+        *(RetryReplicaSet("foo", attempt) for attempt in range(2)),
+    )
+    assert explore(given(DISK, begin).world, commands, depth=4).worlds > 1_500
 
 
 def test_a_search_finds_what_nobody_ends() -> None:

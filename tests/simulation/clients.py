@@ -2,7 +2,7 @@
 
 import asyncio
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -166,7 +166,10 @@ def _run(rng: Random, state: State, name: str, volume: str) -> Request:
     disk = GIB if rng.random() < 0.3 else None
     mounts = (_version(state, volume),) if rng.random() < 0.3 else ()
     count, ports = rng.choice((0, 1, 1, 2)), rng.choice((0, 1, 2))
-    return run(name, count, ports, mounts, disk, image=image, cmd=cmd)
+    kept_up: dict[str, Any] = {}
+    if rng.random() < 0.5:
+        kept_up = {"on_exit": "restart", "max_retries": rng.choice((0, 1, 3))}
+    return run(name, count, ports, mounts, disk, image=image, cmd=cmd, **kept_up)
 
 
 def _patch(rng: Random, state: State, name: str, volume: str) -> PatchReplicaSet:

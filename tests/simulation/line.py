@@ -74,10 +74,14 @@ class Seen:
     """By the text of a command: how often it ran."""
     starts: dict[str, list[str]] = field(default_factory=dict)
     """By container: the instants of its starts."""
+    meddled: dict[str, set[str]] = field(default_factory=dict)
+    """By container: the instants at which somebody else started it."""
+    removed: set[str] = field(default_factory=set)
+    """Containers that somebody else removed."""
     done: set[tuple[str, str]] = field(default_factory=set)
     """Verbs and names of what was done and not undone."""
     breaches: list[str] = field(default_factory=list)
-    """GPUs that two running containers had at the same time."""
+    """GPUs that two running containers had at the same time, by our own doing."""
 
 
 class Line:
@@ -215,6 +219,8 @@ class LineEngine(SimulatedEngine):
         if started.started_at not in starts:
             starts.append(started.started_at)
         for other in self.world.containers.values():
+            if other.started_at in self._seen.meddled.get(other.name, ()):
+                continue
             shared = set(started.gpus()) & set(other.gpus())
             if shared and other is not started and other.status == started.status == "running":
                 self._seen.breaches.append(f"{name} and {other.name} run with {shared}")

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from projections.state import Operation, State
 from service.application.intake import Accepted, Caller
+from service.application.observer import LOOK_EVERY_S as CONTAINERS_EVERY_S
 from service.application.retention import LOOK_EVERY_S as DISKS_EVERY_S
 from service.application.watcher import LOOK_EVERY_S as GPUS_EVERY_S
 from service.domain.commands import Request
@@ -14,7 +15,7 @@ from service.domain.rejections import Rejected
 from service.errors import LedgerUnavailable
 from tests.kit.inline_store import InlineStore
 from tests.kit.simulated_service import SimulatedHost, SimulatedService
-from tests.simulation.checks import due
+from tests.simulation.checks import due, waiting
 from tests.simulation.clients import PATIENCE_S, PULLED, Client, ConnectionLost, Told
 from tests.simulation.line import (
     DELAY_S_MAX,
@@ -26,6 +27,7 @@ from tests.simulation.line import (
     Seen,
     Weather,
 )
+from tests.simulation.meddlers import Meddlers
 
 T = TypeVar("T")
 
@@ -44,10 +46,11 @@ class Life:
 
     def __init__(self, host: SimulatedHost, rng: Random, weather: Weather, seen: Seen) -> None:
         self.line = Line(rng, weather)
+        self.engine = LineEngine(self.line, host, seen)
         self.service = SimulatedService(
             host,
             ledger=LineLedger(self.line, host.ledger),
-            engine=LineEngine(self.line, host, seen),
+            engine=self.engine,
             volumes=LineVolumes(self.line, host),
             disks=LineDisks(self.line, host),
         )
@@ -93,6 +96,7 @@ class Simulation:
         )
         self.weather = Weather()
         self.seen = Seen()
+        self.meddlers = Meddlers(self.host, self.seen, self._rng)
         self.lives = 0
         self._life: Life | None = None
         self._living: asyncio.Task[None] | None = None
@@ -122,6 +126,7 @@ class Simulation:
         self.weather.calm()
         self.host.probe.trouble = ""
         self.host.disks.free = ROOMY_BYTES
+        self.meddlers.leave()
         keeper.cancel()
         await asyncio.gather(keeper, return_exceptions=True)
         if self._life is not None and self._life.line.is_cut:
@@ -197,6 +202,8 @@ class Simulation:
         kinds: tuple[Callable[[], Awaitable[None]], ...] = (
             *(self._crash, self._crash, self._forget_rows, self._engine_away),
             *(self._ledger_away, self._gpu_gone, self._driver_stuck, self._disk_full),
+            *(self.meddlers.end_one, self.meddlers.run_out_of_memory, self.meddlers.remove_one),
+            *(self.meddlers.start_one, self.meddlers.take_port, self._engine_restarted),
         )
         while True:
             self.weather.fault_rate = self._rng.choice(FAULT_RATES)
@@ -210,6 +217,17 @@ class Simulation:
     async def _engine_away(self) -> None:
         self.weather.engine_down = True
         await asyncio.sleep(self._rng.choice((0.1, 3.0)))
+        self.weather.engine_down = False
+
+    async def _engine_restarted(self) -> None:
+        """Its stream ends before or after what runs on it has ended."""
+        if self._rng.random() < 0.5:
+            self.meddlers.end_all()
+        self.weather.engine_down = True
+        if self._life is not None:
+            self._life.engine.down = True
+        await asyncio.sleep(self._rng.choice((0.1, 3.0, 15.0)))
+        self.meddlers.end_all()
         self.weather.engine_down = False
 
     async def _ledger_away(self) -> None:
@@ -245,10 +263,10 @@ class Simulation:
         while busy := [o for o in service.state.operations.values() if o.state == "running"]:
             assert self.host.clock.monotonic_s() < until, f"no end to {busy}"
             await asyncio.sleep(0.1)
-        # The watcher has seen the GPUs as they are now, and what expired is given up.
-        await asyncio.sleep(2 * max(GPUS_EVERY_S, DISKS_EVERY_S))
+        # GPUs and containers were looked at as they are now, and what expired is given up.
+        await asyncio.sleep(2 * max(GPUS_EVERY_S, DISKS_EVERY_S, CONTAINERS_EVERY_S))
         until = self.host.clock.monotonic_s() + QUIET_WITHIN_S
-        while left := due(service.state):
+        while left := [*due(service.state), *waiting(service.state)]:
             assert self.host.clock.monotonic_s() < until, f"no end to {left}"
             await asyncio.sleep(0.1)
         await service.projector.wait_stored(await service.ledger.last_seq())

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("events", "projections", "service")
 
 PURE_PROJECTIONS = (
+    "projections.gpu_unit",
     "projections.lineage",
     "projections.schema",
     "projections.state",
@@ -25,6 +26,7 @@ SERVICE_LAYERS: tuple[tuple[str, ...], ...] = (
     ("service.domain",),
     (
         "service.ports",
+        "service.access_ports",
         "service.disk_ports",
         "service.errors",
         "service.settings",

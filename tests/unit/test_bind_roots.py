@@ -1,5 +1,6 @@
 """Which directories of the host containers may mount: where they really are, symlinks followed."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,68 @@ async def test_of_a_remote_host_only_the_text_counts(root: Path) -> None:
     remote = BindRoots((root,), local=False)
     assert await remote.refusal(f"{root}/out", shared=True) is None
     assert await remote.refusal(f"{root}/../etc", shared=False) is not None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/var/run/docker.sock", "/run/docker.sock", "/run", "/var/run", "/"),
+        *("/run/containerd", "/proc/1/root/run", "/proc/self/root"),
+    ],
+)
+async def test_no_root_reaches_an_engine_s_socket(path: str) -> None:
+    why = await BindRoots((Path("/"),)).refusal(path, shared=False)
+    assert why is not None
+    # Below /proc there are links that not even root may follow everywhere.
+    assert "whatever --bind-root says" in why or "cannot be looked at" in why
+
+
+@pytest.fixture
+def withheld(tmp_path: Path) -> Path:
+    """A directory that is not to be mounted, with a file in it."""
+    (tmp_path / "own" / "data" / "volumes").mkdir(parents=True)
+    (tmp_path / "own" / "data" / "file").touch()
+    (tmp_path / "own" / "beside").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "own" / "data")
+    return tmp_path / "own" / "data"
+
+
+@pytest.mark.parametrize("path", [".", "file", "volumes", "not-there-yet", "..", "../../link"])
+async def test_what_is_withheld_is_refused_with_what_is_in_it_and_around_it(
+    withheld: Path, path: str
+) -> None:
+    roots = BindRoots((Path("/"),), [withheld])
+    why = await roots.refusal(f"{withheld}/{path}", shared=False)
+    assert why is not None
+    assert str(withheld) in why
+    assert await roots.refusal(f"{withheld.parent}/beside", shared=False) is None
+
+
+async def run(*command: str | Path) -> None:
+    process = await asyncio.create_subprocess_exec(*command)
+    assert await process.wait() == 0
+
+
+async def test_another_path_to_the_same_thing_is_refused_too(
+    withheld: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "hard").hardlink_to(withheld / "file")
+    (tmp_path / "mounted").mkdir()
+    roots = BindRoots((Path("/"),), [withheld / "file"])
+    for path in (tmp_path / "hard", withheld):
+        assert await roots.refusal(str(path), shared=False) is not None
+    await run("mount", "--bind", withheld.parent, tmp_path / "mounted")
+    try:
+        for below in ("", "/data", "/data/file"):
+            why = await roots.refusal(f"{tmp_path}/mounted{below}", shared=False)
+            assert why is not None, below
+        assert await roots.refusal(f"{tmp_path}/mounted/beside", shared=False) is None
+    finally:
+        await run("umount", tmp_path / "mounted")
+
+
+async def test_on_a_remote_host_sockets_are_known_by_their_usual_paths() -> None:
+    remote = BindRoots((Path("/"),), local=False)
+    for path in ("/var/run/docker.sock", "/run/x/../docker.sock", "/run", "/"):
+        assert await remote.refusal(path, shared=False) is not None
+    assert await remote.refusal("/srv", shared=False) is None

@@ -139,7 +139,12 @@ def test_exit_codes() -> None:
     assert "1 refused or failed; 2 wrong usage; 3 the service" in help_text
 
 
-FLAGS = [(name, flag) for name, setting in SETTINGS.items() for flag in setting.flags]
+FLAGS = [
+    (name, flag)
+    for name, setting in SETTINGS.items()
+    for flag in setting.flags
+    if name != "insecure"  # which has no value to be refused
+]
 NONSENSE = "\0"
 """No setting takes it, so a flag that is passed on is a flag that is refused by name."""
 

@@ -34,6 +34,27 @@ def test_the_defaults_of_every_container() -> None:
         assert limit not in config["HostConfig"]
 
 
+def test_a_container_gets_no_privileges_and_nothing_asked_for_gives_it_any() -> None:
+    """What a body may hold at most: there is no field that a caller could bring one in by."""
+    everything = spec(
+        gpu_count=1,
+        ports=1,
+        mounts=("/srv",),
+        env=("A=1",),
+        cmd=("x",),
+        nano_cpus=1,
+        memory_bytes=GIB,
+        shm_bytes=1,
+        pids_limit=1,
+    )
+    host = body(spec=everything, gpus=("gpu-0",))["HostConfig"]
+    assert host["SecurityOpt"] == ["no-new-privileges"]
+    assert set(host) == {
+        *("Init", "RestartPolicy", "SecurityOpt", "PortBindings", "Mounts", "DeviceRequests"),
+        *("NanoCpus", "Memory", "ShmSize", "PidsLimit"),
+    }
+
+
 def test_the_labels_tie_it_to_its_record_and_cannot_be_set_by_a_caller() -> None:
     forged = {"team": "a", "gpuledger.owner": "somebody", "gpuledger.effect": "other"}
     assert body(spec=spec(labels=forged))["Labels"] == {

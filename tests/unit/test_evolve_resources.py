@@ -1,6 +1,7 @@
 """What events about GPUs, ports and volumes make of the state."""
 
 import pytest
+from msgspec.structs import replace
 
 from events.operations import OperationFailed, OperationSucceeded
 from events.outcomes import EffectFailed, VolumeMade, VolumeRemoved
@@ -8,6 +9,10 @@ from events.replica_sets import ReplicaSetDeleted, RevisionAbandoned, RevisionRe
 from events.resources import (
     GpuAppeared,
     GpuDisappeared,
+    GpuErrorReported,
+    GpuFellIll,
+    GpuOccupied,
+    GpuQuarantined,
     GpusLeased,
     GpusReleased,
     NodeRegistered,
@@ -21,6 +26,8 @@ from events.volumes import (
     VolumeVersionAbandoned,
     VolumeVersionDeclared,
 )
+from projections.evolve_resources import ERRORS_KEPT_MAX
+from projections.gpu_unit import Ailment, Quarantine
 from projections.state import Failure, Node, PortLease
 from tests.kit.folds import SSH, WEB, Fold, declared, empty_node, running_set
 
@@ -61,6 +68,24 @@ def test_a_gpu_that_disappears_and_comes_back_changed_keeps_its_lease(ran: Fold)
     gpu = ran.state.gpus["GPU-a"]
     assert (gpu.present, gpu.index, gpu.parent_uuid) == (True, 7, "GPU-parent")
     assert (gpu.holder, gpu.revisions) == ("foo", (1,))
+
+
+def test_a_gpu_that_comes_back_is_as_ill_as_before(ran: Fold) -> None:
+    fell_ill_us = (ran.state.seq + 1) * 10
+    ran(GpuErrorReported("GPU-a", 79), GpuFellIll("GPU-a", "xid", "XID 79", 79, "b1"))
+    ran(GpuQuarantined("GPU-a", "XID 79"), GpuOccupied("GPU-a", (7,)), GpuDisappeared("GPU-a"))
+    before = ran.state.gpus["GPU-a"]
+    ran(GpuAppeared("GPU-a", 0, "A100", 80 << 30, "0000:00:00.0"))
+    assert ran.state.gpus["GPU-a"] == replace(before, present=True)
+    assert before.ailments == (Ailment("xid", "XID 79", fell_ill_us, 79, "b1"),)
+    assert before.quarantine == Quarantine("XID 79", fell_ill_us + 10)
+
+
+def test_of_the_errors_of_a_gpu_the_latest_are_remembered(ran: Fold) -> None:
+    for xid in (*range(ERRORS_KEPT_MAX + 1), 1):
+        ran(GpuErrorReported("GPU-a", xid))
+    errors = [error.xid for error in ran.state.gpus["GPU-a"].errors]
+    assert errors == [*range(2, ERRORS_KEPT_MAX + 1), 1]
 
 
 def test_a_gpu_passes_from_one_revision_to_the_next_without_being_free(ran: Fold) -> None:

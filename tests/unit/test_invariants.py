@@ -21,6 +21,8 @@ OLD = revision(1, container="removed", snapshot="foo-1-op")
 
 NOT_THOSE = Breach("foo", "the system disks listed as kept are not those that are")
 NOT_KEPT = Breach("foo", "a system disk that is not kept is to be given up or compacted")
+FORGOTTEN = Breach("foo", "it is to run, does not, and nobody does anything about it")
+NOT_ENDED = Breach("foo", "it is to be started again, and it has not ended by itself")
 NO_SOURCE = Breach("foo-2", "the system disk of 1, which it is to start with, is gone")
 
 
@@ -49,7 +51,13 @@ def test_a_sound_state_has_no_breach() -> None:
     )
     assert check(kept) == ()
     filled = revision(2, container="created", disk_from=1, filled=True)
-    assert check(state_of(replica_set(2), revision(1, container="removed"), filled)) == ()
+    busy = replica_set(2, operation="op-1")
+    assert check(state_of(busy, revision(1, container="removed"), filled, OPERATION)) == ()
+    ended = revision(container="exited", ended_alone=True)
+    assert check(state_of(replica_set(retry_due_us=1), ended)) == ()
+    assert check(state_of(replica_set(), replace(ended, retrying=7))) == ()
+    stray = revision(container="exited", stray=True)
+    assert check(state_of(replica_set(phase="paused"), stray)) == ()
     assert check(State()) == ()
     assert check(given().world.state) == ()
 
@@ -124,6 +132,37 @@ def test_a_sound_state_has_no_breach() -> None:
         (
             state_of(replica_set(phase="paused"), revision()),
             Breach("foo", "it is paused and its container runs"),
+        ),
+        (
+            state_of(replica_set(), revision(container="exited", ended_alone=True)),
+            FORGOTTEN,
+        ),
+        (
+            state_of(replica_set(), revision(container="exited")),
+            FORGOTTEN,
+        ),
+        (
+            state_of(replica_set(retry_due_us=1), revision()),
+            NOT_ENDED,
+        ),
+        (
+            state_of(
+                replica_set(phase="paused", retry_due_us=1),
+                revision(container="exited", ended_alone=True),
+            ),
+            NOT_ENDED,
+        ),
+        (
+            state_of(replica_set(phase="paused"), revision(container="exited", retrying=7)),
+            Breach("foo", "its container is being started, and it is not to be or runs already"),
+        ),
+        (
+            state_of(replica_set(), revision(stray=True)),
+            Breach("foo", "its container is to be stopped, and it is to run"),
+        ),
+        (
+            state_of(replica_set(), revision(remake=True)),
+            Breach("foo", "its container is to be made anew, and no operation does it"),
         ),
         (
             state_of(replica_set(2, previous=1), revision(1, container="removed"), revision(2)),

@@ -216,4 +216,4 @@ def test_a_container_with_gpus_put_in_by_the_hook_never_stays(
     ],
 )
 def test_limits_as_docker_takes_them(limits: dict[str, Any], body: dict[str, int]) -> None:
-    assert resources(spec(**limits)) == body
+    assert resources(spec(nano_cpus=1), spec(**limits)) == body

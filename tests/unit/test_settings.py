@@ -5,12 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from service.errors import SettingsError
-from service.settings import Settings
+from service.settings import AccessSettings, Settings
 from service.settings_table import SETTINGS
 
 HOME = {"HOME": "/home/ada"}
+
+
+def access(**changes: Any) -> AccessSettings:
+    """What holds about access when nobody says anything, but for these."""
+    default = AccessSettings(
+        tls=None, insecure=False, rate_limit=100, waiting_limit=256, cors_origins=()
+    )
+    return replace(default, **changes)
+
 
 VALUES = [
     ("addr", "0.0.0.0:80", {"host": "0.0.0.0", "port": 80, "addr": "0.0.0.0:80"}),
@@ -35,6 +45,18 @@ VALUES = [
     ("over_commit", "no", {"over_commit": False}),
     ("bind_root", "/srv:/mnt/data", {"bind_roots": (Path("/srv"), Path("/mnt/data"))}),
     ("bind_root", "none", {"bind_roots": ()}),
+    ("insecure", "yes", {"access": access(insecure=True)}),
+    ("rate_limit", "0", {"access": access(rate_limit=0)}),
+    ("waiting_limit", "1000", {"access": access(waiting_limit=1000)}),
+    (
+        "cors_origin",
+        "https://a.example,http://localhost:3000, http://[::1]:80",
+        {
+            "access": access(
+                cors_origins=("https://a.example", "http://localhost:3000", "http://[::1]:80")
+            )
+        },
+    ),
     ("log_level", "WARN", {"log_level": "warning"}),
     ("data_disk_path", "/data/", {"data_disk_path": "/data"}),
     ("file_storage_path", "/mnt/fs", {"file_storage_path": "/mnt/fs"}),
@@ -75,6 +97,14 @@ BAD = [
     ("over_commit", "maybe", "yes (they take"),
     ("bind_root", "srv", "'srv' is no absolute path"),
     ("bind_root", "/srv/../etc", "'/srv/../etc' is no absolute path"),
+    ("tls_cert", "a\0b", "NUL"),
+    ("tls_key", "a\0b", "NUL"),
+    ("insecure", "perhaps", "yes or no"),
+    ("rate_limit", "-1", "'-1'"),
+    ("waiting_limit", "many", "'many'"),
+    ("cors_origin", "*", "'*' is no origin"),
+    ("cors_origin", "https://a.example/", "'https://a.example/' is no origin"),
+    ("cors_origin", "https://A.example", "is no origin"),
     ("log_level", "loud", "debug, info, warning, error"),
     ("data_disk_path", "root/x", "absolute"),
     ("data_disk_path", "/", "absolute"),
@@ -102,6 +132,7 @@ def test_defaults() -> None:
     assert (got.data_disk_path, got.file_storage_path) == ("/root/foo-tmp", "/root/foo-fs")
     assert (got.wait_timeout_s, got.stop_timeout_s) == (600, 10)
     assert (got.log_level, got.otlp_endpoint) == ("info", None)
+    assert got.access == access()
 
 
 @pytest.mark.parametrize(("name", "text", "expected"), VALUES)
@@ -114,7 +145,8 @@ def test_every_setting_by_variable_and_by_flag(
 
 
 def test_every_setting_is_covered() -> None:
-    assert {name for name, *_ in VALUES} | {"nats_credentials"} == set(SETTINGS)
+    by_twos = {"nats_credentials", "tls_cert", "tls_key"}
+    assert {name for name, *_ in VALUES} | by_twos == set(SETTINGS)
     assert {name for name, *_ in BAD} == set(SETTINGS)
 
 
@@ -144,6 +176,15 @@ def test_an_empty_variable_is_unset_but_an_empty_flag_is_not() -> None:
 def test_credentials_go_with_a_server() -> None:
     got = settings(nats="nats://a:4222", nats_credentials="/etc/x.creds")
     assert got.nats_credentials == Path("/etc/x.creds")
+
+
+def test_a_certificate_goes_with_its_key() -> None:
+    both: dict[str, Any] = {"tls_cert": "/tls/cert.pem", "tls_key": "/tls/key.pem"}
+    got = settings(**both)
+    assert got.access == access(tls=(Path("/tls/cert.pem"), Path("/tls/key.pem")))
+    for name, path in both.items():
+        with pytest.raises(SettingsError, match=r"--tls-cert and --tls-key go together"):
+            settings(**{name: path})
 
 
 @pytest.mark.parametrize(

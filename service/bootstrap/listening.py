@@ -1,0 +1,51 @@
+"""The listener: HTTP, or HTTPS, on the address of the settings."""
+
+import logging
+import ssl
+from contextlib import AsyncExitStack
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from service.bootstrap.stopping import ANSWERS_S
+from service.errors import SettingsError
+from service.settings import Settings
+
+REQUEST_LINE_BYTES_MAX = 64 * 1024
+
+
+def is_ours(record: logging.LogRecord) -> bool:
+    """Not a request that is no HTTP: aiohttp answers it, and logs it as an error of the server.
+
+    Anybody could fill the log with those.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
+async def listen(
+    stack: AsyncExitStack, settings: Settings, app: web.Application, tls: ssl.SSLContext | None
+) -> str:
+    """Begin to answer; the address, with the port that the system chose if it was to choose."""
+    runner = web.AppRunner(
+        # A handler whose caller has gone away ends its waiting; the operation goes on.
+        app,
+        access_log=None,
+        handle_signals=False,
+        handler_cancellation=True,
+        # So that a name which is far too long reaches us, and gets its code.
+        max_line_size=REQUEST_LINE_BYTES_MAX,
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(
+        runner, settings.host, settings.port, shutdown_timeout=ANSWERS_S, ssl_context=tls
+    )
+    try:
+        await site.start()
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {settings.addr} ({error.strerror}); choose another --addr"
+        ) from error
+    port = runner.addresses[0][1]
+    return settings.addr if settings.port else f"{settings.addr.rpartition(':')[0]}:{port}"

@@ -1,0 +1,102 @@
+"""`gpuledger backup` and `gpuledger restore`: the log as files, and the files as a log again."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli.failures import reported
+from service.cli.maintain import AsJson, say
+from service.cli.serve import (
+    PANEL,
+    DataDir,
+    LogLevel,
+    Nats,
+    NatsCredentials,
+    Node,
+    settings_of,
+)
+from service.cli.show import plural
+
+Folder = Annotated[
+    Path, typer.Argument(metavar="DIR", show_default=False, help="The folder of the backup")
+]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Only check the backup that is there, without a log")
+]
+
+NOT_COMPARED = (
+    "; another version's schema made the fold's digest, so only checksums were compared"
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command("backup", rich_help_panel=PANEL)(backup)
+    app.command("restore", rich_help_panel=PANEL)(restore)
+
+
+def backup(
+    ctx: typer.Context,
+    folder: Folder,
+    verify: Verify = False,
+    data_dir: DataDir = None,
+    nats: Nats = None,
+    nats_credentials: NatsCredentials = None,
+    node: Node = None,
+    log_level: LogLevel = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write what is new in the log to a folder, also while the service runs."""
+    with reported():
+        settings = settings_of(ctx)
+        import uvloop
+
+        from service import bootstrap
+
+        if verify:
+            done = uvloop.run(bootstrap.verify_backup(folder))
+        else:
+            done = uvloop.run(bootstrap.back_up(settings, folder))
+    data = {"records": done.records, "bytes": done.bytes, "node": done.node}
+    total = f"{plural(done.records, 'record')} of node {done.node}, {done.bytes} bytes"
+    if verify:
+        text = f"{total}: all is as it was written"
+        data["foldCompared"] = done.fold_compared
+        say(as_json, data, text if done.fold_compared else text + NOT_COMPARED)
+        return
+    volumes = settings.data_dir / "volumes"
+    lines = (
+        f"{plural(done.new_records, 'new record')}; {folder} holds {total}",
+        "data disks are not in it: with the service stopped, copy them with"
+        f" 'rsync -aS {volumes}/ TARGET/'",
+    )
+    say(as_json, {"newRecords": done.new_records, **data}, "\n".join(lines))
+
+
+def restore(
+    ctx: typer.Context,
+    folder: Folder,
+    data_dir: DataDir = None,
+    nats: Nats = None,
+    nats_credentials: NatsCredentials = None,
+    node: Node = None,
+    log_level: LogLevel = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the log anew from a backup, in an empty data directory."""
+    with reported():
+        settings = settings_of(ctx)
+        import uvloop
+
+        from service import bootstrap
+
+        done = uvloop.run(bootstrap.restore(settings, folder))
+    first = f"{plural(done.records, 'record')} restored; start the service with --node {done.node}"
+    lines = (
+        first if done.fold_compared else first + NOT_COMPARED,
+        "data disks are not in a backup: put them back with"
+        f" 'rsync -aS COPY/ {settings.data_dir / 'volumes'}/' before that",
+    )
+    data = {"records": done.records, "node": done.node, "foldCompared": done.fold_compared}
+    say(as_json, data, "\n".join(lines))

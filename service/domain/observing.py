@@ -1,0 +1,147 @@
+"""The rules for what was seen of containers that nobody asked the service to touch.
+
+A container ends by itself, is killed for its memory, is removed or started by somebody else, or
+ends with the engine. What was looked at before the fold last told of the container is an old
+story, and so is what is seen of a replica set that something goes on with: the executor reports
+that itself.
+"""
+
+from events.observations import (
+    ContainerExited,
+    ContainerFoundRunning,
+    ContainerVanished,
+    RetryBegun,
+    RetryScheduled,
+)
+from events.record import Event
+from events.replica_sets import PhaseRequested
+from projections.state import ReplicaSet, Revision, State
+from service.domain.commands import Envelope, ObserveContainer, RetryReplicaSet, SeenContainer
+from service.domain.effects import StartContainer
+from service.domain.guards import Decision, idle
+from service.domain.reconcile_idle import is_under_way
+from service.domain.rejections import Reason, Rejected
+from service.domain.release import release
+
+UP = ("running", "paused", "restarting")
+"""Docker's words for a container whose processes are there."""
+
+RETRY_S_MIN, RETRY_S_MAX = 1, 300
+"""The first pause before an ended container is started again, and the longest; each is twice the
+one before."""
+
+SETTLED_S = 600
+"""A container that ran for so long is none that fails at once: its next end is a first one."""
+
+ENGINE_RETRIES_MAX = 10
+"""So often it is tried to start what ended with the engine and is not to be started otherwise:
+for about ten minutes, as after a boot drivers and mounts may come late."""
+
+
+def observe(state: State, envelope: Envelope, command: ObserveContainer) -> Decision:
+    """What the look at a replica set's container says that the ledger does not know."""
+    events = observed(state, envelope.issued_at_us, command)
+    if not events:
+        return Rejected(Reason.NOTHING_NEW, f"{command.name} is as the ledger says")
+    return events
+
+
+def observes(state: State, name: str) -> bool:
+    """Is nothing being done with it, so that what is seen of it is none of our doing?"""
+    replica_set = idle(state, name)
+    if isinstance(replica_set, Rejected):
+        return False
+    return not is_under_way(state.revisions[name, replica_set.current])
+
+
+def observed(state: State, now_us: int, command: ObserveContainer) -> tuple[Event, ...]:
+    """The facts, and what follows from them."""
+    if not observes(state, command.name):
+        return ()
+    replica_set = state.replica_sets[command.name]
+    revision = state.revisions[command.name, replica_set.current]
+    seen = command.seen
+    if revision.seen_seq > command.looked_at_seq or revision.container == "removed":
+        return ()
+    if seen is None:
+        vanished = ContainerVanished(revision.name, revision.number)
+        return (vanished, *_give_up(state, revision))
+    if seen.status in UP:
+        if revision.container == "running" and seen.started_at == revision.started_at:
+            return ()
+        return (ContainerFoundRunning(revision.name, revision.number, seen.started_at),)
+    if revision.container != "running":
+        return ()
+    return _exited(state, now_us, command, replica_set, revision, seen)
+
+
+def retry(state: State, envelope: Envelope, command: RetryReplicaSet) -> Decision:
+    """Begin, once it is time, unless something else was done meanwhile."""
+    found = idle(state, command.name)
+    due = (
+        not isinstance(found, Rejected)
+        and 0 < found.retry_due_us <= envelope.issued_at_us
+        and found.retry == command.attempt
+        and state.revisions[command.name, found.current].container == "exited"
+    )
+    if isinstance(found, Rejected) or not due:
+        return Rejected(Reason.NOTHING_NEW, f"{command.name} is not to be started again now")
+    return (RetryBegun(command.name, found.current, command.attempt),)
+
+
+def retry_failed(state: State, now_us: int, effect: StartContainer) -> tuple[Event, ...]:
+    """The engine did not start it: that counts as an end. An operation decides for itself."""
+    replica_set = state.replica_sets[effect.name]
+    if replica_set.operation is not None:
+        return ()
+    revision = state.revisions[effect.name, effect.number]
+    spec = revision.spec
+    most = spec.max_retries if spec.on_exit == "restart" else ENGINE_RETRIES_MAX
+    return _again(state, now_us, revision, replica_set.retry + 1, most, jitter=1.0)
+
+
+def _exited(
+    state: State,
+    now_us: int,
+    command: ObserveContainer,
+    replica_set: ReplicaSet,
+    revision: Revision,
+    seen: SeenContainer,
+) -> tuple[Event, ...]:
+    exited = ContainerExited(
+        revision.name,
+        revision.number,
+        exit_code=seen.exit_code,
+        finished_at=seen.finished_at,
+        oom_killed=seen.oom_killed,
+        with_engine=seen.with_engine,
+    )
+    before = 0 if seen.ran_s >= SETTLED_S else replica_set.retry
+    if seen.with_engine:
+        return exited, RetryScheduled(revision.name, revision.number, before, now_us)
+    if revision.spec.on_exit != "restart":
+        return (exited, *_give_up(state, revision))
+    most = revision.spec.max_retries
+    return (exited, *_again(state, now_us, revision, before + 1, most, command.jitter))
+
+
+def _again(
+    state: State, now_us: int, revision: Revision, attempt: int, most: int, jitter: float
+) -> tuple[Event, ...]:
+    """After a pause, unless it was tried as often as `most` says (0: any number of times).
+
+    `jitter` from 0 to 1 spreads those that ended together over half of the pause.
+    """
+    if most and attempt > most:
+        return _give_up(state, revision)
+    pause_s = min(RETRY_S_MIN * 2 ** min(attempt - 1, 20), RETRY_S_MAX)
+    due_us = now_us + int(pause_s * (0.5 + jitter / 2) * 1_000_000)
+    return (RetryScheduled(revision.name, revision.number, attempt, due_us),)
+
+
+def _give_up(state: State, revision: Revision) -> tuple[Event, ...]:
+    """It is stopped now: its GPUs and ports were seen to be used no more."""
+    if state.replica_sets[revision.name].phase == "stopped":
+        return ()
+    stopped = PhaseRequested(revision.name, "stopped")
+    return (stopped, *release(state, revision.name, revision.number))
