@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help setup run image test lint bench bench-disk chaos clean
 
 help:
-	@echo 'make run     start gpuledger here, Docker and all    ARGS="--addr 0.0.0.0:2378"'
+	@echo 'make run     start gpuledger here, Docker and all    ARGS="--addr 127.0.0.1:8080"'
 	@echo 'make image   make the image "busybox" of the README here, where no registry is in reach'
 	@echo 'make test    lint, type check, every test            ARGS="-k volumes"'
 	@echo 'make lint    lint and type check only'

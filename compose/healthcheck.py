@@ -18,7 +18,9 @@ def main() -> int:
     host = EVERY_INTERFACE.get(host, host.strip("[]"))
     connection = http.client.HTTPConnection(host, int(port), timeout=TIMEOUT_S)
     try:
-        connection.request("GET", "/readyz")
+        token = os.getenv("GPULEDGER_TOKEN")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        connection.request("GET", "/readyz", headers=headers)
         response = connection.getresponse()
         answer = json.loads(response.read())
     except (OSError, http.client.HTTPException, ValueError) as error:

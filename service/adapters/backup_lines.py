@@ -37,12 +37,9 @@ def encode_line(entry: StoredEntry) -> bytes:
     """A record as a line, without its end."""
     crc = _crc(entry)
     if _is_one_line_of_json(entry.body):
-        line = _encode(_Line(entry.seq, entry.subject, entry.message_id, crc, Raw(entry.body)))
-        if _is_read_back(line, entry.body):
-            return line
-    return _encode(
-        _Line(entry.seq, entry.subject, entry.message_id, crc, base64=entry.body)
-    )
+        body = Raw(entry.body)
+        return _encode(_Line(entry.seq, entry.subject, entry.message_id, crc, body))
+    return _encode(_Line(entry.seq, entry.subject, entry.message_id, crc, base64=entry.body))
 
 
 def decode_line(line: bytes) -> StoredEntry:
@@ -63,15 +60,6 @@ def decode_line(line: bytes) -> StoredEntry:
 def _crc(entry: StoredEntry) -> int:
     head = f"{entry.seq} {entry.subject} {entry.message_id}\n"
     return zlib.crc32(entry.body, zlib.crc32(head.encode()))
-
-
-def _is_read_back(line: bytes, body: bytes) -> bool:
-    """Not so of what is too deep to be read once it stands one level deeper."""
-    try:
-        read = _decode(line)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return isinstance(read.body, Raw) and bytes(read.body) == body
 
 
 def _is_one_line_of_json(body: bytes) -> bool:

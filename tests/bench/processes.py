@@ -42,7 +42,8 @@ class ServiceChild:
     """The service in a process of its own, from its start until it is told to stop."""
 
     def __init__(self, command: Command, data_dir: Path, *flags: str) -> None:
-        self._command = [*command, "--addr", "127.0.0.1:0", "--data-dir", str(data_dir), *flags]
+        own = ["--addr", "127.0.0.1:0", "--data-dir", str(data_dir), "--rate-limit", "0"]
+        self._command = [*command, *own, "--waiting-limit", "0", *flags]
         self._log = data_dir.with_name(data_dir.name + ".log")
         self.port = 0
         self.start_s = 0.0

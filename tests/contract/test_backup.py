@@ -68,13 +68,6 @@ def test_any_body_comes_back_byte_for_byte(body: bytes) -> None:
     assert decode_line(line) == entry
 
 
-def test_a_body_as_deep_as_can_be_read() -> None:
-    """In its line it stands one level deeper."""
-    for depth in range(900, 1_000):
-        entry = StoredEntry(1, "s", "id", b"[" * depth + b"]" * depth)
-        assert decode_line(encode_line(entry)) == entry
-
-
 def test_a_record_stands_in_its_line_as_it_is() -> None:
     body = b'{"z": 1, "a": [1.0,  2]}'
     line = encode_line(StoredEntry(1, "s", "id", body))

@@ -194,7 +194,7 @@ def test_each_part_waits_for_what_it_needs(compose: Compose, files: tuple[Path, 
 def test_the_service_understands_its_environment(compose: Compose, files: tuple[Path, ...]) -> None:
     service = configured(compose, files)["services"]["gpuledger"]
     environment = service["environment"]
-    known = {setting.env for setting in SETTINGS.values()}
+    known = {setting.env for setting in SETTINGS.values()} | {"GPULEDGER_TOKEN"}
     assert environment.keys() <= known
     settings = Settings.from_mapping(environment)
     assert settings.nats == "nats://service:pservice1@nats:4222"

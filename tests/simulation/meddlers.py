@@ -1,4 +1,4 @@
-"""What happens on a host besides the service's doing: ends, people with `docker`, other listeners."""
+"""What happens on a host besides the service's doing: ends, people with `docker`, listeners."""
 
 from random import Random
 
