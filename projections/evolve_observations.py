@@ -37,7 +37,8 @@ def _exited(state: State, record: Record, event: ContainerExited) -> None:
 
 
 def _vanished(state: State, record: Record, event: ContainerVanished) -> None:
-    gone = "its container was removed by somebody else"
+    is_kept = state.revisions[event.name, event.revision].snapshot is not None
+    gone = "" if is_kept else "its container was removed by somebody else"
     _seen(state, event.name, event.revision, container="removed", gone=gone, pinned=False)
 
 

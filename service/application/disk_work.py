@@ -39,7 +39,7 @@ FREE_BYTES_LEFT = 256 << 20
 LOOK_EVERY_S = 0.5
 
 STOP_TIMEOUT_S = 10
-"""For a container that is not to run when its system disk is put back."""
+"""For a container that is not to run while its system disk is moved."""
 
 DiskEffect = (
     TakeSnapshot
@@ -64,6 +64,8 @@ class DiskWork:
         """Do it; what the matching event wants to know."""
         match effect:
             case TakeSnapshot(carry="upper"):
+                # Were it running, a keep whose reply was lost would be refused, and its disk lost.
+                await self._still(effect.container)
                 size = await self._disks.keep(effect.container, effect.image)
                 return Succeeded({"size_bytes": size, "squashed": False})
             case TakeSnapshot():
@@ -88,16 +90,20 @@ class DiskWork:
         return Succeeded()
 
     async def _put_back(self, effect: PutBackDisk) -> Succeeded:
-        """Somebody else may have started the container meanwhile, or removed it."""
+        """Somebody else may have removed the container meanwhile."""
+        is_there = await self._still(effect.container)
+        if is_there:
+            await self._disks.put_back(effect.image, effect.container)
+        return Succeeded({"gone": not is_there})
+
+    async def _still(self, container: str) -> bool:
+        """Stop it, if somebody else started it meanwhile; False when it is not there."""
         try:
-            seen = await self._engine.stop_container(effect.container, STOP_TIMEOUT_S)
+            return await self._engine.stop_container(container, STOP_TIMEOUT_S) is not None
         except EngineRefused as error:
             if error.reason != "not_ours":
                 raise
-            seen = None
-        if seen is not None:
-            await self._disks.put_back(effect.image, effect.container)
-        return Succeeded({"gone": seen is None})
+            return False
 
     async def _keep_as_image(self, effect: TakeSnapshot, on_progress: OnProgress) -> Succeeded:
         # A commit goes on in the daemon when its client dies: look before doing it again.

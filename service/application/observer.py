@@ -85,28 +85,31 @@ class Observer:
         self._seen_us = 0
         """When the engine last answered."""
         self._misses = 0
+        self._wanted: dict[str, None] = {}
+        """Containers to look at; LISTENING is all of them."""
         self._put_off: set[str] = set()
         """Replica sets that could not be compared when they were looked at."""
-        self._folded = asyncio.Event()
+        self._wake = asyncio.Event()
         projector.subscribe(self._on_record)
 
     def _on_record(self, seq: int, record: Record) -> None:
         if self._put_off:
-            self._folded.set()
+            self._wake.set()
 
     async def run(self) -> None:
         """Listen, look, and begin again whenever the engine was away."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._listen())
             group.create_task(self._tick())
-            group.create_task(self._look_again())
+            group.create_task(self._look_on())
 
     async def _listen(self) -> None:
+        """Only note where to look, so that the end of the stream is noticed while that is done."""
         while True:
             try:
                 async with aclosing(self._engine.changes()) as names:
                     async for name in names:
-                        await (self.look() if name == LISTENING else self.look_at(name))
+                        self._want(name)
             except EngineRefused as error:
                 log.warning("the engine does not tell its events: %s", error)
                 await self._clock.sleep(LOOK_EVERY_S)
@@ -117,26 +120,38 @@ class Observer:
     async def _tick(self) -> None:
         while True:
             await self._clock.sleep(LOOK_EVERY_S)
-            try:
-                await self.look()
-            except EngineError as error:
-                self._missed(error)
+            self._want(LISTENING)
 
-    async def _look_again(self) -> None:
-        """At what was put off, as soon as that makes sense."""
+    def _want(self, name: str) -> None:
+        self._wanted[name] = None
+        self._wake.set()
+
+    async def _look_on(self) -> None:
+        """At what is wanted, and at what was put off as soon as that makes sense."""
         while True:
-            await self._folded.wait()
-            self._folded.clear()
-            for name in sorted(self._put_off):
-                replica_set = self._projector.state.live(name)
-                if replica_set is None:
-                    self._put_off.discard(name)
-                elif observes(self._projector.state, name):
-                    self._put_off.discard(name)
-                    try:
-                        await self.look_at(versioned(name, replica_set.current))
-                    except EngineError as error:
-                        self._missed(error)
+            await self._wake.wait()
+            self._wake.clear()
+            self._want_put_off()
+            while self._wanted:
+                # Taken first: what happens to it while it is looked at is a look of its own.
+                name = next(iter(self._wanted))
+                del self._wanted[name]
+                try:
+                    await (self.look() if name == LISTENING else self.look_at(name))
+                except EngineError as error:
+                    self._missed(error)
+                    self._want(name)
+                    await self._clock.sleep(AGAIN_S)
+
+    def _want_put_off(self) -> None:
+        state = self._projector.state
+        for name in sorted(self._put_off):
+            replica_set = state.live(name)
+            if replica_set is None:
+                self._put_off.discard(name)
+            elif observes(state, name):
+                self._put_off.discard(name)
+                self._wanted[versioned(name, replica_set.current)] = None
 
     async def look(self) -> None:
         """Compare all containers with the ledger. Raises EngineError."""
@@ -191,9 +206,12 @@ class Observer:
         if state.revisions[name, replica_set.current].seen_seq > at_seq:
             self._look_again_at(name)
             return
+        seen = None
+        if shown is not None:
+            runs = state.revisions[name, replica_set.current].container == "running"
+            seen = await self._seen(shown, is_news=runs and shown.status not in UP)
         command_id, now_us = self._ids.new(), self._clock.now_us()
         jitter = crc32(command_id.encode()) / 0xFFFFFFFF
-        seen = None if shown is None else self._seen(shown)
         command = ObserveContainer(name, seen, at_seq, jitter)
         if not observed(state, now_us, command):
             return
@@ -208,10 +226,14 @@ class Observer:
 
     def _look_again_at(self, name: str) -> None:
         self._put_off.add(name)
-        self._folded.set()
+        self._wake.set()
 
-    def _seen(self, shown: ObservedContainer) -> SeenContainer:
-        ended = shown.status not in UP
+    async def _seen(self, shown: ObservedContainer, *, is_news: bool) -> SeenContainer:
+        """`is_news`: it has ended, and the ledger does not know."""
+        with_engine = is_news and not shown.oom_killed and self._ended_while_away(shown)
+        if is_news and not shown.oom_killed and not with_engine:
+            await self._require_staying()
+            with_engine = self._ended_while_away(shown)
         return SeenContainer(
             status=shown.status,
             exit_code=shown.exit_code,
@@ -219,19 +241,33 @@ class Observer:
             finished_at=shown.finished_at,
             oom_killed=shown.oom_killed,
             ran_s=max(0, _instant_us(shown.finished_at) - _instant_us(shown.started_at)) / 1e6,
-            with_engine=ended and not shown.oom_killed and self._ended_while_away(shown),
+            with_engine=with_engine,
         )
 
+    async def _require_staying(self) -> None:
+        """Note it when the engine is on its way down: before it stops its containers it takes no
+        new connections, but answers on those that it has (measured, 20.10). Where another
+        program listens for it, the new engine answers, and the old stream has ended by then."""
+        try:
+            async with aclosing(self._engine.changes()) as names:
+                await anext(names)
+        except EngineUnavailable as error:
+            self._missed(error)
+        except EngineRefused as error:
+            log.info("whether the engine stays could not be asked: %s", error)
+
     def _ended_while_away(self, shown: ObservedContainer) -> bool:
+        return any(self._ended_in(shown, away) for away in self._aways)
+
+    @staticmethod
+    def _ended_in(shown: ObservedContainer, away: _Away) -> bool:
         finished_us = _instant_us(shown.finished_at)
-        for away in self._aways:
-            until_us = away.until_us
-            if until_us is not None and finished_us > until_us:
-                continue
-            if finished_us >= away.since_us - AWAY_MARGIN_S * 1e6:
-                # Before this start nobody looked: the host may have been restarted, or not.
-                return away.since_us > 0 or shown.exit_code in ENDED_FROM_OUTSIDE
-        return False
+        if away.until_us is not None and finished_us > away.until_us:
+            return False
+        if finished_us < away.since_us - AWAY_MARGIN_S * 1e6:
+            return False
+        # Before this start nobody looked: the host may have been restarted, or not.
+        return away.since_us > 0 or shown.exit_code in ENDED_FROM_OUTSIDE
 
 
 def _instant_us(text: str) -> int:

@@ -10,6 +10,9 @@ from tests.kit.command_line import Rig, nobody
 from tests.kit.contract_server import ContractServer
 from tests.kit.contract_world import PORT_FIRST, uuid_of
 
+RETRY = {"attempt": 2, "dueTime": "2026-01-02T03:04:09Z"}
+"""An ended container that is to be started again."""
+
 
 def bind(src: str, dest: str) -> dict[str, str]:
     return {"src": src, "dest": dest}
@@ -34,6 +37,7 @@ def test_run_sends_everything_in_the_contracts_words(rig: Rig) -> None:
         *("run", "foo", "-i", "busybox:1", "-g", "1", "-b", "bar-1:/data", "-b", "/srv:/srv"),
         *("-e", "A=b=c", "-p", "22", "-p", "53/udp", "--cpus", "1.5", "--memory", "4GB"),
         *("--shm-size", "1GB", "--pids", "64", "-l", "team=vision", "--data-disk", "20GB"),
+        *("--on-exit", "restart", "--max-retries", "3"),
         *("--file-storage", "nas:/export", "--", "sh", "-c", "sleep 1"),
     )
     assert (result.exit_code, result.stdout) == (0, "foo-1 is running\n"), result.output
@@ -52,6 +56,8 @@ def test_run_sends_everything_in_the_contracts_words(rig: Rig) -> None:
             "memory": "4GB",
             "shmSize": "1GB",
             "pidsLimit": 64,
+            "onExit": "restart",
+            "maxRetries": 3,
             "labels": {"team": "vision"},
             "dataDisk": {"size": "20GB"},
             "fileStorage": {"nfs": {"server": "nas", "path": "/export"}},
@@ -65,6 +71,38 @@ def test_ps_shows_a_line_for_each(foo: Rig) -> None:
     assert heading.split() == ["NAME", "VER", "PHASE", "GPUS", "PORTS", "IMAGE", "AGE"]
     assert first.split() == ["foo", "1", "running", "2", f"{PORT_FIRST}->22", "busybox", "2h"]
     assert "long/" * 20 + "name:1" in second
+
+
+@pytest.mark.parametrize(
+    ("ended", "phase"),
+    [
+        ({"phase": "stopped", "container": "exited"}, "stopped"),
+        ({"phase": "stopped", "container": "exited", "exitCode": 3}, "exited (3)"),
+        ({"phase": "stopped", "exitCode": 0}, "exited (0)"),
+        (
+            {"phase": "stopped", "exitCode": 137, "oomKilled": True},
+            "exited (137, out of memory)",
+        ),
+        ({"phase": "running", "exitCode": 1, "retry": RETRY}, "exited (1), retry 2"),
+        ({"phase": "stopped", "container": "removed"}, "removed by somebody else"),
+    ],
+)
+def test_ps_tells_of_what_ended_by_itself(foo: Rig, ended: dict[str, Any], phase: str) -> None:
+    foo.world.sets["foo"].end = ended
+    assert f"foo   1    {phase}  " in foo("ps").stdout.splitlines()[1]
+
+
+def test_info_tells_how_and_when_it_ended_and_when_it_is_started_again(foo: Rig) -> None:
+    assert "ended" not in foo("info", "foo").stdout
+    foo.world.sets["foo"].end = {
+        "exitCode": 137,
+        "oomKilled": True,
+        "finishedTime": "2026-01-02T03:04:05.123456789Z",
+        "retry": RETRY,
+    }
+    lines = [line.split(maxsplit=1) for line in foo("info", "foo").stdout.splitlines()]
+    assert ["ended", "2026-01-02 03:04:05Z with exit code 137, out of memory"] in lines
+    assert ["retry", "2, at 2026-01-02 03:04:09Z"] in lines
 
 
 def test_ps_reads_every_page(foo: Rig) -> None:

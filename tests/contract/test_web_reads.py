@@ -97,6 +97,27 @@ class TestReplicaSetReads:
         assert [row["name"] for row in rest["replicaSets"]] == ["c"]
         assert rest["next"] is None
 
+    async def test_what_ended_by_itself_says_how(self, site: Site) -> None:
+        ended = {"container": "exited", "exit_code": 137, "oom_killed": True}
+        alone = {**ended, "ended_alone": True, "finished_at": "2026-01-01T00:00:00.5Z"}
+        waits = ReplicaSet("b", current=1, retry=2, retry_due_us=SENT_AT_US)
+        site.reads.sets = {"a": ReplicaSet("a", "stopped", 1), "b": waits}
+        site.reads.versions["a"] = [revision(1, name="a", **ended)]
+        site.reads.versions["b"] = [revision(1, name="b", **alone)]
+        one, other = (await site.get("/api/v1/replicaSet")).data["replicaSets"]
+        info = (await site.get("/api/v1/replicaSet/b")).data["info"]
+        history = (await site.get("/api/v1/replicaSet/b/history")).data["history"]
+        fields = ("exitCode", "oomKilled", "finishedTime", "retry")
+        # What we stopped ourselves says nothing, whatever its exit code was.
+        assert [field for field in fields if field in one or field in history[0]["status"]] == []
+        for told in (other, info):
+            assert [told[field] for field in fields] == [
+                *(137, True, "2026-01-01T00:00:00.5Z"),
+                {"attempt": 2, "dueTime": SENT_AT},
+            ]
+        site.reads.sets["b"] = ReplicaSet("b", "stopped", 1, retry=2)
+        assert "retry" not in (await site.get("/api/v1/replicaSet/b")).data["info"]
+
     @pytest.mark.parametrize("limit", ["0", "-1", "x", "1001", "", "٣", "9" * 30])
     async def test_a_limit_out_of_bounds(self, site: Site, limit: str) -> None:
         for path in ("replicaSet", "operations"):

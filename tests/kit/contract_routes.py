@@ -123,7 +123,7 @@ class Routes:
 
     async def info(self, request: web.Request) -> web.Response:
         name, found = self._found(request, 1016)
-        return ok({"info": info_of(name, found.versions[-1])})
+        return ok({"info": {**info_of(name, found.versions[-1]), **found.end}})
 
     async def history(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
@@ -298,6 +298,7 @@ class Routes:
             "gpus": version.gpus,
             "ports": ports,
             "createTime": CREATED.isoformat(),
+            **found.end,
         }
 
 

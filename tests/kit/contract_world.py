@@ -38,6 +38,8 @@ class ReplicaSet(Struct):
 
     phase: str
     versions: list[Version]
+    end: dict[str, Any] = field(default_factory=dict)
+    """What list and info say besides, or instead, of a container that ended."""
 
 
 class Operation(Struct):

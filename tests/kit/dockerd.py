@@ -39,7 +39,8 @@ from tests.kit.engine_remains import bridge_exists, end_processes, remove_remain
 NAME = "glkit"
 NETWORK = "10.213"  # + .<number>.0/24, unlikely to be routed anywhere
 ENGINES_MAX = 254
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 90.0
+"""A dockerd that was killed under load may take 30 s to find its containers again."""
 STOP_TIMEOUT_S = 20.0
 MACHINE_LOCK = Path("/run") / f"{NAME}.lock"
 CDI_VERSION_MIN = 25

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from time import monotonic
 
@@ -88,6 +88,18 @@ def end_processes(pids: Iterable[int], number: int, timeout_s: float) -> bool:
         return not waiting
 
 
+def thaw(name: str) -> None:
+    """Let frozen containers go on, so that they can be killed.
+
+    dockerd freezes a container for a commit; when it is killed then, nobody thaws it again.
+    """
+    for top in cgroups_of(name):
+        for state, running in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+            for path in top.glob(f"*/{state}"):
+                with suppress(OSError):  # gone meanwhile
+                    path.write_text(running)
+
+
 def end_engine(name: str, folder: Path, timeout_s: float = 20.0) -> None:
     """Let dockerd leave in order, with no container to wait for, then end what is left."""
     dockerd = engine_processes(folder, "dockerd")
@@ -98,6 +110,7 @@ def end_engine(name: str, folder: Path, timeout_s: float = 20.0) -> None:
         end_processes(container_processes(name), signal.SIGKILL, 1.0)
         if end_processes(dockerd, 0, 0.2):
             break
+    thaw(name)  # dockerd may have frozen one meanwhile
     end_processes(container_processes(name), signal.SIGKILL, 5.0)
     # Without dockerd nobody tells the shims to go. In order, so that they remove their sockets.
     end_processes(engine_processes(folder, "containerd-shim-runc-v2"), signal.SIGTERM, 5.0)
@@ -107,6 +120,7 @@ def end_engine(name: str, folder: Path, timeout_s: float = 20.0) -> None:
 
 def remove_remains(name: str, folder: Path) -> None:
     """End the engine and remove its mounts, cgroups, bridge and folder."""
+    thaw(name)
     end_engine(name, folder)
     for point in mounts_below(folder):
         subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)

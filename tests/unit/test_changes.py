@@ -22,6 +22,8 @@ PLAIN = spec()
         ({"memory_bytes": 2 * GIB}, (("memory", "", "2GB"),)),
         ({"shm_bytes": GIB // 2}, (("shmSize", "", "512MB"),)),
         ({"pids_limit": 7}, (("pidsLimit", "", "7"),)),
+        ({"on_exit": "restart"}, (("onExit", "none", "restart"),)),
+        ({"max_retries": 3}, (("maxRetries", "0", "3"),)),
         ({"cmd": ("sleep", "9")}, (("cmd", "", "sleep 9"),)),
         ({"container_ports": ("22/tcp", "80/tcp")}, (("containerPorts", "", "22/tcp, 80/tcp"),)),
         ({"env": ("B=x=y", "A=1")}, (("env.A", "", "1"), ("env.B", "", "x=y"))),

@@ -164,6 +164,10 @@ LIMITED = spec(nano_cpus=5, memory_bytes=GIB, pids_limit=100, env=("A=1",))
         (LIMITED, {"nano_cpus": 9, "pids_limit": 7}, True),
         (spec(), {"nano_cpus": 9, "memory_bytes": GIB, "pids_limit": 7}, True),
         (LIMITED, {}, False),
+        (LIMITED, {"on_exit": "restart"}, True),
+        (LIMITED, {"max_retries": 3, "memory_bytes": 2 * GIB}, True),
+        (LIMITED, {"on_exit": "restart", "memory_bytes": None}, False),
+        (LIMITED, {"on_exit": "restart", "env": ("A=2",)}, False),
         (LIMITED, {"nano_cpus": None}, False),
         (LIMITED, {"memory_bytes": None}, False),
         (LIMITED, {"pids_limit": None}, False),
@@ -200,6 +204,8 @@ def test_a_container_with_gpus_put_in_by_the_hook_never_stays(
     """Docker's update can take them out again (nvidia-container-runtime issue 55)."""
     current = revision(gpus=gpus, gpu_runtime=runtime)
     assert updates_in_place(current, replace(current.spec, memory_bytes=GIB)) == stays
+    # Of this Docker hears nothing.
+    assert updates_in_place(current, replace(current.spec, on_exit="restart"))
 
 
 @pytest.mark.parametrize(
@@ -217,3 +223,4 @@ def test_a_container_with_gpus_put_in_by_the_hook_never_stays(
 )
 def test_limits_as_docker_takes_them(limits: dict[str, Any], body: dict[str, int]) -> None:
     assert resources(spec(nano_cpus=1), spec(**limits)) == body
+    assert resources(spec(**limits), spec(**limits)) == {}

@@ -67,6 +67,7 @@ def test_the_smallest_run() -> None:
     command, raw = run(msgspec.json.encode(SMALLEST))
     assert (command.name, command.spec.image) == ("foo", "ubuntu:24.04")
     assert command.spec.gpu_count == 0
+    assert (command.spec.on_exit, command.spec.max_retries) == ("none", 0)
     assert command.data_disk_bytes is None
     assert raw == SMALLEST
 
@@ -83,6 +84,8 @@ def test_a_run_with_everything() -> None:
         "memory": "4GB",
         "shmSize": "512MB",
         "pidsLimit": 4_194_304,
+        "onExit": "restart",
+        "maxRetries": 1000,
         "labels": {"team": "vision"},
         "dataDisk": {"size": "1.5GB"},
         "fileStorage": {"nfs": {"server": "10.0.0.7", "path": "/export", "options": "ro"}},
@@ -102,6 +105,7 @@ def test_a_run_with_everything() -> None:
     assert spec.container_ports == ("22/tcp", "53/udp", "8080/tcp")
     assert (spec.nano_cpus, spec.memory_bytes, spec.shm_bytes) == (1_500_000_000, 4 << 30, 1 << 29)
     assert spec.pids_limit == 4_194_304
+    assert (spec.on_exit, spec.max_retries) == ("restart", 1000)
     assert spec.labels == {"team": "vision"}
 
 
@@ -113,7 +117,7 @@ def test_the_disks_are_where_the_settings_say() -> None:
 
 def test_null_is_as_good_as_left_out() -> None:
     """Clients written in Go send null for an empty list."""
-    fields = ("binds", "env", "cmd", "containerPorts", "labels", "dataDisk", "pidsLimit")
+    fields = ("binds", "env", "cmd", "containerPorts", "labels", "dataDisk", "pidsLimit", "onExit")
     command, _ = run(msgspec.json.encode({**SMALLEST, **dict.fromkeys(fields)}))
     assert command == run(msgspec.json.encode(SMALLEST))[0]
     every_field = [field.encode_name for field in msgspec.structs.fields(limits.PatchBody)]
@@ -140,6 +144,11 @@ def test_null_is_as_good_as_left_out() -> None:
             patch,
             {"cpus": 0, "memory": "0", "shmSize": "0", "pidsLimit": 0},
             PatchReplicaSet("foo", nano_cpus=0, memory_bytes=0, shm_bytes=0, pids_limit=0),
+        ),
+        (
+            patch,
+            {"onExit": "none", "maxRetries": 0},
+            PatchReplicaSet("foo", on_exit="none", max_retries=0),
         ),
         (
             patch,

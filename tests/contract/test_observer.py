@@ -1,0 +1,335 @@
+"""The observer and the retries, on the real parts with an engine in memory and virtual time."""
+
+from collections.abc import Callable
+
+import pytest
+
+from events.labels import LABEL_OWNER
+from events.observations import ContainerExited, ContainerVanished, RetryBegun, RetryScheduled
+from events.record import Event
+from service.application.observer import AWAY_MARGIN_S, LOOK_EVERY_S
+from service.domain.commands import (
+    ContinueReplicaSet,
+    PauseReplicaSet,
+    RunReplicaSet,
+    StopReplicaSet,
+)
+from tests.kit.builders import run
+from tests.kit.simulated_service import SimulatedHost, SimulatedService
+from tests.kit.virtual_time import virtual
+from tests.simulation.checks import records_of
+
+RUN = run("foo", 1, 1, cmd=("sleep", "600"))
+KEEPS_ON = run("foo", 1, 1, cmd=("sleep", "600"), on_exit="restart")
+
+PROMPT_S = 0.5
+"""Far less than the time between two looks at everything."""
+
+
+async def told(host: SimulatedHost, *kinds: type[Event]) -> list[Event]:
+    """The events of these kinds in the ledger."""
+    events = [event for record in await records_of(host.ledger) for event in record.events]
+    return [event for event in events if isinstance(event, kinds)]
+
+
+async def exits(host: SimulatedHost) -> list[tuple[int, bool]]:
+    """Exit codes that were seen, and whether the engine had ended as well."""
+    return [
+        (event.exit_code, event.with_engine)
+        for event in await told(host, ContainerExited)
+        if isinstance(event, ContainerExited)
+    ]
+
+
+def phase(service: SimulatedService, name: str = "foo") -> tuple[str, str]:
+    """What it is to be, and what its container was last seen to be."""
+    replica_set = service.state.replica_sets[name]
+    return replica_set.phase, service.state.revisions[name, replica_set.current].container
+
+
+@virtual
+async def test_an_end_is_seen_at_once() -> None:
+    host = SimulatedHost()
+    async with SimulatedService(host) as service:
+        await service.succeed(RUN)
+        host.world.end("foo-1", 3)
+        await host.clock.sleep(PROMPT_S)
+        assert phase(service) == ("stopped", "exited")
+        assert await exits(host) == [(3, False)]
+        assert [unit.holder for unit in service.state.gpus.values()] == [None, None]
+
+
+@virtual
+async def test_what_the_stream_did_not_tell_is_seen_on_the_next_look() -> None:
+    host = SimulatedHost()
+    async with SimulatedService(host) as service:
+        await service.succeed(RUN)
+        host.world.streams.clear()
+        host.world.end("foo-1", 3)
+        await host.clock.sleep(LOOK_EVERY_S + 1)
+        assert phase(service) == ("stopped", "exited")
+
+
+@virtual
+async def test_one_that_ends_during_its_run_is_seen_right_after() -> None:
+    host = SimulatedHost()
+    async with SimulatedService(host) as service:
+        await service.succeed(run("foo", 1, cmd=("true",)))
+        await host.clock.sleep(PROMPT_S)
+        assert phase(service) == ("stopped", "exited")
+
+
+@virtual
+async def test_one_that_ends_during_its_retry_is_seen_right_after() -> None:
+    host = SimulatedHost()
+    async with SimulatedService(host) as service:
+        await service.succeed(run("foo", cmd=("false",), on_exit="restart", max_retries=2))
+        await host.clock.sleep(10)
+        assert phase(service) == ("stopped", "exited")
+        assert await exits(host) == [(1, False)] * 3
+
+
+@virtual
+async def test_one_that_was_removed() -> None:
+    host = SimulatedHost()
+    async with SimulatedService(host) as service:
+        await service.succeed(RUN)
+        host.world.remove("foo-1")
+        await host.clock.sleep(PROMPT_S)
+        assert phase(service) == ("stopped", "removed")
+
+
+@virtual
+async def test_one_that_was_renamed_is_not_gone_with_its_gpus() -> None:
+    host = SimulatedHost()
+    async with SimulatedService(host) as service:
+        await service.succeed(RUN)
+        host.world.rename(host.world.containers["foo-1"], "mine")
+        await host.clock.sleep(LOOK_EVERY_S + 1)
+        assert phase(service) == ("running", "running")
+        assert await told(host, ContainerVanished) == []
+        host.world.end("mine", 1)
+        await host.clock.sleep(LOOK_EVERY_S + 1)
+        assert phase(service) == ("stopped", "exited")
+
+
+@virtual
+async def test_another_owner_s_container_of_the_name_is_not_ours() -> None:
+    host = SimulatedHost()
+    async with SimulatedService(host) as service:
+        await service.succeed(RUN)
+        container = host.world.containers["foo-1"]
+        host.world.remove("foo-1")
+        container.labels[LABEL_OWNER] = "somebody else"
+        host.world.containers["foo-1"] = container
+        await host.clock.sleep(PROMPT_S)
+        assert phase(service) == ("stopped", "removed")
+
+
+@virtual
+async def test_one_that_is_not_to_run_is_stopped_again() -> None:
+    host = SimulatedHost()
+    async with SimulatedService(host) as service:
+        for ask in (PauseReplicaSet("foo"), StopReplicaSet("bar")):
+            await service.succeed(run(ask.name, 1, cmd=("sleep", "600")), ask)
+            host.world.begin(host.world.containers[f"{ask.name}-1"])
+            await host.clock.sleep(PROMPT_S)
+            assert host.world.containers[f"{ask.name}-1"].status == "exited"
+        assert phase(service) == ("paused", "exited")
+        assert phase(service, "bar") == ("stopped", "exited")
+
+
+def after_it_was_away(host: SimulatedHost, code: int) -> None:
+    """The engine ended, and its containers with it."""
+    host.engine.down = True
+    host.world.end("foo-1", code)
+
+
+def before_it_was_away(host: SimulatedHost, code: int) -> None:
+    """The containers of an engine that goes end first, and nobody hears of it."""
+    host.world.streams[0].break_off()
+    host.world.streams.clear()
+    host.world.end("foo-1", code)
+    host.engine.down = True
+
+
+@pytest.mark.parametrize("go", [after_it_was_away, before_it_was_away])
+@pytest.mark.parametrize("code", [0, 1, 137])
+def test_what_ended_with_the_engine_goes_on_with_it(
+    go: Callable[[SimulatedHost, int], None], code: int
+) -> None:
+    @virtual
+    async def check() -> None:
+        host = SimulatedHost()
+        async with SimulatedService(host) as service:
+            await service.succeed(RUN)
+            await host.clock.sleep(LOOK_EVERY_S)
+            go(host, code)
+            await host.clock.sleep(20)
+            host.engine.down = False
+            await host.clock.sleep(10)
+            assert phase(service) == ("running", "running")
+            assert host.world.containers["foo-1"].status == "running"
+            assert await exits(host) == [(code, True)]
+
+    check()
+
+
+@virtual
+async def test_one_that_ends_while_the_engine_takes_no_new_callers_ends_with_it() -> None:
+    """It still answers those that it has: the end is seen before the engine is gone."""
+    host = SimulatedHost()
+    async with SimulatedService(host) as service:
+        await service.succeed(RUN)
+        await host.clock.sleep(1)
+        host.engine.faults = lambda *call: "before" if call == ("changes", "") else None
+        host.world.end("foo-1", 0)
+        await host.clock.sleep(PROMPT_S)
+        assert await exits(host) == [(0, True)]
+
+
+@virtual
+async def test_want_of_memory_is_never_the_engine_s_end() -> None:
+    host = SimulatedHost()
+    async with SimulatedService(host) as service:
+        await service.succeed(RUN)
+        host.engine.down = True
+        host.world.end("foo-1", 137, oom_killed=True)
+        await host.clock.sleep(5)
+        host.engine.down = False
+        await host.clock.sleep(5)
+        assert phase(service) == ("stopped", "exited")
+        assert await exits(host) == [(137, False)]
+
+
+@virtual
+async def test_once_the_engine_is_back_ends_are_their_own_again() -> None:
+    host = SimulatedHost()
+    async with SimulatedService(host) as service:
+        await service.succeed(RUN)
+        host.engine.down = True
+        await host.clock.sleep(5)
+        host.engine.down = False
+        await host.clock.sleep(5)
+        host.world.end("foo-1", 137)
+        await host.clock.sleep(PROMPT_S)
+        assert await exits(host) == [(137, False)]
+
+
+@virtual
+async def test_long_before_the_engine_was_away_is_not_with_it() -> None:
+    host = SimulatedHost()
+    async with SimulatedService(host) as service:
+        await service.succeed(RUN)
+        container = host.world.containers["foo-1"]
+        await host.clock.sleep(2 * LOOK_EVERY_S + AWAY_MARGIN_S)
+        host.engine.down = True
+        host.world.end("foo-1", 1)
+        container.finished_at = container.started_at
+        await host.clock.sleep(5)
+        host.engine.down = False
+        await host.clock.sleep(5)
+        assert await exits(host) == [(1, False)]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (0, ("stopped", "exited")),
+        (1, ("stopped", "exited")),
+        (137, ("running", "running")),
+        (143, ("running", "running")),
+        (255, ("running", "running")),
+    ],
+)
+def test_what_ended_while_nobody_looked(code: int, expected: tuple[str, str]) -> None:
+    @virtual
+    async def check() -> None:
+        host = SimulatedHost()
+        async with SimulatedService(host) as service:
+            await service.succeed(RUN)
+        host.world.end("foo-1", code)
+        async with SimulatedService(host) as service:
+            await host.clock.sleep(5)
+            assert phase(service) == expected
+            host.world.containers["foo-1"].status = expected[1]
+
+    check()
+
+
+@virtual
+async def test_what_the_ledger_did_not_take_is_recorded_later() -> None:
+    host = SimulatedHost()
+    async with SimulatedService(host) as service:
+        await service.succeed(RUN)
+        host.ledger.fail_next("refused")
+        host.world.end("foo-1", 3)
+        await host.clock.sleep(LOOK_EVERY_S + 1)
+        assert phase(service) == ("stopped", "exited")
+        assert await exits(host) == [(3, False)]
+
+
+@virtual
+async def test_a_retry_comes_when_it_is_due_and_the_pauses_double() -> None:
+    host = SimulatedHost()
+    async with SimulatedService(host) as service:
+        await service.succeed(KEEPS_ON)
+        for attempt in range(1, 5):
+            host.world.end("foo-1", 1)
+            await host.clock.sleep(0.1)
+            assert phase(service) == ("running", "exited")
+            due_us = service.state.replica_sets["foo"].retry_due_us
+            left_s = (due_us - host.clock.now_us()) / 1e6
+            assert 2 ** (attempt - 2) - 0.2 <= left_s <= 2 ** (attempt - 1)
+            await host.clock.sleep(left_s - 0.01)
+            assert host.world.containers["foo-1"].status == "exited"
+            await host.clock.sleep(1.1)
+            assert phase(service) == ("running", "running")
+
+
+@virtual
+async def test_a_retry_that_was_due_while_the_service_was_down() -> None:
+    host = SimulatedHost()
+    async with SimulatedService(host) as service:
+        await service.succeed(KEEPS_ON)
+        host.world.end("foo-1", 1)
+        await host.clock.sleep(0.1)
+    await host.clock.sleep(60)
+    async with SimulatedService(host) as service:
+        await host.clock.sleep(2)
+        assert phase(service) == ("running", "running")
+        assert len(await told(host, RetryScheduled)) == 1
+
+
+@virtual
+async def test_a_start_that_was_under_way_is_finished_after_a_crash() -> None:
+    host = SimulatedHost()
+    async with SimulatedService(host) as service:
+        await service.succeed(KEEPS_ON)
+        host.engine.faults = lambda verb, name: "before" if verb == "start_container" else None
+        host.world.end("foo-1", 1)
+        await host.clock.sleep(5)
+        assert len(await told(host, RetryBegun)) == 1
+    host.engine.faults = lambda verb, name: None
+    async with SimulatedService(host) as service:
+        await host.clock.sleep(5)
+        assert phase(service) == ("running", "running")
+        assert len(await told(host, RetryBegun)) == 1
+
+
+@virtual
+async def test_a_continued_one_begins_its_count_anew() -> None:
+    host = SimulatedHost()
+    once: RunReplicaSet = run("foo", cmd=("sleep", "600"), on_exit="restart", max_retries=1)
+    async with SimulatedService(host) as service:
+        await service.succeed(once)
+        for _ in range(2):
+            host.world.end("foo-1", 1)
+            await host.clock.sleep(3)
+            assert phase(service) == ("running", "running")
+            await service.succeed(PauseReplicaSet("foo"), ContinueReplicaSet("foo"))
+        host.world.end("foo-1", 1)
+        await host.clock.sleep(3)
+        host.world.end("foo-1", 1)
+        await host.clock.sleep(3)
+        assert phase(service) == ("stopped", "exited")
