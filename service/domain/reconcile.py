@@ -7,7 +7,7 @@ on what the executor is doing: after a crash the same effects are due again, wit
 
 from events.values import split_versioned, versioned
 from projections.lineage import base_of, disk_holder
-from projections.state import ReplicaSet, Revision, State
+from projections.state import Execution, ReplicaSet, Revision, State
 from service.domain.container_config import container_config
 from service.domain.effects import (
     CommitImage,
@@ -59,6 +59,7 @@ def reconcile(state: State, kind: str, name: str) -> tuple[Effect, ...]:
             work_dir=e.work_dir,
         )
         for e in replica_set.executions
+        if not _waits_for_commit(state, replica_set, e)
     )
     beside = (*executions, *housekeeping(state, replica_set))
     due = _replica_set(state, replica_set)
@@ -88,9 +89,28 @@ def _replica_set(state: State, replica_set: ReplicaSet) -> Effect | None:
             *_ids(replica_set, "commit", current),
             container=_container(current),
             image=replica_set.image_commit,
-            pause=current.container == "running",
+            pause=current.container == "running" and not _executes(state, replica_set),
         )
     return _settle(replica_set)
+
+
+def _waits_for_commit(state: State, replica_set: ReplicaSet, execution: Execution) -> bool:
+    """Does it begin only after the image was saved?
+
+    To freeze a container while a command is being started in it can hang the engine for good
+    (seen with 20.10: the runtime's own process in there is frozen too). So what was asked for
+    after a commit waits for it, and a commit does not pause what executes something already.
+    """
+    if replica_set.image_commit is None or replica_set.committed is not None:
+        return False
+    commit = state.operations.get(replica_set.operation or "")
+    asked = state.operations.get(execution.operation_id)
+    return commit is not None and asked is not None and asked.seq > commit.seq
+
+
+def _executes(state: State, replica_set: ReplicaSet) -> bool:
+    executions = replica_set.executions
+    return any(not _waits_for_commit(state, replica_set, e) for e in executions)
 
 
 def _bring_up(state: State, replica_set: ReplicaSet, current: Revision) -> Effect | None:

@@ -209,9 +209,9 @@ def test_a_commit_that_fails_changes_nothing() -> None:
 
 
 def test_commands_are_executed_beside_each_other_and_beside_a_commit() -> None:
-    decided = given(run(), unfinished(COMMIT), unfinished(EXECUTE)).when(EXECUTE)
+    decided = given(run(), unfinished(EXECUTE), unfinished(COMMIT)).when(EXECUTE)
     decided.then(ExecutionRequested("foo.4", "foo", 1, ("nvidia-smi",), "/root"))
-    decided.then_due(Execute, Execute, CommitImage).then_driven()
+    decided.then_due(Execute, CommitImage).then_driven()
     assert decided.operation.result["exitCode"] == 0
 
 
@@ -220,3 +220,21 @@ def test_a_command_that_fails_fails_alone() -> None:
     assert decided.operation.state == "failed"
     assert decided.state.replica_sets["foo"].executions == ()
     assert decided.state.revisions["foo", 1].container == "running"
+
+
+def test_a_commit_does_not_freeze_what_executes_something() -> None:
+    world = given(run("foo")).world
+    world.send(ExecuteInReplicaSet("foo", ("true",)))
+    world.send(CommitReplicaSet("foo", "mine:1"))
+    world.send(ExecuteInReplicaSet("foo", ("later",)))
+    execute, commit = world.due()
+    assert isinstance(execute, Execute)
+    assert execute.cmd == ("true",)
+    assert isinstance(commit, CommitImage)
+    assert not commit.pause
+    world.succeed(execute)
+    (commit,) = world.due()
+    assert isinstance(commit, CommitImage)
+    assert commit.pause
+    world.succeed(commit)
+    assert [type(effect) for effect in world.due()] == [Execute, Settle]
