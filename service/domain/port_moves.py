@@ -44,7 +44,7 @@ def move_ports(
         {b.container_port: b.host_port for b in revision.ports if b not in refused},
         facts.port_first,
         facts.port_last,
-        resting=resting_ports(state, now_us) | taken,
+        resting=resting_ports(state, now_us),
     )
     if placed is None or not taken:
         return ()

@@ -111,6 +111,33 @@ async def test_a_disk_goes_its_way_as_a_directory() -> None:
 
 
 @virtual
+async def test_one_that_somebody_started_again_is_stopped_and_its_disk_moved_both_ways() -> None:
+    host = await (await Host().make()).stop()
+    container = host.world.containers["foo-1"]
+    await host.do(take("upper"))
+    host.world.begin(container)
+    # As after a crash: it was moved, and nobody knows.
+    assert await host.do(take("upper")) == {"size_bytes": 100, "squashed": False}
+    assert container.status == "exited"
+    host.world.begin(container)
+    put_back = PutBackDisk(*IDS, container="foo-1", image="kept")
+    assert await host.do(put_back) == {"gone": False}
+    assert (container.status, container.files["/data"]) == ("exited", bytes(100))
+
+
+@virtual
+async def test_a_disk_stays_kept_when_its_container_is_gone() -> None:
+    host = await (await Host().make()).stop()
+    await host.do(take("upper"))
+    put_back = PutBackDisk(*IDS, container="foo-1", image="kept")
+    host.world.containers["foo-1"].labels[LABEL_OWNER] = "somebody else"
+    assert await host.do(put_back) == {"gone": True}
+    host.world.remove("foo-1")
+    assert await host.do(put_back) == {"gone": True}
+    assert list(host.disks.kept) == ["kept"]
+
+
+@virtual
 async def test_a_disk_is_committed_once_and_its_image_claims_nothing() -> None:
     host = await (await Host().make()).stop()
     for _ in range(2):  # the second time is after a crash

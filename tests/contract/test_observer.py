@@ -176,6 +176,26 @@ def test_what_ended_with_the_engine_goes_on_with_it(
 
 
 @virtual
+async def test_one_that_ended_shortly_before_the_engine_last_answered_ended_with_it() -> None:
+    """It stops its containers one after the other, and what it told of them may be lost."""
+    host = SimulatedHost()
+    async with SimulatedService(host) as service:
+        await service.succeed(RUN, run("bar", cmd=("sleep", "600")))
+        await host.clock.sleep(1)
+        foo = host.world.containers["foo-1"]
+        foo.status, foo.finished_at = "exited", host.world.instant()
+        await host.clock.sleep(AWAY_MARGIN_S / 2)
+        host.world.changed(host.world.containers["bar-1"])
+        await host.clock.sleep(PROMPT_S)
+        host.engine.down = True
+        await host.clock.sleep(1)
+        host.engine.down = False
+        await host.clock.sleep(5)
+        assert phase(service) == ("running", "running")
+        assert await exits(host) == [(0, True)]
+
+
+@virtual
 async def test_one_that_ends_while_the_engine_takes_no_new_callers_ends_with_it() -> None:
     """It still answers those that it has: the end is seen before the engine is gone."""
     host = SimulatedHost()
@@ -264,7 +284,10 @@ async def test_what_the_ledger_did_not_take_is_recorded_later() -> None:
         await service.succeed(RUN)
         host.ledger.fail_next("refused")
         host.world.end("foo-1", 3)
-        await host.clock.sleep(LOOK_EVERY_S + 1)
+        await host.clock.sleep(PROMPT_S)
+        assert phase(service) == ("running", "running")
+        await service.succeed(run("bar", cmd=("sleep", "600")))
+        await host.clock.sleep(PROMPT_S)
         assert phase(service) == ("stopped", "exited")
         assert await exits(host) == [(3, False)]
 

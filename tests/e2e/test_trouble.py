@@ -99,16 +99,22 @@ def test_a_run_that_docker_refuses_leaves_nothing(
     shared.call("DELETE", "/replicaSet/foo").ok()
 
 
-def test_a_host_port_that_somebody_else_has(
+def test_a_host_port_that_somebody_took_while_it_was_paused(
     shared: ServiceProcess, dockerd: PrivateDockerd
 ) -> None:
-    with listener(next_port(shared)):
-        answer = shared.run("foo", **HELD)
-        answer.refused(1004, 409, "address already in use")
-        assert answer.data["reason"] == "port_taken"
-        nothing_is_left(shared, dockerd)
-        shared.run("foo", **HELD).ok()
+    shared.run("foo", **HELD).ok()
+    (port,) = shared.get("/resources/ports").ok()["ports"]["details"]
+    shared.call("PATCH", "/replicaSet/foo/pause").ok()
+    with listener(port["hostPort"]):
+        answer = shared.call("PATCH", "/replicaSet/foo/continue")
+        assert (answer.status, answer.data["reason"]) == (409, "port_taken"), answer
+        assert "address already in use" in answer.msg
+        assert shared.leases()[1] == 1
+        shared.call("PATCH", "/replicaSet/foo/restart").ok()
+        (other,) = shared.get("/resources/ports").ok()["ports"]["details"]
+        assert other["hostPort"] != port["hostPort"]
     shared.call("DELETE", "/replicaSet/foo").ok()
+    nothing_is_left(shared, dockerd)
 
 
 def test_a_data_disk_goes_with_the_run_that_failed(

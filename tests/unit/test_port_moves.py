@@ -102,6 +102,14 @@ def test_the_port_rests_and_is_lent_again_afterwards() -> None:
     assert sorted(world.state.ports) == [40000, 40001]
 
 
+def test_one_that_rests_is_not_moved_to() -> None:
+    world = starting(host_ports=2)
+    refuse(world, 40000)
+    world.succeed(world.due()[0])
+    world.succeed(world.due()[0])
+    assert [type(event) for event in refuse(world, 40001)] == [PortRefused, EffectFailed]
+
+
 def test_what_has_rested_is_forgotten_with_the_next() -> None:
     world = starting(host_ports=4)
     refuse(world, 40000)
