@@ -1,50 +1,26 @@
-"""The observer and the retries, on the real parts with an engine in memory and virtual time."""
+"""The observer, on the real parts with an engine in memory and virtual time."""
 
 from collections.abc import Callable
 
 import pytest
 
 from events.labels import LABEL_OWNER
-from events.observations import ContainerExited, ContainerVanished, RetryBegun, RetryScheduled
-from events.record import Event
+from events.observations import ContainerVanished
 from service.application.observer import AWAY_MARGIN_S, LOOK_EVERY_S
 from service.domain.commands import (
-    ContinueReplicaSet,
     PauseReplicaSet,
-    RunReplicaSet,
     StopReplicaSet,
 )
 from tests.kit.builders import run
 from tests.kit.simulated_service import SimulatedHost, SimulatedService
 from tests.kit.virtual_time import virtual
-from tests.simulation.checks import records_of
+from tests.simulation.ends import exits, phase, told
 
 RUN = run("foo", 1, 1, cmd=("sleep", "600"))
 KEEPS_ON = run("foo", 1, 1, cmd=("sleep", "600"), on_exit="restart")
 
 PROMPT_S = 0.5
 """Far less than the time between two looks at everything."""
-
-
-async def told(host: SimulatedHost, *kinds: type[Event]) -> list[Event]:
-    """The events of these kinds in the ledger."""
-    events = [event for record in await records_of(host.ledger) for event in record.events]
-    return [event for event in events if isinstance(event, kinds)]
-
-
-async def exits(host: SimulatedHost) -> list[tuple[int, bool]]:
-    """Exit codes that were seen, and whether the engine had ended as well."""
-    return [
-        (event.exit_code, event.with_engine)
-        for event in await told(host, ContainerExited)
-        if isinstance(event, ContainerExited)
-    ]
-
-
-def phase(service: SimulatedService, name: str = "foo") -> tuple[str, str]:
-    """What it is to be, and what its container was last seen to be."""
-    replica_set = service.state.replica_sets[name]
-    return replica_set.phase, service.state.revisions[name, replica_set.current].container
 
 
 @virtual
@@ -77,16 +53,6 @@ async def test_one_that_ends_during_its_run_is_seen_right_after() -> None:
         await service.succeed(run("foo", 1, cmd=("true",)))
         await host.clock.sleep(PROMPT_S)
         assert phase(service) == ("stopped", "exited")
-
-
-@virtual
-async def test_one_that_ends_during_its_retry_is_seen_right_after() -> None:
-    host = SimulatedHost()
-    async with SimulatedService(host) as service:
-        await service.succeed(run("foo", cmd=("false",), on_exit="restart", max_retries=2))
-        await host.clock.sleep(10)
-        assert phase(service) == ("stopped", "exited")
-        assert await exits(host) == [(1, False)] * 3
 
 
 @virtual
@@ -290,69 +256,3 @@ async def test_what_the_ledger_did_not_take_is_recorded_later() -> None:
         await host.clock.sleep(PROMPT_S)
         assert phase(service) == ("stopped", "exited")
         assert await exits(host) == [(3, False)]
-
-
-@virtual
-async def test_a_retry_comes_when_it_is_due_and_the_pauses_double() -> None:
-    host = SimulatedHost()
-    async with SimulatedService(host) as service:
-        await service.succeed(KEEPS_ON)
-        for attempt in range(1, 5):
-            host.world.end("foo-1", 1)
-            await host.clock.sleep(0.1)
-            assert phase(service) == ("running", "exited")
-            due_us = service.state.replica_sets["foo"].retry_due_us
-            left_s = (due_us - host.clock.now_us()) / 1e6
-            assert 2 ** (attempt - 2) - 0.2 <= left_s <= 2 ** (attempt - 1)
-            await host.clock.sleep(left_s - 0.01)
-            assert host.world.containers["foo-1"].status == "exited"
-            await host.clock.sleep(1.1)
-            assert phase(service) == ("running", "running")
-
-
-@virtual
-async def test_a_retry_that_was_due_while_the_service_was_down() -> None:
-    host = SimulatedHost()
-    async with SimulatedService(host) as service:
-        await service.succeed(KEEPS_ON)
-        host.world.end("foo-1", 1)
-        await host.clock.sleep(0.1)
-    await host.clock.sleep(60)
-    async with SimulatedService(host) as service:
-        await host.clock.sleep(2)
-        assert phase(service) == ("running", "running")
-        assert len(await told(host, RetryScheduled)) == 1
-
-
-@virtual
-async def test_a_start_that_was_under_way_is_finished_after_a_crash() -> None:
-    host = SimulatedHost()
-    async with SimulatedService(host) as service:
-        await service.succeed(KEEPS_ON)
-        host.engine.faults = lambda verb, name: "before" if verb == "start_container" else None
-        host.world.end("foo-1", 1)
-        await host.clock.sleep(5)
-        assert len(await told(host, RetryBegun)) == 1
-    host.engine.faults = lambda verb, name: None
-    async with SimulatedService(host) as service:
-        await host.clock.sleep(5)
-        assert phase(service) == ("running", "running")
-        assert len(await told(host, RetryBegun)) == 1
-
-
-@virtual
-async def test_a_continued_one_begins_its_count_anew() -> None:
-    host = SimulatedHost()
-    once: RunReplicaSet = run("foo", cmd=("sleep", "600"), on_exit="restart", max_retries=1)
-    async with SimulatedService(host) as service:
-        await service.succeed(once)
-        for _ in range(2):
-            host.world.end("foo-1", 1)
-            await host.clock.sleep(3)
-            assert phase(service) == ("running", "running")
-            await service.succeed(PauseReplicaSet("foo"), ContinueReplicaSet("foo"))
-        host.world.end("foo-1", 1)
-        await host.clock.sleep(3)
-        host.world.end("foo-1", 1)
-        await host.clock.sleep(3)
-        assert phase(service) == ("stopped", "exited")

@@ -56,15 +56,6 @@ def listener(port: int) -> Iterator[None]:
         yield
 
 
-def next_port(service: ServiceProcess) -> int:
-    """The host port that is lent next: the one behind the last that was lent."""
-    service.run("probe", containerPorts=["1"]).ok()
-    used = service.get("/resources/ports").ok()["ports"]["UsedPortSet"]
-    service.call("DELETE", "/replicaSet/probe").ok()
-    port = max(map(int, used)) + 1
-    return port if port <= service.port_last else service.port_first
-
-
 def nothing_is_left(service: ServiceProcess, dockerd: PrivateDockerd) -> None:
     """No lease, no container, and no name that is still taken."""
     assert service.leases() == (0, 0)
@@ -102,7 +93,7 @@ def test_a_run_that_docker_refuses_leaves_nothing(
 def test_a_host_port_that_somebody_took_while_it_was_paused(
     shared: ServiceProcess, dockerd: PrivateDockerd
 ) -> None:
-    shared.run("foo", **HELD).ok()
+    shared.run("foo", 1, containerPorts=["80"]).ok()
     (port,) = shared.get("/resources/ports").ok()["ports"]["details"]
     shared.call("PATCH", "/replicaSet/foo/pause").ok()
     with listener(port["hostPort"]):
