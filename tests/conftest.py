@@ -4,8 +4,14 @@ A skipped test in CI is a test that nobody runs: there it counts as a failure (C
 """
 
 import os
+import signal
 
 import pytest
+
+# A shell that runs the tests in the background lets them ignore Ctrl-C, and they would hand that on
+# to the programs that they start, some of which are to be interrupted.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Modules that assert for several tests; before anything imports them.
 pytest.register_assert_rewrite("tests.kit", "tests.simulation.checks", "tests.simulation.town")

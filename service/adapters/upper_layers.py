@@ -133,8 +133,9 @@ def await_unmounted(upper: Path, pid: int, timeout_s: float = UNMOUNT_TIMEOUT_S)
     while any(_is_mounted(upper, process) for process in ("self", "1", str(pid))):
         if time.monotonic() > deadline:
             raise SystemDiskError(
-                f"{upper} is still mounted {timeout_s:g} s after its container stopped; `docker"
-                " export` before 28.0 leaks mounts (moby 48516): restart the engine to free it"
+                f"{upper} is still mounted {timeout_s:g} s after its container stopped: restart the"
+                " engine to free it. It loses count of a mount when it is killed, and `docker"
+                " export` before 28.0 leaks them (moby 48516)"
             )
         time.sleep(_RECHECK_S)
 

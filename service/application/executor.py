@@ -289,17 +289,15 @@ class Executor:
 
     def _progress_of(self, effect: Effect) -> Callable[[Progress], None]:
         last = [self._clock.monotonic_s()]
-        count = [0]
 
         def report(progress: Progress) -> None:
             now = self._clock.monotonic_s()
             if now - last[0] < PROGRESS_EVERY_S:
                 return
             last[0] = now
-            count[0] += 1
             command = RecordProgress(effect, progress.done_bytes, progress.total_bytes)
             task = asyncio.ensure_future(
-                self._report_progress(effect, command, f"progress-{now:.0f}-{count[0]}")
+                self._report_progress(effect, command, f"progress-{self._clock.now_us()}")
             )
             self._reports.add(task)
             task.add_done_callback(self._reports.discard)
