@@ -20,6 +20,7 @@ from tests.kit.engine_remains import (
     mounts_below,
 )
 from tests.kit.fixtures import free_port
+from tests.kit.host_ports import own_ports
 
 IMAGE = "busybox:test"
 GPUS = ("GPU-00000000-51ab-4000-8000-000000000000", "GPU-00000000-51ab-4000-8000-000000000003")
@@ -80,6 +81,14 @@ class TestEngine:
 
     def test_a_free_port_is_given_out_once(self) -> None:
         assert len({free_port() for _ in range(50)}) == 50
+
+    def test_no_two_test_processes_lend_the_same_ports(self) -> None:
+        ours = own_ports()
+        ask = "from tests.kit.host_ports import own_ports; print(*own_ports())"
+        asked = subprocess.run([sys.executable, "-c", ask], capture_output=True, check=True)
+        first, last = map(int, asked.stdout.split())
+        assert own_ports() == ours
+        assert first > ours[1] or last < ours[0]
 
 
 @pytest.mark.usefixtures("root")

@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.chaos.place import Place, end_all
 from tests.chaos.play import Plan, play
 from tests.chaos.scene import Options
-from tests.kit.service_process import own_ports
+from tests.kit.host_ports import own_ports
 
 SEED = 11
 KILLS = 6

@@ -10,8 +10,9 @@ import pytest
 
 from tests.e2e.conftest import serving
 from tests.kit.dockerd import PrivateDockerd
+from tests.kit.host_ports import own_ports
 from tests.kit.nvml_stub import NvmlStub
-from tests.kit.service_process import Answer, ServiceProcess, eventually, own_ports
+from tests.kit.service_process import Answer, ServiceProcess, eventually
 
 WATCH_S = 20.0
 """The service looks at the GPUs every 10 s."""

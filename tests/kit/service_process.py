@@ -20,18 +20,9 @@ from events.codec import decode
 from events.record import Record
 from service.bootstrap.ledger import visit_ledger
 from service.settings import Settings
+from tests.kit.host_ports import own_ports
 
 T = TypeVar("T")
-
-
-def own_ports() -> tuple[int, int]:
-    """Host ports to lend that no other test process lends; all engines share this host's.
-
-    Below the kernel's range for outgoing connections (32768), above those of `free_port`.
-    """
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    first = 32_000 + 50 * (worker % 15)
-    return first, first + 49
 
 
 SERVES_ON = "gpuledger serves on "
