@@ -158,6 +158,8 @@ class ContainerSpec(Struct, frozen=True, omit_defaults=True):
     on_exit: OnExit = "none"
     max_retries: int = 0
     """So many times in a row it is started again; 0 is without a limit."""
+    secret_env: tuple[str, ...] = ()
+    """Keys of `env` that were marked: their values are shown to nobody but admins. In order."""
     labels: dict[str, str] = {}
 
 

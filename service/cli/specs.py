@@ -42,6 +42,10 @@ Binds = Annotated[
     typer.Option("--bind", "-b", metavar="SRC:DEST", help="Mount SRC, a host path or a volume"),
 ]
 Envs = Annotated[list[str] | None, typer.Option("--env", "-e", metavar="K=V", help="Environment")]
+SecretEnvs = Annotated[
+    list[str] | None,
+    typer.Option("--secret-env", metavar="K=V", help="The same, shown to admins only"),
+]
 Ports = Annotated[
     list[str] | None,
     typer.Option(
@@ -110,6 +114,7 @@ def run(
     gpus: Annotated[int, typer.Option("--gpus", "-g", metavar="N", help="How many GPUs")] = 0,
     bind: Binds = None,
     env: Envs = None,
+    secret_env: SecretEnvs = None,
     port: Ports = None,
     cpus: Cpus = None,
     memory: Memory = None,
@@ -129,6 +134,7 @@ def run(
         gpuCount=gpus,
         binds=[arguments.bind(text, "--bind") for text in bind or []],
         env=env,
+        secretEnv=secret_env,
         cmd=cmd,
         containerPorts=port,
         cpus=cpus,
@@ -164,6 +170,7 @@ def patch(
     gpus: NewGpus = None,
     image: NewImage = None,
     env: Envs = None,
+    secret_env: SecretEnvs = None,
     unset: Unset = None,
     port: Ports = None,
     no_ports: NoPorts = False,
@@ -189,6 +196,7 @@ def patch(
         volumePatch=_volume_patch(old_bind, new_bind),
         imageName=image,
         env=_env(env or [], unset or []),
+        secretEnv=secret_env,
         binds=[
             *(arguments.bind(text, "--bind") for text in bind or []),
             *({"src": "", "dest": target} for target in unbind or []),

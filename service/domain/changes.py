@@ -26,6 +26,7 @@ def spec_changes(old: ContainerSpec, new: ContainerSpec) -> tuple[SpecChange, ..
         ("pidsLimit", str(old.pids_limit or ""), str(new.pids_limit or "")),
         ("onExit", old.on_exit, new.on_exit),
         ("maxRetries", str(old.max_retries), str(new.max_retries)),
+        ("secretEnv", ", ".join(old.secret_env), ", ".join(new.secret_env)),
         ("cmd", " ".join(old.cmd), " ".join(new.cmd)),
         ("containerPorts", ", ".join(old.container_ports), ", ".join(new.container_ports)),
     )

@@ -47,6 +47,8 @@ class PatchReplicaSet(Struct, frozen=True):
     binds: tuple[BindAt, ...] = ()
     env: tuple[str, ...] = ()
     """K=V sets a variable, a bare K takes it away; the others stay."""
+    secret_env: tuple[str, ...] = ()
+    """Keys to mark as secret, beside those that are; their values are among `env`."""
     cmd: tuple[str, ...] | None = None
     """Empty is the image's own."""
     container_ports: tuple[str, ...] | None = None

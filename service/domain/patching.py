@@ -39,7 +39,7 @@ def patched(spec: ContainerSpec, command: PatchReplicaSet) -> ContainerSpec | Re
     bound = _patched_binds(binds, command.name, command.binds)
     if isinstance(bound, Rejected):
         return bound
-    return replace(spec, env=env, binds=bound)
+    return replace(spec, env=env, secret_env=_marked(spec, env, command), binds=bound)
 
 
 def _limit(before: int | None, given: int | None) -> int | None:
@@ -59,6 +59,14 @@ def _patched_env(env: tuple[str, ...], command: PatchReplicaSet) -> tuple[str, .
                 Reason.ENV_NOT_FOUND, f"env {key} is not set for {command.name}; set are: {have}"
             )
     return tuple(values.values())
+
+
+def _marked(
+    spec: ContainerSpec, env: tuple[str, ...], command: PatchReplicaSet
+) -> tuple[str, ...]:
+    """A mark stays for as long as there is the variable."""
+    there = {entry.partition("=")[0] for entry in env}
+    return tuple(sorted(there & {*spec.secret_env, *command.secret_env}))
 
 
 def _changed_bind(

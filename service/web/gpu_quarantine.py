@@ -9,7 +9,12 @@ from service.domain.commands import QuarantineGpu, RestoreGpu
 from service.web import schemas_checks as check
 from service.web.problems import Action, Code
 from service.web.routes import API, Route
-from service.web.schemas_requests import WHY_LENGTH_MAX, QuarantineBody
+from service.web.schemas_fields import (
+    WHY_LENGTH_MAX,
+)
+from service.web.schemas_requests import (
+    QuarantineBody,
+)
 from service.web.submission import submit
 
 _ONE = f"{API}/resources/gpus/{{uuid}}/quarantine"

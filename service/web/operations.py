@@ -31,8 +31,16 @@ async def _one(request: web.Request) -> web.Response:
     if found is None:
         text = f"there is no operation {check.shown(operation_id)}"
         return refuse(not_found(Code.OPERATION_NOT_FOUND, text, "operation_not_found"))
-    asked = found.request if shows_secrets(request) else hidden_request(found.request)
-    return answer(data_of(found, asked))
+    return answer(data_of(found, await _request_of(found, request)))
+
+
+async def _request_of(operation: Operation, request: web.Request) -> dict[str, Any]:
+    """What was asked for, with secrets only for those who may see them."""
+    if shows_secrets(request):
+        return operation.request
+    revisions = await request.app[CONTEXT].reads.revisions(operation.name)
+    marked = {key for revision in revisions for key in revision.spec.secret_env}
+    return hidden_request(operation.request, marked)
 
 
 async def _list(request: web.Request) -> web.Response:

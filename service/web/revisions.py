@@ -25,7 +25,9 @@ from service.web.envelope import answer, refuse
 from service.web.gpu_rows import sick_of
 from service.web.problems import Code, Problem, disk_gone, not_comparable, not_found
 from service.web.routes import API, Query, Route, number_in
-from service.web.schemas_requests import VERSION_MAX
+from service.web.schemas_fields import (
+    VERSION_MAX,
+)
 from service.web.secrets import hidden_changes, hidden_env, shows_secrets
 
 PAGE_MAX = 1_000
@@ -128,7 +130,9 @@ def _version(
 
 def _changes(old: Revision, new: Revision, secrets: bool) -> list[SpecChange]:
     changes = spec_changes(old.spec, new.spec)
-    return list(changes) if secrets else hidden_changes(changes)
+    if secrets:
+        return list(changes)
+    return hidden_changes(changes, {*old.spec.secret_env, *new.spec.secret_env})
 
 
 def _gone(holder: Revision) -> str:
@@ -148,7 +152,7 @@ def _info_of(revision: Revision, node: NodeFacts, secrets: bool) -> versions.Con
     # Which effect made the container is a matter between the service and Docker.
     config["Labels"].pop(LABEL_EFFECT, None)
     if not secrets:
-        config["Env"] = hidden_env(config["Env"])
+        config["Env"] = hidden_env(config["Env"], revision.spec.secret_env)
     host_config = config.pop("HostConfig")
     networking_config = config.pop("NetworkingConfig")
     return versions.ContainerInfo(

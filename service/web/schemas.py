@@ -4,7 +4,7 @@ Whether the command may be done is for `decide`. Beside the command each gives t
 caller sent it, for the record.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -25,10 +25,12 @@ from service.domain.commands import (
     UnpinRevision,
 )
 from service.web import schemas_checks as check
-from service.web.schemas_requests import (
+from service.web.schemas_fields import (
     BINDS_MAX,
     MEMORY_BYTES_MIN,
     VOLUME_BYTES_MIN,
+)
+from service.web.schemas_requests import (
     BindAtBody,
     BindBody,
     CommitBody,
@@ -73,11 +75,13 @@ def parse_run(body: bytes, disks: DiskPaths) -> tuple[RunReplicaSet, Raw]:
     data_disk_bytes = None
     if asked.data_disk is not None:
         data_disk_bytes = check.size(asked.data_disk.size, "dataDisk.size", VOLUME_BYTES_MIN)
+    secret_env = check.env(asked.secret_env or (), "secretEnv")
     spec = ContainerSpec(
         image=check.image(asked.image_name, "imageName"),
         gpu_count=check.gpu_count(asked.gpu_count, "gpuCount"),
         binds=_binds(asked, disks),
-        env=check.env(asked.env or (), "env"),
+        # Once more: they are bounded together.
+        env=check.env((*check.env(asked.env or (), "env"), *secret_env), "env"),
         cmd=check.cmd(asked.cmd or (), "cmd"),
         container_ports=check.container_ports(asked.container_ports or (), "containerPorts"),
         nano_cpus=_cpus(asked.cpus),
@@ -86,6 +90,7 @@ def parse_run(body: bytes, disks: DiskPaths) -> tuple[RunReplicaSet, Raw]:
         pids_limit=_pids(asked.pids_limit),
         on_exit=asked.on_exit or "none",
         max_retries=_max_retries(asked.max_retries) or 0,
+        secret_env=tuple(sorted(_keys(secret_env))),
         labels=check.labels(asked.labels or {}, "labels"),
     )
     return RunReplicaSet(name, spec, data_disk_bytes), _raw.decode(body)
@@ -107,12 +112,14 @@ def parse_patch(name: str, body: bytes) -> tuple[PatchReplicaSet, Raw]:
         cmd = check.cmd(asked.cmd, "cmd")
     if asked.container_ports is not None:
         ports = check.container_ports(asked.container_ports, "containerPorts")
+    secret_env = check.env(asked.secret_env or (), "secretEnv")
     command = PatchReplicaSet(
         name=name,
         gpu_count=gpu_count,
         bind=change,
         binds=_binds_at(asked.binds or [], change),
-        env=check.env_changes(asked.env or (), "env"),
+        env=check.env_changes((*check.env_changes(asked.env or (), "env"), *secret_env), "env"),
+        secret_env=tuple(sorted(_keys(secret_env))),
         cmd=cmd,
         container_ports=ports,
         image=image,
@@ -125,6 +132,10 @@ def parse_patch(name: str, body: bytes) -> tuple[PatchReplicaSet, Raw]:
         max_retries=_max_retries(asked.max_retries),
     )
     return command, _raw.decode(body)
+
+
+def _keys(env: Iterable[str]) -> set[str]:
+    return {entry.partition("=")[0] for entry in env}
 
 
 def parse_rollback(name: str, body: bytes) -> tuple[RollBackReplicaSet, Raw]:

@@ -26,7 +26,7 @@ from events.values import (
     split_versioned,
 )
 from service.web.problems import BadRequest, Code
-from service.web.schemas_requests import (
+from service.web.schemas_fields import (
     CMD_BYTES_MAX,
     CMD_COUNT_MAX,
     CPUS_MAX,

@@ -1,10 +1,11 @@
-"""What is hidden in answers: values of the environment whose key says that they are secret.
+"""What is hidden in answers: values of the environment that are marked as secret, or whose key
+says that they are.
 
 They stay in the ledger, since the containers need them; only an admin is shown them.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -23,29 +24,37 @@ def shows_secrets(request: web.Request) -> bool:
     return request[GRANT].role == "admin"
 
 
-def hidden_env(env: Iterable[str]) -> list[str]:
+def hidden_env(env: Iterable[str], marked: Collection[str]) -> list[str]:
     """Entries "K=V" of an environment, without the values that are secret."""
-    return [_hidden_entry(entry) for entry in env]
+    return [_hidden_entry(entry, marked) for entry in env]
 
 
-def hidden_changes(changes: Iterable[SpecChange]) -> list[SpecChange]:
+def hidden_changes(changes: Iterable[SpecChange], marked: Collection[str]) -> list[SpecChange]:
     """The same for differences between two specs: that a secret differs is none."""
-    return [_hidden_change(change) for change in changes]
+    return [_hidden_change(change, marked) for change in changes]
 
 
-def hidden_request(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The same for the body of a command."""
-    env = request.get("env")
-    return dict(request) if env is None else {**request, "env": hidden_env(env)}
+def hidden_request(request: Mapping[str, Any], marked: Collection[str]) -> dict[str, Any]:
+    """The same for the body of a command, `marked` being all that its container ever had."""
+    shown = dict(request)
+    for field in ("env", "secretEnv"):
+        if (env := request.get(field)) is not None:
+            keys = {entry.partition("=")[0] for entry in env} if field == "secretEnv" else ()
+            shown[field] = hidden_env(env, {*marked, *keys})
+    return shown
 
 
-def _hidden_entry(entry: str) -> str:
+def _is_secret(key: str, marked: Collection[str]) -> bool:
+    return key in marked or _SECRET_KEY.search(key) is not None
+
+
+def _hidden_entry(entry: str, marked: Collection[str]) -> str:
     key, equals, _value = entry.partition("=")
-    return f"{key}={HIDDEN}" if equals and _SECRET_KEY.search(key) else entry
+    return f"{key}={HIDDEN}" if equals and _is_secret(key, marked) else entry
 
 
-def _hidden_change(change: SpecChange) -> SpecChange:
+def _hidden_change(change: SpecChange, marked: Collection[str]) -> SpecChange:
     field, _dot, key = change.field.partition(".")
-    if field != "env" or not _SECRET_KEY.search(key):
+    if field != "env" or not _is_secret(key, marked):
         return change
     return replace(change, old=change.old and HIDDEN, new=change.new and HIDDEN)

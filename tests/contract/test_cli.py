@@ -37,6 +37,7 @@ def test_run_sends_everything_in_the_contracts_words(rig: Rig) -> None:
         *("run", "foo", "-i", "busybox:1", "-g", "1", "-b", "bar-1:/data", "-b", "/srv:/srv"),
         *("-e", "A=b=c", "-p", "22", "-p", "53/udp", "--cpus", "1.5", "--memory", "4GB"),
         *("--shm-size", "1GB", "--pids", "64", "-l", "team=vision", "--data-disk", "20GB"),
+        *("--secret-env", "S=1"),
         *("--on-exit", "restart", "--max-retries", "3"),
         *("--file-storage", "nas:/export", "--", "sh", "-c", "sleep 1"),
     )
@@ -50,6 +51,7 @@ def test_run_sends_everything_in_the_contracts_words(rig: Rig) -> None:
             "gpuCount": 1,
             "binds": [{"src": "bar-1", "dest": "/data"}, {"src": "/srv", "dest": "/srv"}],
             "env": ["A=b=c"],
+            "secretEnv": ["S=1"],
             "cmd": ["sh", "-c", "sleep 1"],
             "containerPorts": ["22", "53/udp"],
             "cpus": 1.5,

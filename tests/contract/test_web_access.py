@@ -290,6 +290,23 @@ class TestSecrets:
             shown = await site.send("GET", "/api/v1/operations/op-1", headers=headers)
         assert shown.data["request"] == {"env": ["DB_PASSWORD", "API_KEY=***"]}
 
+    async def test_what_is_marked_is_hidden_wherever_it_is_sent_again(self) -> None:
+        async with Site() as site:
+            headers = site.grant("operator")
+            marked = spec(env=("LICENSE=hunter1", "LANG=C"), secret_env=("LICENSE",))
+            site.reads.sets["foo"] = ReplicaSet("foo", current=1, newest=1)
+            site.reads.versions["foo"] = [
+                revision(0, spec=spec(env=())),
+                revision(1, spec=marked, supersedes=0),
+            ]
+            body = {"env": ["LICENSE=hunter2", "LANG=C"], "secretEnv": ["SEED=hunter3"]}
+            await site.send("PATCH", "/api/v1/replicaSet/foo", json=body, headers=headers)
+            paths = ("operations/op-1", "replicaSet/foo", "replicaSet/foo/history")
+            answers = [await site.send("GET", f"/api/v1/{p}", headers=headers) for p in paths]
+        assert "hunter" not in str([answer.data for answer in answers])
+        expected = {"env": ["LICENSE=***", "LANG=C"], "secretEnv": ["SEED=***"]}
+        assert answers[0].data["request"] == expected
+
     async def shown(self, role: str | None) -> dict[str, Any]:
         """All that can be read of a container with secrets, as one with this role sees it."""
         async with Site() as site:

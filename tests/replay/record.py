@@ -5,13 +5,16 @@ as they are stored, one a line. Done once for each released version, and never c
 """
 
 import asyncio
+import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from events.codec import decode, encode
+from events.observations import ContainerFoundRunning
 from events.operations import OperationProgressed
 from events.outcomes import (
     SnapshotCompacted,
@@ -22,12 +25,20 @@ from events.outcomes import (
 )
 from events.record import Event, Record
 from events.replica_sets import SnapshotExpired
-from events.resources import GpuDisappeared
+from events.resources import (
+    GpuDisappeared,
+    GpuErrorReported,
+    GpuFellIll,
+    GpuOccupied,
+    GpuRecovered,
+    GpuVacated,
+)
 from service.bootstrap.ledger import visit_ledger
 from service.settings import Settings
 from tests.kit.dockerd import PrivateDockerd
 from tests.kit.service_process import ServiceProcess, eventually
 
+GPU = "GPU-00000000-51ab-4000-8000-000000000000"
 SLEEPING = {"cmd": ["sleep", "100000"]}
 
 
@@ -66,6 +77,45 @@ def story(service: ServiceProcess) -> None:
     act("DELETE", "/volumes/disk")
 
 
+def observed(service: ServiceProcess, engine: PrivateDockerd) -> None:
+    """What becomes of containers and ports without anybody asking the service for it."""
+
+    def row(name: str) -> Any:
+        rows = service.get("/replicaSet").ok()["replicaSets"]
+        return next(one for one in rows if one["name"] == name)
+
+    def becomes(name: str, **expected: str) -> None:
+        eventually(lambda: all(row(name)[key] == value for key, value in expected.items()))
+
+    def outside(do: Callable[[Any], None]) -> None:
+        with engine.client() as client:
+            do(client.containers)
+
+    once = ["sh", "-c", "[ -e /root/f ] && exec sleep 100000; touch /root/f; sleep 1; exit 3"]
+    service.run("foo", 1, cmd=once).ok()
+    becomes("foo", phase="stopped", container="exited")
+    service.run("bar", 1, cmd=once, onExit="restart", maxRetries=3).ok()
+    eventually(lambda: row("bar").get("retry"))
+    eventually(lambda: (row("bar")["container"], "retry" in row("bar")) == ("running", False))
+    with socket.create_server(("127.0.0.1", service.port_first)):
+        service.run("baz", 0, containerPorts=["80"], **SLEEPING).ok()
+    service.call("PATCH", "/replicaSet/baz/pause").ok()
+    outside(lambda containers: containers.get("baz-1").start())
+    eventually(lambda: any(isinstance(e, ContainerFoundRunning) for e in events_of(service)))
+    becomes("baz", phase="paused", container="exited")
+    service.run("qux", 1, **SLEEPING).ok()
+    outside(lambda containers: containers.get("qux-1").remove(force=True))
+    becomes("qux", phase="stopped", container="removed")
+    gpu = service.get("/resources/gpus").ok()["details"][3]["uuid"]
+    service.call("POST", f"/resources/gpus/{gpu}/quarantine", {"why": "its fan"}).ok()
+    service.call("DELETE", f"/resources/gpus/{gpu}/quarantine").ok()
+
+
+def events_of(service: ServiceProcess) -> list[Event]:
+    """Of all records up to now."""
+    return [event for record in service.records() for event in record.events]
+
+
 async def stored(settings: Settings) -> list[bytes]:
     """Every record of a running service's ledger, as it is stored."""
     async with visit_ledger(settings) as ledger:
@@ -87,13 +137,18 @@ def rare() -> list[bytes]:
     what is only done where a file system cannot share blocks."""
     events: tuple[Event, ...] = (
         OperationProgressed("op-1", "EnsureImage", 1 << 20, 1 << 30),
-        GpuDisappeared("GPU-00000000-51ab-4000-8000-000000000000"),
+        GpuDisappeared(GPU),
         SystemDiskPutBack("foo", 1, "foo-1-op"),
         SystemDiskPrecopied("foo", 2, 1 << 30),
         SystemDiskPrecopied("foo", 2, 0, "no room"),
         SnapshotCompacted("foo", 2, "foo-2-op", 1 << 20),
         SnapshotTaken("foo", 3, "gpuledger/snapshot:foo-3-op", 1 << 30, squashed=True),
         SnapshotExpired("foo", 2, "space", "1GB were free, 2GB must be"),
+        GpuErrorReported(GPU, 13, (4242,), "foo"),
+        GpuFellIll(GPU, "xid", "XID 79: GPU has fallen off the bus", 79, "boot-1", "foo"),
+        GpuRecovered(GPU, "xid", 79),
+        GpuOccupied(GPU, (4242, 4243)),
+        GpuVacated(GPU),
     )
     return [
         encode(Record(f"rare-{number}", "test", "replica_set", "foo", "outcome", number, (event,)))
@@ -102,7 +157,7 @@ def rare() -> list[bytes]:
 
 
 def main() -> None:
-    """Play the story once for each way to carry a system disk, and write the records."""
+    """Play the stories, the first for each way to carry a system disk, and write the records."""
     Path(f"{sys.argv[1]}-rare.jsonl").write_bytes(b"\n".join(rare()) + b"\n")
     with tempfile.TemporaryDirectory() as folder, PrivateDockerd() as engine:
         engine.import_busybox_image()
@@ -117,6 +172,11 @@ def main() -> None:
                     service.call("DELETE", f"/replicaSet/{name}").ok()
                 service.call("DELETE", "/volumes/foo").ok()
             Path(f"{sys.argv[1]}-{carry}.jsonl").write_bytes(b"\n".join(bodies) + b"\n")
+        data_dir = Path(folder, "observed")
+        with ServiceProcess(data_dir, engine.url) as service:
+            observed(service, engine)
+            bodies = asyncio.run(stored(Settings.from_mapping({}, data_dir=str(data_dir))))
+        Path(f"{sys.argv[1]}-observed.jsonl").write_bytes(b"\n".join(bodies) + b"\n")
 
 
 if __name__ == "__main__":

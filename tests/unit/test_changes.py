@@ -22,6 +22,7 @@ PLAIN = spec()
         ({"memory_bytes": 2 * GIB}, (("memory", "", "2GB"),)),
         ({"shm_bytes": GIB // 2}, (("shmSize", "", "512MB"),)),
         ({"pids_limit": 7}, (("pidsLimit", "", "7"),)),
+        ({"secret_env": ("A", "B")}, (("secretEnv", "", "A, B"),)),
         ({"on_exit": "restart"}, (("onExit", "none", "restart"),)),
         ({"max_retries": 3}, (("maxRetries", "0", "3"),)),
         ({"cmd": ("sleep", "9")}, (("cmd", "", "sleep 9"),)),

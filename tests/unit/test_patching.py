@@ -49,6 +49,10 @@ FULL = spec(
         ({"env": ("C=x=y", "A=")}, {"env": ("A=", "B=2", "C=x=y")}),
         ({"env": ("A",)}, {"env": ("B=2",)}),
         ({"env": ("A", "B", "C=3")}, {"env": ("C=3",)}),
+        (
+            {"env": ("A=9", "C=3"), "secret_env": ("C", "A")},
+            {"env": ("A=9", "B=2", "C=3"), "secret_env": ("A", "C")},
+        ),
         ({"env": ("A", "A=9")}, {"env": ("B=2", "A=9")}),
         (
             {"bind": BindChange(mount("/a"), Bind("/b", "/x"))},
@@ -224,3 +228,9 @@ def test_a_container_with_gpus_put_in_by_the_hook_never_stays(
 def test_limits_as_docker_takes_them(limits: dict[str, Any], body: dict[str, int]) -> None:
     assert resources(spec(nano_cpus=1), spec(**limits)) == body
     assert resources(spec(**limits), spec(**limits)) == {}
+
+
+def test_a_mark_stays_as_long_as_its_variable() -> None:
+    marked = spec(env=("A=1", "B=2"), secret_env=("A", "B"))
+    after = patched(marked, patch(env=("A=3", "B")))
+    assert after == spec(env=("A=3",), secret_env=("A",))

@@ -19,8 +19,9 @@ from service.domain.commands import (
     UnpinRevision,
 )
 from service.web import schemas
-from service.web import schemas_requests as limits
+from service.web import schemas_fields as limits
 from service.web.schemas import DiskPaths
+from service.web.schemas_requests import PatchBody
 
 DISKS = DiskPaths()
 SMALLEST = {"imageName": "ubuntu:24.04", "replicaSetName": "foo"}
@@ -78,6 +79,7 @@ def test_a_run_with_everything() -> None:
         "gpuCount": 2,
         "binds": [bind("bar-3", "/data/"), bind("/srv//x", "/x")],
         "env": ["A=1", "B="],
+        "secretEnv": ["Z=2", "Y="],
         "cmd": ["sleep", "infinity"],
         "containerPorts": ["22", "53/udp", 8080],
         "cpus": 1.5,
@@ -100,7 +102,8 @@ def test_a_run_with_everything() -> None:
         Bind("bar-3", "/data"),
         Bind("/srv/x", "/x"),
     )
-    assert spec.env == ("A=1", "B=")
+    assert spec.env == ("A=1", "B=", "Z=2", "Y=")
+    assert spec.secret_env == ("Y", "Z")
     assert spec.cmd == ("sleep", "infinity")
     assert spec.container_ports == ("22/tcp", "53/udp", "8080/tcp")
     assert (spec.nano_cpus, spec.memory_bytes, spec.shm_bytes) == (1_500_000_000, 4 << 30, 1 << 29)
@@ -120,7 +123,7 @@ def test_null_is_as_good_as_left_out() -> None:
     fields = ("binds", "env", "cmd", "containerPorts", "labels", "dataDisk", "pidsLimit", "onExit")
     command, _ = run(msgspec.json.encode({**SMALLEST, **dict.fromkeys(fields)}))
     assert command == run(msgspec.json.encode(SMALLEST))[0]
-    every_field = [field.encode_name for field in msgspec.structs.fields(limits.PatchBody)]
+    every_field = [field.encode_name for field in msgspec.structs.fields(PatchBody)]
     body = msgspec.json.encode(dict.fromkeys(every_field))
     assert patch(body)[0] == PatchReplicaSet("foo")
 
@@ -149,6 +152,11 @@ def test_null_is_as_good_as_left_out() -> None:
             patch,
             {"onExit": "none", "maxRetries": 0},
             PatchReplicaSet("foo", on_exit="none", max_retries=0),
+        ),
+        (
+            patch,
+            {"env": ["A=1", "B"], "secretEnv": ["Z=2", "C="]},
+            PatchReplicaSet("foo", env=("A=1", "B", "Z=2", "C="), secret_env=("C", "Z")),
         ),
         (
             patch,

@@ -37,6 +37,7 @@ BAD_PATCHES: list[tuple[dict[str, Any], int, str]] = [
     ({"env": [""]}, 1000, "env[0]"),
     ({"env": ["A\0"]}, 1000, "env[0]"),
     ({"env": ["A=1", "A=2"]}, 1000, "env[1]"),
+    ({"secretEnv": ["A=1", "B"]}, 1000, "secretEnv[1]"),
     ({"env": ["A=1", "B", "A"]}, 1000, "env[2]"),
     ({"env": ["CONTAINER_VERSION=9"]}, 1000, "env[0]"),
     ({"env": ["CONTAINER_VERSION"]}, 1000, "env[0]"),
