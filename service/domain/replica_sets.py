@@ -74,9 +74,10 @@ def execute(state: State, envelope: Envelope, command: ExecuteInReplicaSet) -> D
         return not_found(command.name)
     current = state.revisions[command.name, found.current]
     if current.container != "running" or found.phase != "running":
+        # Of one that is to run, but does not at the moment, its container says why.
+        how = current.container if found.phase == "running" else found.phase
         return Rejected(
-            Reason.NOT_RUNNING,
-            f"{versioned(command.name, found.current)} is not running ({found.phase})",
+            Reason.NOT_RUNNING, f"{versioned(command.name, found.current)} is not running ({how})"
         )
     return (
         accepted(envelope, "execute", command.name),

@@ -192,9 +192,11 @@ def send_and_hang_up(
     service: ServiceProcess, path: str, body: Any, until: Callable[[], object]
 ) -> None:
     """A caller that sends a command, waits until something is so, and is gone."""
-    host, _, port = service.url.removeprefix("http://").partition(":")
+    site = service.url.removeprefix("http://")
+    host, _, port = site.partition(":")
     content = msgspec.json.encode(body)
-    head = f"POST /api/v1{path} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(content)}\r\n\r\n"
+    length = f"Content-Length: {len(content)}"
+    head = f"POST /api/v1{path} HTTP/1.1\r\nHost: {site}\r\n{length}\r\n\r\n"
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(head.encode() + content)
         eventually(until)

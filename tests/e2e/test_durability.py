@@ -186,13 +186,13 @@ def test_check_finds_what_differs(service: ServiceProcess, dockerd: PrivateDocke
     service.run("foo", 1).ok()
     service.run("bar", 1).ok()
     assert service.check().returncode == 0
+    service.stop()  # it would notice
     with dockerd.client() as client:
         client.containers.get("foo-1").remove(force=True)
-    checked = service.check()
+    checked = service.cli("check", *service.common_flags)
     assert checked.returncode == 1
     assert "foo-1 is gone" in checked.stdout
     assert "bar" not in checked.stdout
-    service.stop()
     with closing(sqlite3.connect(service.data_dir / READ_STORE)) as connection, connection:
         connection.execute("UPDATE gpus SET holder = NULL WHERE holder = 'bar'")
     checked = service.cli("check", *service.common_flags)

@@ -124,7 +124,10 @@ def test_a_sick_gpu_is_not_lent_until_it_is_well(host: ServiceProcess, driver: N
     host.run("foo", 1).ok()
     # Its memory fails under its holder, and somebody on the host is on the other one.
     trouble: dict[str, int | str] = {"gpu.0.ecc": 2, "gpu.1.proc": "4711:1"}
+    before = host.last_seq()
     driver.write(2, **trouble)
+    # The look before the next command may be a second old.
+    eventually(lambda: host.last_seq() > before, WATCH_S)
     host.run("bar", 1).refused(1013, 409, "0 free, 1 busy (GPU 1: process 4711 of the host")
     assert gpus_of(host) == {uuid_of(0): 1, uuid_of(1): 1}
     assert host.get("/replicaSet/foo").ok()["info"]["gpusSick"] == [uuid_of(0)]

@@ -13,6 +13,7 @@ from service.domain.commands import (
     CommitReplicaSet,
     ContinueReplicaSet,
     DeleteReplicaSet,
+    ExecuteInReplicaSet,
     PauseReplicaSet,
     RetryReplicaSet,
     StopReplicaSet,
@@ -209,3 +210,8 @@ def test_nothing_begins_while_a_volume_of_it_changes_size() -> None:
     keeps_on = run("foo", data_disk_bytes=GIB, on_exit="restart")
     decided = given(keeps_on, ended(), unfinished(resize("foo", 2)))
     decided.when(RetryReplicaSet("foo", 1)).rejected(Reason.NOTHING_NEW)
+
+
+def test_a_command_is_refused_in_words_while_it_waits() -> None:
+    asked = ExecuteInReplicaSet("foo", ("true",))
+    given(KEEPS_ON, ended()).when(asked).rejected(Reason.NOT_RUNNING, "not running (exited)")
