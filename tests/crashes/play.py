@@ -174,7 +174,8 @@ def _running(state: State) -> list[object]:
 
 def _end(state: State, host: SimulatedHost) -> dict[str, Any]:
     containers = host.world.containers.values()
-    snapshots = {image for image in host.world.images if image.startswith(SNAPSHOT_REPOSITORY)}
+    named = {name for name, image in host.world.images.items() if name != image.id}
+    snapshots = {image for image in named if image.startswith(SNAPSHOT_REPOSITORY)}
     return {
         "containers": {c.name: (c.status, c.gpus(), c.host_ports(), c.files) for c in containers},
         "limits": {c.name: c.host.get("Memory") for c in containers},
@@ -182,7 +183,8 @@ def _end(state: State, host: SimulatedHost) -> dict[str, Any]:
         "gpus": {gpu.uuid: (gpu.holder, gpu.quarantine) for gpu in state.gpus.values()},
         "ports": {port.host_port: port.holder for port in state.ports.values()},
         "kept": [len(host.disks.kept), len(snapshots)],
-        "images": host.world.images.keys() - snapshots,
+        "images": named - snapshots,
+        "unnamed": len(host.world.images) - len(named),
         "volumes": {name: disk.size_bytes for name, disk in host.volumes.disks.items()},
         "docker_volumes": set(host.world.volumes),
     }
