@@ -33,8 +33,8 @@ def main() -> None:
                 title = f"{task.name}, {way}" if task.carries else task.name
                 options = Options(way, PORTS)
                 with scene_of(taken.folder / title.replace(", ", "-"), engine, options) as scene:
-                    walk = Walk(scene, task)
-                    points = walk.count()[:: given.stride]
+                    walk = Walk(scene)
+                    points = [(task, point) for point in walk.count(task)[:: given.stride]]
                     found = tries.setdefault(title, [])
                     for one in walk.tries(points):
                         found.append(one)

@@ -60,28 +60,27 @@ class Try(Struct, frozen=True):
 
 
 class Walk:
-    """One task on a scene of its own, whose service is not started yet."""
+    """On a scene of its own, whose service is not started yet."""
 
-    def __init__(self, scene: Scene, task: Task) -> None:
+    def __init__(self, scene: Scene) -> None:
         self._scene = scene
-        self._task = task
         self._number = 0
         service = scene.service
         assert isinstance(service, DyingProcess)
         self._service = service
 
-    def count(self) -> list[Point]:
+    def count(self, task: Task) -> list[Point]:
         """The points of the task, in a run without a crash; the service has stopped after it."""
         calls = self._scene.folder / "calls"
-        self._start(None, "--calls", str(calls))
-        name = self._name
-        self._task.set_up(self._service, name)
-        self._ended(name)
+        name = self._next_name()
+        self._start(task, name, "--calls", str(calls))
+        task.set_up(self._service, name)
+        self._ended(task, name)
         sleep(LAST_CALLS_S)
         counted = [line.rpartition(":") for line in calls.read_text().splitlines()]
-        faults = self._faults(name)
+        faults = self._faults(task, name)
         assert not faults, faults
-        self._clear(name)
+        self._clear()
         self._service.stop()
         known = doing_calls()
         return [
@@ -90,35 +89,37 @@ class Walk:
             for side in (SIDES if call in known else SIDES[:1])
         ]
 
-    def tries(self, points: Sequence[Point]) -> Iterator[Try]:
+    def tries(self, points: Sequence[tuple[Task, Point]]) -> Iterator[Try]:
         """Die at each of them. In the end the service has stopped."""
-        before: tuple[str, Point, bool] | None = None
-        for point in (*points, None):
-            self._number += 1
+        before: tuple[Task, Point, str, bool] | None = None
+        for task, point in points:
+            name = self._next_name()
             begun = monotonic()
-            self._start(point)
+            self._start(task, name, "--die-at", str(point))
             if before is not None:
                 yield self._recovered(*before, begun)
-            if point is not None:
-                self._task.set_up(self._service, self._name)
-                before = self._name, point, self._dies(self._name)
+            task.set_up(self._service, name)
+            before = task, point, name, self._dies(task, name)
+        begun = monotonic()
+        self._service.sentence = ()
+        self._service.start()
+        if before is not None:
+            yield self._recovered(*before, begun)
         self._service.stop()
 
-    @property
-    def _name(self) -> str:
+    def _next_name(self) -> str:
+        self._number += 1
         return f"n{self._number}"
 
-    def _start(self, point: Point | None, *more: str) -> None:
-        subject = self._task.subject.format(self._name)
-        at = () if point is None else ("--die-at", str(point))
-        self._service.sentence = ("--arm", subject, *at, *more)
+    def _start(self, task: Task, name: str, *more: str) -> None:
+        self._service.sentence = ("--arm", task.subject.format(name), *more)
         self._service.start()
 
-    def _dies(self, name: str) -> bool:
+    def _dies(self, task: Task, name: str) -> bool:
         """Send the command; True when the service died of it, and it is not there then."""
         pid = self._service.pid
         try:
-            operation = self._ask(name)
+            operation = self._ask(task, name)
             eventually(lambda: not is_alive(pid) or self._has_ended(operation), ENDED_S_MAX)
         except httpx.TransportError:
             eventually(lambda: not is_alive(pid))
@@ -131,40 +132,40 @@ class Walk:
         self._service.wait()
         return True
 
-    def _ask(self, name: str) -> str:
-        method, path, body = self._task.request(name)
+    def _ask(self, task: Task, name: str) -> str:
+        method, path, body = task.request(name)
         return self._service.begin(method, path, body, {"Idempotency-Key": f"{name}-key"})
 
     def _has_ended(self, operation: str) -> bool:
         return bool(self._service.get(f"/operations/{operation}").ok()["state"] != "running")
 
-    def _ended(self, name: str) -> dict[str, Any]:
+    def _ended(self, task: Task, name: str) -> dict[str, Any]:
         """The operation, once it has ended and nothing is due that follows from it."""
-        ended = self._service.ended(self._ask(name))
+        ended = self._service.ended(self._ask(task, name))
         eventually(lambda: not list(unfinished(fold(self._service.records()))))
         return ended
 
-    def _recovered(self, name: str, point: Point, died: bool, begun: float) -> Try:
-        ended = self._ended(name)
+    def _recovered(self, task: Task, point: Point, name: str, died: bool, begun: float) -> Try:
+        ended = self._ended(task, name)
         seconds = monotonic() - begun
-        faults = self._faults(name)
+        faults = self._faults(task, name)
         if ended["state"] != "succeeded":
             faults = (f"it {ended['state']}: {ended}", *faults)
-        self._clear(name)
-        left = tuple(f"when all was deleted: {fault}" for fault in self._faults(name))
-        return Try(self._task.name, point, died, seconds, faults + left)
+        self._clear()
+        left = tuple(f"when all was deleted: {fault}" for fault in self._faults(task, name))
+        return Try(task.name, point, died, seconds, faults + left)
 
-    def _clear(self, name: str) -> None:
+    def _clear(self) -> None:
         """Delete what the task was done with."""
         for row in self._service.get("/replicaSet").ok()["replicaSets"]:
             self._service.call("DELETE", f"/replicaSet/{row['name']}").ok()
         for row in self._service.get("/volumes").ok()["volumes"]:
             self._service.call("DELETE", f"/volumes/{row['name']}").ok()
 
-    def _faults(self, name: str) -> tuple[str, ...]:
-        return tuple(str(fault) for fault in self._look(name))
+    def _faults(self, task: Task, name: str) -> tuple[str, ...]:
+        return tuple(str(fault) for fault in self._look(task, name))
 
-    def _look(self, name: str) -> Iterator[object]:
+    def _look(self, task: Task, name: str) -> Iterator[object]:
         """Everything that is not as the ledger says, on this host and on the engine."""
         scene = self._scene
         records = self._service.records()
@@ -187,13 +188,12 @@ class Walk:
             yield from (f"image {one.id} has no name" for one in images if not one.tags)
         report = asyncio.run(check(self._settings()))
         yield from report.differences
-        yield from self._lost(name, seen)
+        if seen and task.name != "run":
+            yield from self._lost(task, name)
 
-    def _lost(self, name: str, seen: dict[str, Any]) -> Iterator[str]:
+    def _lost(self, task: Task, name: str) -> Iterator[str]:
         """The file that was written before is where the container finds it."""
-        if not seen or self._task.name == "run":
-            return
-        at = "/data" if self._task.subject.startswith("{}v") else "/root"
+        at = "/data" if task.subject.startswith("{}v") else "/root"
         if (found := self._service.shell(name, f"cat {at}/mine")) != "mine\n":
             yield f"of the file there is {found!r}"
         if at == "/root" and "wget" in self._service.shell(name, "ls /bin"):
