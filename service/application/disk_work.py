@@ -83,10 +83,7 @@ class DiskWork:
             case PutBackDisk():
                 return await self._put_back(effect)
             case CommitImage():
-                image = await self._commit(
-                    effect.container, effect.image, on_progress, pause=effect.pause
-                )
-                return Succeeded({"image_id": image.id, "size_bytes": image.size_bytes})
+                return await self._save(effect, on_progress)
         return Succeeded()
 
     async def _put_back(self, effect: PutBackDisk) -> Succeeded:
@@ -120,14 +117,30 @@ class DiskWork:
                 log.warning("%s has %d layers: %s", effect.image, image.layers, error)
         return Succeeded({"size_bytes": image.size_bytes, "squashed": squashed})
 
+    async def _save(self, effect: CommitImage, on_progress: OnProgress) -> Succeeded:
+        # The name is the caller's: an image that has it may be another. One that this effect made
+        # before a crash would lose its name to a second one, and stay for ever.
+        image = await self._engine.inspect_image(effect.image)
+        if image is None or image.labels.get(LABEL_EFFECT) != effect.effect_id:
+            image = await self._commit(
+                effect.container, effect.image, on_progress, effect.effect_id, pause=effect.pause
+            )
+        return Succeeded({"image_id": image.id, "size_bytes": image.size_bytes})
+
     async def _commit(
-        self, container: str, image: str, on_progress: OnProgress, *, pause: bool
+        self,
+        container: str,
+        image: str,
+        on_progress: OnProgress,
+        made_by: str = "",
+        *,
+        pause: bool,
     ) -> ImageInfo:
         # A commit bakes the container's labels into the image, and cannot drop them: emptied,
         # they claim nothing for whoever starts a container from it.
-        emptied = dict.fromkeys(LABELS, "")
+        labels = {**dict.fromkeys(LABELS, ""), LABEL_EFFECT: made_by}
         async with self._watched(container, on_progress):
-            return await self._engine.commit_container(container, image, emptied, pause=pause)
+            return await self._engine.commit_container(container, image, labels, pause=pause)
 
     @asynccontextmanager
     async def _watched(self, container: str, on_progress: OnProgress) -> AsyncIterator[None]:

@@ -1,10 +1,12 @@
 """The host that a service acts on."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TypeVar
 
 from events.values import GpuRuntime
+from projections.store import ReadStore
 from service.adapters.bind_roots import BindRoots
 from service.adapters.docker_engine import DockerEngine
 from service.adapters.docker_image_changes import ImageDiffs
@@ -13,6 +15,8 @@ from service.adapters.simulated_gpus import NoGpus, SimulatedProbe
 from service.adapters.upper_disks import UpperDisks
 from service.adapters.volume_choice import choose
 from service.application.disk_diff import Compare
+from service.bootstrap.ledger import OpenLedger, open_ledger
+from service.bootstrap.maintaining import READ_STORE
 from service.disk_ports import HostPaths, SystemDisks, VolumeStore
 from service.ports import ContainerEngine, DeviceProbe
 from service.settings import Settings
@@ -25,6 +29,16 @@ Closing = tuple[T, Callable[[], Awaitable[None]]]
 
 class Host:
     """What a service acts on: Docker, disks and GPUs, the real ones. A bench makes others."""
+
+    def ledger(
+        self, settings: Settings, on_failed: Callable[[str], None]
+    ) -> AbstractAsyncContextManager[OpenLedger]:
+        """The ledger; `on_failed` hears why its server is not started again."""
+        return open_ledger(settings, on_failed)
+
+    def read_store(self, settings: Settings) -> ReadStore:
+        """Where the rows are, not opened yet."""
+        return ReadStore(settings.data_dir / READ_STORE)
 
     def engine(self, settings: Settings, owner: str) -> Closing[ContainerEngine]:
         """The container engine, and how to let go of it."""

@@ -14,6 +14,7 @@ from service.adapters.jetstream import JetStreamLedger
 from service.adapters.jetstream_connection import NatsAddress
 from service.adapters.nats_child import NatsChild
 from service.errors import LedgerUnavailable, SettingsError
+from service.ports import Ledger
 from service.settings import Settings
 
 ADDRESS_FILE = "nats.json"
@@ -23,7 +24,7 @@ ADDRESS_FILE = "nats.json"
 class OpenLedger(Struct):
     """A ledger in use, how to reach it, and a line for people that says where it is."""
 
-    ledger: JetStreamLedger
+    ledger: Ledger
     address: NatsAddress
     where: str
 
@@ -55,8 +56,9 @@ async def open_ledger(
 
 
 @asynccontextmanager
-async def visit_ledger(settings: Settings) -> AsyncIterator[JetStreamLedger]:
+async def visit_ledger(settings: Settings) -> AsyncIterator[Ledger]:
     """The ledger for reading: also beside a service that is running on it."""
+    ledger: Ledger
     if settings.nats != "embedded":
         async with JetStreamLedger(address_of(settings)) as ledger:
             yield ledger

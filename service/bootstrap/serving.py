@@ -9,7 +9,6 @@ from importlib.metadata import version
 from aiohttp import web
 
 from projections.projector import Projector
-from projections.store import ReadStore
 from service.adapters.system import SystemClock, TimedIds
 from service.application.disk_diff import DiskDiff
 from service.application.engine_gate import EngineGate
@@ -28,7 +27,7 @@ from service.application.writer import Writer
 from service.bootstrap.access import Door, open_door
 from service.bootstrap.gauges import show_gauges
 from service.bootstrap.host import Host
-from service.bootstrap.ledger import OpenLedger, make_data_dir, open_ledger
+from service.bootstrap.ledger import OpenLedger, make_data_dir
 from service.bootstrap.listening import is_ours, listen
 from service.bootstrap.maintaining import READ_STORE
 from service.bootstrap.stopping import Stopping, wind_down
@@ -93,9 +92,9 @@ class _Service:
         stop_tracing = start_tracing(node=settings.node, endpoint=settings.otlp_endpoint)
         stack.push_async_callback(asyncio.to_thread, stop_tracing)
         self.opened: OpenLedger = await stack.enter_async_context(
-            open_ledger(settings, self._on_nats_failed)
+            self.host.ledger(settings, self._on_nats_failed)
         )
-        self.store = await stack.enter_async_context(ReadStore(settings.data_dir / READ_STORE))
+        self.store = await stack.enter_async_context(self.host.read_store(settings))
         self.projector = Projector(self.opened.ledger.read, self.store)
         await stack.enter_async_context(self.supervisor)
         if self.door.tls is not None:

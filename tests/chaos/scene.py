@@ -42,7 +42,14 @@ class Options(Struct, frozen=True):
 class Scene:
     """`url` is where the service is, or was before it was killed."""
 
-    def __init__(self, folder: Path, engine: PrivateDockerd, options: Options) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        engine: PrivateDockerd,
+        options: Options,
+        process: type[ServiceProcess] = ServiceProcess,
+    ) -> None:
+        """`process` is what the service is run as."""
         self.folder = folder
         self.engine = engine
         self.ports = options.ports
@@ -52,7 +59,7 @@ class Scene:
         driver = NvmlStub(folder / "nvml")
         driver.write(GPUS)
         first, last = options.ports
-        self.service = ServiceProcess(
+        self.service = process(
             self.data_dir,
             engine.url,
             gpus="auto",

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from events.labels import LABEL_EFFECT, LABEL_NAME, LABEL_NODE, LABEL_OWNER, LABEL_REVISION
 from service.application.disk_work import FREE_BYTES_LEFT, LAYERS_MAX, DiskWork
@@ -32,6 +33,7 @@ LABELS = {
     LABEL_REVISION: "1",
     LABEL_EFFECT: "e",
 }
+NO_CLAIM = dict.fromkeys(LABELS, "")
 IDS = ("op/step", "op", "foo", 1)
 
 
@@ -144,7 +146,7 @@ async def test_a_disk_is_committed_once_and_its_image_claims_nothing() -> None:
         assert await host.do(take()) == {"size_bytes": 1 << 20, "squashed": False}
     assert host.engine.commits == 1
     image = host.world.images["kept:1"]
-    assert image.labels == dict.fromkeys(LABELS, "")
+    assert image.labels == NO_CLAIM
     assert image.files["/data"] == bytes(100)
     await host.do(RemoveSnapshot(*IDS, image="kept:1", carry="commit"))
     assert "kept:1" not in host.world.images
@@ -154,9 +156,12 @@ async def test_a_disk_is_committed_once_and_its_image_claims_nothing() -> None:
 async def test_a_disk_is_saved_for_its_caller_as_often_as_asked() -> None:
     host = await Host().make()
     first = await host.do(SAVE)
-    second = await host.do(SAVE)
+    assert await host.do(SAVE) == first  # this time is after a crash
+    assert host.engine.commits == 1
+    second = await host.do(replace(SAVE, effect_id="op2/step"))
     assert host.engine.commits == 2
     assert first["image_id"] != second["image_id"] == host.world.images["saved:1"].id
+    assert host.world.images["saved:1"].labels == {**NO_CLAIM, LABEL_EFFECT: "op2/step"}
 
 
 async def layered(host: Host, layers: int) -> None:

@@ -7,7 +7,7 @@ host is a restart.
 
 import asyncio
 from collections.abc import Collection, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ from events.gpu_health import GpuError, GpuHealth, GpuReport, MissingGpu
 from events.values import Gpu
 from projections.projector import Projector
 from projections.state import Operation, State
+from projections.store import ReadStore
 from service.application.engine_gate import EngineGate
 from service.application.executor import Executor
 from service.application.health import Component
@@ -32,7 +33,7 @@ from service.application.writer import Writer
 from service.disk_ports import SystemDisks, VolumeStore
 from service.domain.commands import Envelope, Facts, RegisterNode, Request
 from service.domain.rejections import Rejected
-from service.errors import DeviceProbeError
+from service.errors import DeviceProbeError, VolumeStoreError
 from service.ports import ContainerEngine, Ledger
 from service.telemetry import Metrics
 from tests.kit.builders import IMAGE, NODE, OWNER, PORT_FIRST, gpu
@@ -159,6 +160,7 @@ class SimulatedService:
         engine: ContainerEngine | None = None,
         volumes: VolumeStore | None = None,
         disks: SystemDisks | None = None,
+        store: ReadStore | None = None,
     ) -> None:
         """The ports given here take the place of the host's, such as ones that fail."""
         self.host = host
@@ -169,7 +171,8 @@ class SimulatedService:
         self.metrics = Metrics()
         self.supervisor = Supervisor()
         self.remarks: dict[str, Component] = {}
-        self.projector = Projector(self.ledger.read, host.store)
+        self._store = store or host.store
+        self.projector = Projector(self.ledger.read, self._store)
         self.writer = Writer(self.ledger, self.projector, NODE, self.metrics)
         self.gate = EngineGate(self.engine, self._disks, host.clock)
         self.facts = HostFacts(
@@ -220,13 +223,15 @@ class SimulatedService:
             await self.writer.submit(
                 Envelope(host.ids.new(), host.clock.now_us(), command, host.facts)
             )
+        with suppress(VolumeStoreError):
+            await self._volumes.attach_all()
         await self.watcher.look()
         at_work = await stack.enter_async_context(Supervisor(self.supervisor.failures))
         self._begin_work(at_work)
         self.intake = LedgerIntake(
             self.writer,
             self.projector,
-            host.store,
+            self._store,
             self.performer,
             self.gate,
             host.clock,

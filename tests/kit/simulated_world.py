@@ -126,10 +126,10 @@ class World:
         return self.images.setdefault(image, SimulatedImage(id=digest, layers=(digest,)))
 
     def name_image(self, name: str, image: SimulatedImage) -> None:
-        """Give an image a name. What had it stays without one (as its id) where it is in use."""
+        """Give an image a name. What had it stays without one (as its id)."""
         before = self.images.get(name)
         self.images[name] = image
-        if before and any(c.image_id == before.id for c in self.containers.values()):
+        if before is not None:
             self.images[before.id] = before
 
     def digest(self, prefix: str = "") -> str:
@@ -186,6 +186,8 @@ class World:
         if len(seen.layers) > len(shared) + 1:
             digest = self.digest("sha256:")
             self.name_image(name, replace(seen, id=digest, layers=(*shared, digest)))
+            if all(container.image_id != seen.id for container in self.containers.values()):
+                del self.images[seen.id]
 
     def rename(self, container: SimulatedContainer, new_name: str) -> None:
         """Raises EngineRefused when another container has the name."""
