@@ -28,6 +28,11 @@ class ChangeStream:
         self._broken = True
         self._some.set()
 
+    @property
+    def is_waiting(self) -> bool:
+        """Are there names that were not taken?"""
+        return bool(self._names)
+
     async def take(self) -> str:
         """The name that has waited longest. Raises EngineUnavailable when none is to come."""
         while not self._names:
@@ -44,5 +49,5 @@ async def deliver(name: str, fault: str | None) -> None:
     """Return when a name may be handed out. With a fault late, or never (EngineUnavailable)."""
     if fault in ("late", "ends"):
         await asyncio.sleep(LATE_S)
-    if fault not in (None, "late"):
+    if fault not in (None, "late", "again", "behind"):
         raise EngineUnavailable(f"the stream of events broke before {name} was told")

@@ -42,8 +42,8 @@ Faults = Callable[[str, str], str | None]
 done all the same), "refuse" (Docker says no), or None.
 
 "changes" is asked once without a name, when it is opened, and then with each name that is to be
-told: "late" (it comes LATE_S after), "ends" (in place of it the end, LATE_S after), all else
-(the stream breaks in place of it)."""
+told: "late" (it comes LATE_S after), "again" (it comes twice), "behind" (after those that came
+later), "ends" (in place of it the end, LATE_S after), all else (the stream breaks in place of it)."""
 
 UP = ("running", "paused")
 
@@ -155,7 +155,13 @@ class SimulatedEngine:
             yield LISTENING
             while True:
                 name = await stream.take()
-                await deliver(name, self.faults("changes", name))
+                fault = self.faults("changes", name)
+                if fault == "behind" and stream.is_waiting:
+                    stream.add((name,))
+                    continue
+                await deliver(name, fault)
+                if fault == "again":
+                    stream.add((name,))
                 yield name
         finally:
             if stream in self.world.streams:

@@ -6,7 +6,7 @@ host is a restart.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -64,6 +64,8 @@ class ListProbe:
         self.trouble = ""
         self.hangs = False
         """A look does not come back."""
+        self.slow_s = 0.0
+        """So long a look takes."""
         self.looks = 0
         self.let_go: frozenset[str] = frozenset()
         """What the last look asked to be left alone."""
@@ -83,6 +85,8 @@ class ListProbe:
         self.let_go = frozenset(let_go)
         if self.hangs:
             await asyncio.get_running_loop().create_future()
+        if self.slow_s:
+            await asyncio.sleep(self.slow_s)
         if self.trouble:
             raise DeviceProbeError(self.trouble)
         reports = (self.reports.get(gpu.uuid) for gpu in self.shown)
@@ -159,6 +163,7 @@ class SimulatedService:
         engine: ContainerEngine | None = None,
         volumes: VolumeStore | None = None,
         disks: SystemDisks | None = None,
+        writer: Callable[[Ledger, Projector, str, Metrics], Writer] = Writer,
     ) -> None:
         """The ports given here take the place of the host's, such as ones that fail."""
         self.host = host
@@ -170,7 +175,7 @@ class SimulatedService:
         self.supervisor = Supervisor()
         self.remarks: dict[str, Component] = {}
         self.projector = Projector(self.ledger.read, host.store)
-        self.writer = Writer(self.ledger, self.projector, NODE, self.metrics)
+        self.writer = writer(self.ledger, self.projector, NODE, self.metrics)
         self.gate = EngineGate(self.engine, self._disks, host.clock)
         self.facts = HostFacts(
             host.facts,
@@ -276,7 +281,9 @@ class SimulatedService:
             NODE,
         )
         at_work.start("observer", observer.run())
-        retries = Retries(self.projector, self.writer, host.clock, host.ids, self.facts)
+        retries = Retries(
+            self.projector, self.writer, self.gate, host.clock, host.ids, self.facts
+        )
         at_work.start("retries", retries.run())
 
     async def __aexit__(

@@ -19,8 +19,10 @@ from service.domain.commands import (
     PatchReplicaSet,
     PauseReplicaSet,
     PinRevision,
+    QuarantineGpu,
     Request,
     RestartReplicaSet,
+    RestoreGpu,
     RollBackReplicaSet,
     StopReplicaSet,
     UnpinRevision,
@@ -125,6 +127,8 @@ def a_command(rng: Random, state: State, ticket: str) -> Request:
     volume = rng.choice(VOLUMES)
     if rng.random() < 0.2:
         return _volume_command(rng, state, volume)
+    if rng.random() < 0.06:
+        return _gpu_command(rng, state)
     if state.live(name) is None and rng.random() < 0.9:
         return _run(rng, state, name, volume)
     match rng.choice("eeeeepppppprrbbbsucctddnnx"):
@@ -191,6 +195,16 @@ def _patch(rng: Random, state: State, name: str, volume: str) -> PatchReplicaSet
         case _:
             pass
     return patch(name, rng.choice((0, 1, 2, 3)))
+
+
+def _gpu_command(rng: Random, state: State) -> Request:
+    """Mostly what ends a quarantine, so that there are GPUs to lend."""
+    sick = [gpu.uuid for gpu in state.gpus.values() if gpu.quarantine is not None]
+    if sick and rng.random() < 0.7:
+        return RestoreGpu(rng.choice(sick))
+    command = rng.choice((QuarantineGpu, RestoreGpu))
+    uuid = rng.choice((*sorted(state.gpus), "gpu-9"))
+    return RestoreGpu(uuid) if command is RestoreGpu else QuarantineGpu(uuid, "it smells")
 
 
 def _volume_command(rng: Random, state: State, volume: str) -> Request:
