@@ -12,7 +12,6 @@ from tests.kit.builders import run
 from tests.kit.simulated_service import SimulatedHost, SimulatedService
 from tests.kit.virtual_time import virtual
 
-
 REFUSALS_MAX = 100
 """Then it answers no more, so that who asks without a pause comes to an end."""
 

@@ -57,8 +57,9 @@ def main() -> None:
     seconds = time.perf_counter() - begun_s
     print("\n".join(_table(met, EXPECTED)))
     print(
-        f"{given.seeds:,} seeds from {given.first} in {seconds:.0f} s, {given.seeds / seconds:.0f} a"
-        f" second on {given.processes} processes: {len(failures)} failed"
+        f"{given.seeds:,} seeds from {given.first} in {seconds:.0f} s,"
+        f" {given.seeds / seconds:.0f} a second on {given.processes} processes:"
+        f" {len(failures)} failed"
     )
     never = [what for what in EXPECTED if what.startswith("event:") and not met[what]]
     sys.exit(1 if failures or never else 0)

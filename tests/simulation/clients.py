@@ -1,6 +1,7 @@
 """Clients of a simulation: what they ask for, and what they were told about it."""
 
 import asyncio
+from collections.abc import Sequence
 from random import Random
 from typing import Any, Protocol
 
@@ -36,6 +37,8 @@ NAMES = ("ann", "bob", "cid", "dee")
 VOLUMES = ("vol", "wal")
 PULLED = "pulled:1"
 MISSING = "missing:1"
+FORBIDDEN = "/forbidden"
+"""A directory of the host that may not be mounted."""
 
 PATIENCE_S = 60.0
 AGAIN_S = 0.5
@@ -75,8 +78,12 @@ class Town(Protocol):
 class Client:
     """Sends `count` commands, one after the other."""
 
-    def __init__(self, name: str, town: Town, rng: Random, count: int) -> None:
+    def __init__(
+        self, name: str, town: Town, rng: Random, count: int, names: Sequence[str]
+    ) -> None:
+        """Its commands are about replica sets of these `names`."""
         self._name = name
+        self._names = names
         self._town = town
         self._rng = rng
         self._count = count
@@ -87,8 +94,12 @@ class Client:
         for number in range(self._count):
             await asyncio.sleep(self._rng.choice((0.0, 0.01, 0.3, 2.0)))
             ticket = f"{self._name}-{number}"
-            command = a_command(self._rng, self._town.state, ticket)
+            name = self._rng.choice(self._names)
+            command = a_command(self._rng, self._town.state, ticket, name)
             key = ticket if self._rng.random() < 0.5 else ""
+            if number and self._rng.random() < 0.03:
+                # By mistake it takes a key that it may have used before, for something else.
+                key, command = f"{self._name}-{number - 1}", QuarantineGpu("gpu-9", ticket)
             told = Told(ticket)
             self.told.append(told)
             await self._send(told, command, key)
@@ -121,9 +132,8 @@ class Client:
             return
 
 
-def a_command(rng: Random, state: State, ticket: str) -> Request:
+def a_command(rng: Random, state: State, ticket: str, name: str) -> Request:
     """Something to ask for; mostly of what is there, now and then of what is not."""
-    name = rng.choice(NAMES)
     volume = rng.choice(VOLUMES)
     if rng.random() < 0.2:
         return _volume_command(rng, state, volume)
@@ -190,8 +200,10 @@ def _patch(rng: Random, state: State, name: str, volume: str) -> PatchReplicaSet
         case "i":
             return patch(name, image=rng.choice((IMAGE, IMAGE, PULLED, MISSING)))
         case "b":
-            source = rng.choice((_version(state, volume), "/data", ""))
-            return patch(name, binds=(BindAt(source, "/x"),))
+            source = rng.choice((_version(state, volume), "/data", FORBIDDEN, ""))
+            binds = revision.spec.binds if revision is not None else ()
+            target = rng.choice(("/x", *(bind.target for bind in binds)))
+            return patch(name, binds=(BindAt(source, target),))
         case _:
             pass
     return patch(name, rng.choice((0, 1, 2, 3)))

@@ -41,10 +41,11 @@ class LineLedger:
         self._require()
         if not self._line.is_bad():
             return await self._ledger.append(entries, expected_last_seq)
-        fault = self._line.rng.choice((*FAULTS, "twice"))
-        self._line.met[f"ledger: append {fault}"] += 1
-        if fault == "twice":
+        if self._line.rng.randrange(len(FAULTS) + 1) == 0:
+            self._line.met["ledger: append twice"] += 1
             return await self._twice(entries, expected_last_seq)
+        fault = self._line.rng.choice(FAULTS)
+        self._line.met[f"ledger: append {fault}"] += 1
         self._ledger.fail_next(fault, self._line.rng.randrange(len(entries) + 1))
         return await self._ledger.append(entries, expected_last_seq)
 

@@ -43,7 +43,7 @@ async def _simulate(simulation: Simulation) -> None:
     records = await records_of(host.ledger)
     await check_at_rest(service)
     check_retention(service)
-    await check_world(service.state, host)
+    await check_world(service.state, host, seen)
     check_told(simulation.told, records)
     check_done_once(records, seen)
     check_gpus(records)

@@ -21,7 +21,15 @@ from service.telemetry import Metrics
 from tests.kit.inline_store import InlineStore
 from tests.kit.simulated_service import SimulatedHost, SimulatedService
 from tests.simulation.checks import due, waiting
-from tests.simulation.clients import PATIENCE_S, PULLED, Client, ConnectionLost, Told
+from tests.simulation.clients import (
+    FORBIDDEN,
+    NAMES,
+    PATIENCE_S,
+    PULLED,
+    Client,
+    ConnectionLost,
+    Told,
+)
 from tests.simulation.disk_lines import LineDisks, LineVolumes
 from tests.simulation.engine_line import LineEngine
 from tests.simulation.gpu_meddlers import GpuMeddlers
@@ -38,6 +46,9 @@ commands to do harm, and a start is where most harm shows; some need a long hist
 
 KEEP_REVISIONS = 2
 ROOMY_BYTES = 1 << 40
+PEACES_S = (2.0, 5.0, 15.0)
+"""So long it takes at most from one trouble to the next: a seed has one of these."""
+
 FAULT_RATES = (0.0, 0.02, 0.1, 0.3)
 
 SILENCE_S = 8.0
@@ -46,12 +57,15 @@ SILENCE_S = 8.0
 DRIVER_PATIENCE_S = 10.0
 """So long the adapter waits for the driver."""
 
+LOOKED_S = 75.0
+"""What a look takes at most, where one before it hangs, and what follows from it."""
+
 QUIET_WITHIN_S = 600.0
 """From when all is well again: far more than the longest pause between two attempts."""
 
 
 class CountingWriter(Writer):
-    """A Writer that counts its refusals."""
+    """A Writer that counts what it refuses the service itself."""
 
     def __init__(
         self,
@@ -67,7 +81,7 @@ class CountingWriter(Writer):
 
     async def submit(self, envelope: Envelope) -> Receipt | Rejected:
         answer = await super().submit(envelope)
-        if isinstance(answer, Rejected):
+        if isinstance(answer, Rejected) and not envelope.request:
             self._met[f"refused: {answer.reason}"] += 1
         return answer
 
@@ -128,6 +142,8 @@ class Simulation:
             gpu_runtime="cdi" if seed // 4 % 2 else "nvidia",
             keep_revisions=KEEP_REVISIONS,
         )
+        self.host.paths.forbidden.add(FORBIDDEN)
+        self._peace_s = self._rng.choice(PEACES_S)
         self.weather = Weather()
         self.seen = Seen()
         self.meddlers = Meddlers(self.host, self.seen, self._rng)
@@ -149,7 +165,10 @@ class Simulation:
     async def run(self) -> SimulatedService:
         """Live through it; the service that is up in the end, at rest."""
         clients, commands = self._rng.choice(SIZES)
-        self._clients = [Client(f"c{n}", self, self._rng, commands) for n in range(clients)]
+        names = NAMES[: self._rng.choice((1, 2, len(NAMES)))]
+        self._clients = [
+            Client(f"c{n}", self, self._rng, commands, names) for n in range(clients)
+        ]
         trouble = asyncio.create_task(self._make_trouble())
         keeper = asyncio.create_task(self._keep_up())
         try:
@@ -184,9 +203,12 @@ class Simulation:
     async def submit(self, command: Request, ticket: str, key: str) -> Accepted | Rejected:
         """See `Town`."""
         caller = Caller(actor=ticket, idempotency_key=key)
-        return await self._ask(
+        answer = await self._ask(
             lambda service: service.intake.submit(command, {"ticket": ticket}, caller)
         )
+        if isinstance(answer, Rejected):
+            self.seen.met[f"refused: {answer.reason}"] += 1
+        return answer
 
     async def wait(self, operation_id: str) -> Operation | None:
         """See `Town`."""
@@ -244,7 +266,7 @@ class Simulation:
         )
         while True:
             self.weather.fault_rate = self._rng.choice(FAULT_RATES)
-            await asyncio.sleep(self._rng.uniform(0.0, 3.0))
+            await asyncio.sleep(self._rng.uniform(0.0, self._peace_s))
             kind = self._rng.choice(kinds)
             self.seen.met[f"trouble: {kind.__name__.strip('_')}"] += 1
             await kind()
@@ -319,7 +341,7 @@ class Simulation:
             assert self.host.clock.monotonic_s() < until, f"no end to {busy}"
             await asyncio.sleep(0.1)
         # GPUs and containers were looked at as they are now, and what expired is given up.
-        await asyncio.sleep(2 * max(GPUS_EVERY_S, DISKS_EVERY_S, CONTAINERS_EVERY_S))
+        await asyncio.sleep(LOOKED_S + max(GPUS_EVERY_S, DISKS_EVERY_S, CONTAINERS_EVERY_S))
         until = self.host.clock.monotonic_s() + QUIET_WITHIN_S
         while left := [*due(service.state), *waiting(service.state)]:
             assert self.host.clock.monotonic_s() < until, f"no end to {left}"
