@@ -11,17 +11,14 @@ import argparse
 import os
 import sys
 import time
-import traceback
 from collections import Counter
 from collections.abc import Iterator
 from multiprocessing import get_context
 from typing import get_args
 
-from msgspec import Struct
-
 from events.record import Event
 from service.domain.rejections import Reason
-from tests.simulation.play import play
+from tests.simulation.play import Played, play, play_all
 
 SEEDS = 2000
 SLICE = 20
@@ -31,13 +28,6 @@ EXPECTED = (
     *(f"event: {kind.__name__}" for kind in get_args(Event)),
     *(f"refused: {reason}" for reason in Reason),
 )
-
-
-class Played(Struct):
-    """What a process says of its slice."""
-
-    met: Counter[str]
-    failures: list[tuple[int, str]]
 
 
 def main() -> None:
@@ -69,21 +59,7 @@ def _all(seeds: range, processes: int) -> Iterator[Played]:
     slices = [seeds[first : first + SLICE] for first in range(0, len(seeds), SLICE)]
     # Fresh ones: a fork takes over whatever this process has open.
     with get_context("spawn").Pool(processes) as pool:
-        yield from pool.imap_unordered(_play, slices)
-
-
-def _play(seeds: range) -> Played:
-    played = Played(Counter(), [])
-    for seed in seeds:
-        try:
-            played.met += play(seed)
-        except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            words = str(error) or place.line
-            played.failures.append(
-                (seed, f"{type(error).__name__} at {place.filename}:{place.lineno}: {words}")
-            )
-    return played
+        yield from pool.imap_unordered(play_all, slices)
 
 
 def _table(met: Counter[str], expected: tuple[str, ...]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from events.resources import (
     GpuVacated,
 )
 from events.values import versioned
+from projections.evolve import evolve
 from projections.projector import Projector
 from projections.state import State
 from projections.tables import Row
@@ -54,6 +55,14 @@ async def check_at_rest(service: SimulatedService) -> None:
     fresh, rows = await fresh_fold(service.host.ledger)
     assert content(state) == content(fresh)
     assert await service.host.store.dump() == rows
+
+
+def check_every_record(records: Sequence[Record]) -> None:
+    """The rules held all the way."""
+    state = State()
+    for seq, record in enumerate(records, 1):
+        evolve(state, seq, record)
+        assert check(state) == (), f"after record {seq}: {record.events}"
 
 
 async def fresh_fold(ledger: MemoryLedger) -> tuple[State, dict[str, list[Row]]]:

@@ -190,8 +190,9 @@ def _patch(rng: Random, state: State, name: str, volume: str) -> PatchReplicaSet
     known = state.live(name)
     revision = state.revisions.get((name, known.current)) if known else None
     if revision is not None and revision.spec.binds and rng.random() < 0.3:
-        old = revision.spec.binds[0]
-        return remount(old, mount(_version(state, volume), old.target), name)
+        old, other = revision.spec.binds[0], revision.spec.binds[-1]
+        target = rng.choice((old.target, old.target, other.target))
+        return remount(old, mount(_version(state, volume), target), name)
     match rng.choice("mmmeibc"):
         case "m":
             return patch(name, memory_bytes=rng.choice((0, 1, 1, 2, 2, 3)) * GIB)

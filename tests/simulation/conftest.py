@@ -5,7 +5,7 @@ import pytest
 SEEDS = 1500
 """As many as take somewhat over a minute on one core."""
 
-BATCH = 250
+BATCH = 500
 """So many are one test: one of its own for each takes longer than the seed itself. In so many
 everything is met that a simulation can meet."""
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from typing import TypeVar
 
-from service.errors import LedgerError, LedgerUnavailable
+from service.errors import LedgerConflict, LedgerError, LedgerUnavailable
 from service.ports import Entry, StoredEntry
 from tests.kit.memory_ledger import Fault, MemoryLedger
 from tests.simulation.line import Line, Patience
@@ -30,15 +30,24 @@ class LineLedger:
         self._ledger = ledger
         self._about = f"ledger, life {line.life}"
         """A life's own connection: what a dead one sent may arrive after what the next sends."""
+        self._sent: dict[int, str] = {}
+        """By the sequence at which it was to be stored: the id of what was sent last."""
 
     async def append(self, entries: Sequence[Entry], expected_last_seq: int) -> int:
         """As the port says, in any weather."""
+        before = self._sent.get(expected_last_seq)
+        self._sent.update((n, e.message_id) for n, e in enumerate(entries, expected_last_seq + 1))
         return await self._carry(
-            lambda: self._append(entries, expected_last_seq), APPEND_PATIENCE
+            lambda: self._append(entries, expected_last_seq, before), APPEND_PATIENCE
         )
 
-    async def _append(self, entries: Sequence[Entry], expected_last_seq: int) -> int:
+    async def _append(
+        self, entries: Sequence[Entry], expected_last_seq: int, before: str | None
+    ) -> int:
+        """It builds on `before`: as the adapter, it expects not just any record there."""
         self._require()
+        if before is not None and await self._ledger.find(before, 0) != expected_last_seq:
+            raise LedgerConflict(f"the record before it is not {before}")
         if not self._line.is_bad():
             return await self._ledger.append(entries, expected_last_seq)
         if self._line.rng.randrange(len(FAULTS) + 1) == 0:

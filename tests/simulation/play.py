@@ -1,15 +1,19 @@
 """One seed, from its beginning to the checks when all has come to rest."""
 
 import logging
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from msgspec import Struct
 
 from tests.kit.virtual_time import run_virtually
 from tests.simulation.checks import (
     check_at_rest,
     check_disks,
     check_done_once,
+    check_every_record,
     check_gpus,
     check_retention,
     check_told,
@@ -19,6 +23,13 @@ from tests.simulation.checks import (
 from tests.simulation.town import Simulation
 
 LIMIT_S = 3 * 3600.0
+
+
+class Played(Struct):
+    """What was met in some histories, and what was wrong: the seed, and in words."""
+
+    met: Counter[str]
+    failures: list[tuple[int, str]]
 
 
 def play(seed: int) -> Counter[str]:
@@ -37,10 +48,26 @@ def play(seed: int) -> Counter[str]:
     return simulation.seen.met
 
 
+def play_all(seeds: range) -> Played:
+    """One after the other, whatever becomes of them."""
+    played = Played(Counter(), [])
+    for seed in seeds:
+        try:
+            played.met += play(seed)
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            words = str(error) or place.line
+            played.failures.append(
+                (seed, f"{type(error).__name__} at {place.filename}:{place.lineno}: {words}")
+            )
+    return played
+
+
 async def _simulate(simulation: Simulation) -> None:
     host, seen = simulation.host, simulation.seen
     service = await simulation.run()
     records = await records_of(host.ledger)
+    check_every_record(records)
     await check_at_rest(service)
     check_retention(service)
     await check_world(service.state, host, seen)
