@@ -3,13 +3,14 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup run image test lint bench bench-disk chaos crashes clean
+.PHONY: help setup run image test lint simulate bench bench-disk chaos crashes clean
 
 help:
 	@echo 'make run     start gpuledger here, Docker and all    ARGS="--addr 127.0.0.1:8080"'
 	@echo 'make image   make the image "busybox" of the README here, where no registry is in reach'
 	@echo 'make test    lint, type check, every test            ARGS="-k volumes"'
 	@echo 'make lint    lint and type check only'
+	@echo 'make simulate  thousands of histories full of faults  SEEDS=20000, or SEED=17 for one'
 	@echo 'make bench   measure                                 ARGS="--help"'
 	@echo 'make bench-disk  measure system disks, as root       ARGS="--scale 0.1"'
 	@echo 'make chaos   kill everything under load, as root     ARGS="--kills 100 --seed 7"'
@@ -34,6 +35,9 @@ test: lint
 lint: setup
 	@.venv/bin/ruff check
 	@.venv/bin/mypy
+
+simulate: setup
+	@exec .venv/bin/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
 bench: setup
 	@exec .venv/bin/python -m tests.bench $(ARGS)

@@ -33,6 +33,8 @@ def _exited(state: State, record: Record, event: ContainerExited) -> None:
         oom_killed=event.oom_killed,
         finished_at=event.finished_at,
         ended_alone=True,
+        ended_with_engine=event.with_engine,
+        refused=0,
     )
 
 
@@ -58,6 +60,8 @@ def _found_running(state: State, record: Record, event: ContainerFoundRunning) -
         oom_killed=False,
         finished_at="",
         ended_alone=False,
+        ended_with_engine=False,
+        refused=0,
     )
 
 

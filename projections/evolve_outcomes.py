@@ -112,6 +112,8 @@ def _started(state: State, record: Record, event: ContainerStarted) -> None:
         oom_killed=False,
         finished_at="",
         ended_alone=False,
+        ended_with_engine=False,
+        refused=0,
         retrying=0,
         seen_seq=state.seq,
     )
@@ -129,6 +131,8 @@ def _stopped(state: State, record: Record, event: ContainerStopped) -> None:
         finished_at=event.finished_at,
         oom_killed=False,
         ended_alone=False,
+        ended_with_engine=False,
+        refused=0,
         stray=False,
         seen_seq=state.seq,
     )
@@ -263,7 +267,8 @@ def _effect_failed(state: State, record: Record, event: EffectFailed) -> None:
         known = state.volumes[event.name]
         put_volume(state, replace(known, failure=failure, halts_users=False))
     if event.effect == "StartContainer" and not event.operation_id:
-        _change(state, event.name, event.number, retrying=0)
+        refused = state.revisions[event.name, event.number].refused + 1
+        _change(state, event.name, event.number, retrying=0, refused=refused)
     replica_set = state.replica_sets.get(event.name)
     if replica_set is not None and replica_set.operation == event.operation_id:
         # The first failure is why; one that follows while it is undone does not take its place.

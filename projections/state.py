@@ -92,6 +92,10 @@ class Revision(Struct, frozen=True, gc=False, omit_defaults=True):
     """The record that began to start its ended container again; 0 when none is under way."""
     ended_alone: bool = False
     """Its container ended without our stopping it: exit code and the rest tell of that."""
+    ended_with_engine: bool = False
+    """And that was not its own doing."""
+    refused: int = 0
+    """How often the engine did not start it again since then."""
     remake: bool = False
     """Its container is to be removed and made anew, with other host ports."""
     seen_seq: int = 0

@@ -253,6 +253,9 @@ class Executor:
                     word = "done" if isinstance(command.outcome, Succeeded) else "failed"
                     log.info("%s %s", effect.effect_id, word, extra=about)
                     await self._projector.wait_folded(receipt.seq)
+                else:
+                    # An old story, which the fold shows in a moment: not to be done again at once.
+                    await self._pause(0)
                 return
             except (LedgerError, ServiceBusy) as error:
                 log.warning("%s not recorded yet: %s", effect.effect_id, error)

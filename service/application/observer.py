@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 60.0
 AGAIN_S = 1.0
-"""After the stream broke: so long until it is opened again."""
+"""After the stream broke, or what was seen was not recorded: so long until it is tried again."""
 
 AWAY_MARGIN_S = 30.0
 """A container that ended so shortly before the engine was missed ended with it: the engine stops
@@ -89,6 +89,8 @@ class Observer:
         """Containers to look at; LISTENING is all of them."""
         self._put_off: set[str] = set()
         """Replica sets that could not be compared when they were looked at."""
+        self._unrecorded = asyncio.Event()
+        """What was seen of one of them was not taken: it is looked at again after a pause."""
         self._wake = asyncio.Event()
         projector.subscribe(self._on_record)
 
@@ -102,6 +104,7 @@ class Observer:
             group.create_task(self._listen())
             group.create_task(self._tick())
             group.create_task(self._look_on())
+            group.create_task(self._look_again())
 
     async def _listen(self) -> None:
         """Only note where to look, so that the end of the stream is noticed while that is done."""
@@ -121,6 +124,13 @@ class Observer:
         while True:
             await self._clock.sleep(LOOK_EVERY_S)
             self._want(LISTENING)
+
+    async def _look_again(self) -> None:
+        while True:
+            await self._unrecorded.wait()
+            await self._clock.sleep(AGAIN_S)
+            self._unrecorded.clear()
+            self._wake.set()
 
     def _want(self, name: str) -> None:
         self._wanted[name] = None
@@ -176,10 +186,13 @@ class Observer:
         at_seq = self._projector.folded_seq
         version = split_versioned(container)
         replica_set = self._projector.state.live(version[0]) if version is not None else None
-        if replica_set is None or version != (replica_set.name, replica_set.current):
+        if replica_set is None:
             return
         if not observes(self._projector.state, replica_set.name):
+            # Whichever version it is: an operation that fails goes back to the one before.
             self._put_off.add(replica_set.name)
+            return
+        if version != (replica_set.name, replica_set.current):
             return
         shown = await self._engine.inspect_container(container)
         if shown is None or not self._labels.items() <= shown.labels.items():
@@ -204,7 +217,9 @@ class Observer:
             self._put_off.add(name)
             return
         if state.revisions[name, replica_set.current].seen_seq > at_seq:
-            self._look_again_at(name)
+            # What was seen is older than what is folded by now, so looking again gets further.
+            self._put_off.add(name)
+            self._wake.set()
             return
         seen = None
         if shown is not None:
@@ -217,16 +232,13 @@ class Observer:
             return
         envelope = Envelope(command_id, now_us, command, self._facts(), actor="observer")
         try:
-            if isinstance(await self._writer.submit(envelope), Rejected):
-                # It is decided on what is not folded yet here.
-                self._look_again_at(name)
+            if not isinstance(await self._writer.submit(envelope), Rejected):
+                return
+            # It was decided on what is not folded yet here: the next record may be that.
         except (LedgerError, ServiceBusy) as error:
             log.warning("what was seen of %s was not recorded yet: %s", name, error)
-            self._put_off.add(name)
-
-    def _look_again_at(self, name: str) -> None:
         self._put_off.add(name)
-        self._wake.set()
+        self._unrecorded.set()
 
     async def _seen(self, shown: ObservedContainer, *, is_news: bool) -> SeenContainer:
         """`is_news`: it has ended, and the ledger does not know."""

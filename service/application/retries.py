@@ -7,9 +7,10 @@ from collections.abc import Callable
 from events.observations import RetryScheduled
 from events.record import Record
 from projections.projector import Projector
+from service.application.engine_gate import EngineGate
 from service.application.writer import Writer
 from service.domain.commands import Envelope, Facts, RetryReplicaSet
-from service.errors import LedgerError, ServiceBusy
+from service.errors import EngineUnavailable, LedgerError, ServiceBusy
 from service.ports import Clock, Ids
 
 log = logging.getLogger(__name__)
@@ -25,12 +26,14 @@ class Retries:
         self,
         projector: Projector,
         writer: Writer,
+        gate: EngineGate,
         clock: Clock,
         ids: Ids,
         facts: Callable[[], Facts],
     ) -> None:
         self._projector = projector
         self._writer = writer
+        self._gate = gate
         self._clock = clock
         self._ids = ids
         self._facts = facts
@@ -71,14 +74,15 @@ class Retries:
         return wait_s
 
     async def _begin(self, name: str, attempt: int, now_us: int) -> None:
-        envelope = Envelope(
-            command_id=self._ids.new(),
-            issued_at_us=now_us,
-            command=RetryReplicaSet(name, attempt),
-            facts=self._facts(),
-            actor="retries",
-        )
         try:
+            await self._gate.require()  # what the engine can do is one of the facts
+            envelope = Envelope(
+                command_id=self._ids.new(),
+                issued_at_us=now_us,
+                command=RetryReplicaSet(name, attempt),
+                facts=self._facts(),
+                actor="retries",
+            )
             await self._writer.submit(envelope)
-        except (LedgerError, ServiceBusy) as error:
+        except (EngineUnavailable, LedgerError, ServiceBusy) as error:
             log.warning("%s was not started again yet: %s", name, error)

@@ -15,6 +15,7 @@ from time import perf_counter
 from msgspec import Struct
 
 from events.codec import RecordTooLarge, encode
+from events.operations import OperationAccepted
 from events.record import Event, Record
 from events.subjects import subject_of
 from projections.evolve import evolve
@@ -125,6 +126,11 @@ class Writer:
         return [waiting for waiting in batch if waiting is not None]
 
     async def _write(self, batch: list[_Waiting]) -> None:
+        if self._state is not None and self._projector.folded_seq > self._state.seq:
+            # What a writer before this one sent was stored only after this one had looked. Who is
+            # refused because of that would be so for ever: a refusal meets no conflict.
+            log.warning("the ledger has records after %d of another writer", self._state.seq)
+            self._state = None
         if self._state is None:
             try:
                 self._state = await asyncio.wait_for(self._caught_up(), RECOVERY_S)
@@ -265,6 +271,8 @@ def _operation_of(envelope: Envelope) -> str:
 
 def _record(envelope: Envelope, events: tuple[Event, ...], node: str) -> Record:
     kind, name, verb = address(envelope.command)
+    first = events[0]
+    begun = first.operation_id if isinstance(first, OperationAccepted) else ""
     return Record(
         command_id=envelope.command_id,
         node=node,
@@ -275,7 +283,7 @@ def _record(envelope: Envelope, events: tuple[Event, ...], node: str) -> Record:
         events=events,
         actor=envelope.actor,
         tenant=envelope.tenant,
-        operation_id=_operation_of(envelope),
+        operation_id=begun or _operation_of(envelope),
         traceparent=envelope.traceparent,
     )
 

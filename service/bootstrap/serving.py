@@ -217,7 +217,9 @@ class _Service:
             self.settings.node,
         )
         at_work.start("observer", observer.run())
-        retries = Retries(self.projector, self.writer, self.clock, self.ids, self.facts)
+        retries = Retries(
+            self.projector, self.writer, self.gate, self.clock, self.ids, self.facts
+        )
         at_work.start("retries", retries.run())
 
     async def _base_facts(self, volumes: VolumeStore) -> Facts:

@@ -16,12 +16,20 @@ from events.observations import (
 from events.record import Event
 from events.replica_sets import PhaseRequested
 from projections.state import ReplicaSet, Revision, State
-from service.domain.commands import Envelope, ObserveContainer, RetryReplicaSet, SeenContainer
+from service.domain.commands import (
+    Envelope,
+    ObserveContainer,
+    RestartReplicaSet,
+    RetryReplicaSet,
+    SeenContainer,
+)
 from service.domain.effects import StartContainer
 from service.domain.guards import Decision, idle
+from service.domain.port_moves import resting_ports
 from service.domain.reconcile_idle import is_under_way
 from service.domain.rejections import Reason, Rejected
 from service.domain.release import release
+from service.domain.revisions import restart
 
 UP = ("running", "paused", "restarting")
 """Docker's words for a container whose processes are there."""
@@ -34,8 +42,8 @@ SETTLED_S = 600
 """A container that ran for so long is none that fails at once: its next end is a first one."""
 
 ENGINE_RETRIES_MAX = 10
-"""So often it is tried to start what ended with the engine and is not to be started otherwise:
-for about ten minutes, as after a boot drivers and mounts may come late."""
+"""So often it is tried to start what ended with the engine, whatever its own retries are: for about
+ten minutes, as after a boot drivers and mounts may come late."""
 
 
 def observe(state: State, envelope: Envelope, command: ObserveContainer) -> Decision:
@@ -86,7 +94,18 @@ def retry(state: State, envelope: Envelope, command: RetryReplicaSet) -> Decisio
     )
     if isinstance(found, Rejected) or not due:
         return Rejected(Reason.NOTHING_NEW, f"{command.name} is not to be started again now")
+    if _lost_a_port(state, envelope.issued_at_us, state.revisions[command.name, found.current]):
+        anew = restart(state, envelope, RestartReplicaSet(command.name))
+        if not isinstance(anew, Rejected):
+            return anew
     return (RetryBegun(command.name, found.current, command.attempt),)
+
+
+def _lost_a_port(state: State, now_us: int, revision: Revision) -> bool:
+    """Has another process one of its host ports? Docker gives a container others only when it
+    creates it: one that ran is restarted, which carries its system disk to a new one."""
+    resting = resting_ports(state, now_us)
+    return any(binding.host_port in resting for binding in revision.ports)
 
 
 def retry_failed(state: State, now_us: int, effect: StartContainer) -> tuple[Event, ...]:
@@ -95,8 +114,14 @@ def retry_failed(state: State, now_us: int, effect: StartContainer) -> tuple[Eve
     if replica_set.operation is not None:
         return ()
     revision = state.revisions[effect.name, effect.number]
-    spec = revision.spec
-    most = spec.max_retries if spec.on_exit == "restart" else ENGINE_RETRIES_MAX
+    if revision.ended_with_engine or revision.spec.on_exit != "restart":
+        # None of its own doing: it does not count as one of its retries.
+        refused = revision.refused + 1
+        if refused > ENGINE_RETRIES_MAX:
+            return _give_up(state, revision)
+        due_us = _due_us(now_us, refused, jitter=1.0)
+        return (RetryScheduled(revision.name, revision.number, replica_set.retry, due_us),)
+    most = revision.spec.max_retries
     return _again(state, now_us, revision, replica_set.retry + 1, most, jitter=1.0)
 
 
@@ -128,15 +153,17 @@ def _exited(
 def _again(
     state: State, now_us: int, revision: Revision, attempt: int, most: int, jitter: float
 ) -> tuple[Event, ...]:
-    """After a pause, unless it was tried as often as `most` says (0: any number of times).
-
-    `jitter` from 0 to 1 spreads those that ended together over half of the pause.
-    """
+    """After a pause, unless it was tried as often as `most` says (0: any number of times)."""
     if most and attempt > most:
         return _give_up(state, revision)
-    pause_s = min(RETRY_S_MIN * 2 ** min(attempt - 1, 20), RETRY_S_MAX)
-    due_us = now_us + int(pause_s * (0.5 + jitter / 2) * 1_000_000)
+    due_us = _due_us(now_us, attempt, jitter)
     return (RetryScheduled(revision.name, revision.number, attempt, due_us),)
+
+
+def _due_us(now_us: int, attempt: int, jitter: float) -> int:
+    """`jitter` from 0 to 1 spreads those that ended together over half of the pause."""
+    pause_s = min(RETRY_S_MIN * 2 ** min(attempt - 1, 20), RETRY_S_MAX)
+    return now_us + int(pause_s * (0.5 + jitter / 2) * 1_000_000)
 
 
 def _give_up(state: State, revision: Revision) -> tuple[Event, ...]:

@@ -299,3 +299,22 @@ async def test_a_simulated_stream_may_not_open(fault: str) -> None:
     with pytest.raises(EngineUnavailable):
         await anext(engine.changes())
     assert world.streams == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "names"), [("again", ["c-1", "c-2", "c-1"]), ("behind", ["c-2", "c-1"])]
+)
+@virtual
+async def test_a_simulated_stream_can_tell_twice_and_in_another_order(
+    fault: str, names: list[str]
+) -> None:
+    world = World(images=[IMAGE])
+    engine = SimulatedEngine(world, owner=OWNER)
+    for name in ("c-1", "c-2"):
+        await engine.create_container(name, body())
+    async with aclosing(engine.changes()) as changes:
+        assert await anext(changes) == LISTENING
+        engine.faults = FirstCalls("changes", fault)
+        for name in ("c-1", "c-2"):
+            await engine.start_container(name)
+        assert [await anext(changes) for _ in names] == names

@@ -6,12 +6,12 @@ import pytest
 
 from events.labels import LABEL_OWNER
 from events.observations import ContainerVanished
-from service.application.observer import AWAY_MARGIN_S, LOOK_EVERY_S
+from service.application.observer import AGAIN_S, AWAY_MARGIN_S, LOOK_EVERY_S
 from service.domain.commands import (
     PauseReplicaSet,
     StopReplicaSet,
 )
-from tests.kit.builders import run
+from tests.kit.builders import patch, run
 from tests.kit.simulated_service import SimulatedHost, SimulatedService
 from tests.kit.virtual_time import virtual
 from tests.simulation.ends import exits, phase, told
@@ -252,7 +252,25 @@ async def test_what_the_ledger_did_not_take_is_recorded_later() -> None:
         host.world.end("foo-1", 3)
         await host.clock.sleep(PROMPT_S)
         assert phase(service) == ("running", "running")
-        await service.succeed(run("bar", cmd=("sleep", "600")))
-        await host.clock.sleep(PROMPT_S)
+        await host.clock.sleep(AGAIN_S)
         assert phase(service) == ("stopped", "exited")
         assert await exits(host) == [(3, False)]
+
+
+@virtual
+async def test_one_that_ends_during_an_operation_that_fails_is_seen_right_after() -> None:
+    """When its end is told, another version is the current one."""
+    host = SimulatedHost()
+    async with SimulatedService(host) as service:
+        await service.succeed(RUN)
+
+        def meanwhile(verb: str, name: str) -> str | None:
+            if verb == "pull_image":
+                host.world.end("foo-1", 3)
+            return None
+
+        host.engine.faults = meanwhile
+        operation = await service.do(patch("foo", image="missing:1"))
+        assert operation.state == "failed"
+        await host.clock.sleep(PROMPT_S)
+        assert phase(service) == ("stopped", "exited")

@@ -1,4 +1,7 @@
-"""The simulated engine's and volumes' ways of failing, which simulations build on."""
+"""The simulated ports' ways of failing, which simulations build on, and their time."""
+
+import asyncio
+from itertools import count
 
 import pytest
 
@@ -7,6 +10,7 @@ from tests.kit.engine_rigs import IMAGE, OWNER, body
 from tests.kit.memory_volumes import MemoryVolumes
 from tests.kit.simulated_engine import SimulatedEngine
 from tests.kit.simulated_world import World
+from tests.kit.virtual_time import Deadlock, run_virtually
 
 
 @pytest.mark.parametrize(
@@ -47,3 +51,12 @@ async def test_two_runs_agree() -> None:
         return await engine.stop_container("c-1", 1)
 
     assert await run() == await run()
+
+
+def test_who_never_pauses_is_found() -> None:
+    async def spin() -> None:
+        for _ in count():
+            await asyncio.sleep(0)
+
+    with pytest.raises(Deadlock, match="never pauses"):
+        run_virtually(spin())

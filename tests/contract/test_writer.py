@@ -8,7 +8,14 @@ from msgspec.structs import replace
 
 from events.codec import RECORD_BYTES_MAX, RecordTooLarge, decode
 from service.application.writer import RECOVERY_S, WAITING_MAX, Receipt
-from service.domain.commands import Command, CreateVolume, Envelope, ObserveGpus, Request
+from service.domain.commands import (
+    Command,
+    CreateVolume,
+    DeleteVolume,
+    Envelope,
+    ObserveGpus,
+    Request,
+)
 from service.domain.rejections import Reason, Rejected
 from service.errors import GpuledgerError, LedgerUnavailable, ServiceBusy
 from service.ports import Entry
@@ -212,8 +219,11 @@ async def test_after_somebody_else_appended_it_decides_on_what_is_there() -> Non
     host = SimulatedHost(gpus=1)
     async with SimulatedService(host) as service, SimulatedService(host) as other:
         # The other service folds the same ledger, so both could lease the GPU.
-        assert isinstance(await other.writer.submit(envelope(other, run("ann", 1))), Receipt)
-        (told,) = await at_once(service, envelope(service, run("bob", 1)))
+        first, (told,) = await asyncio.gather(
+            other.writer.submit(envelope(other, run("ann", 1))),
+            at_once(service, envelope(service, run("bob", 1))),
+        )
+        assert isinstance(first, Receipt)
         assert isinstance(told, LedgerUnavailable)
         now = await service.writer.submit(envelope(service, run("bob", 1)))
         assert isinstance(now, Rejected)
@@ -292,3 +302,20 @@ async def test_a_record_too_large_ends_only_its_command(goes_away: bool) -> None
         assert isinstance(told, Receipt)
         (entries,) = [batch async for batch in host.ledger.read(told.seq - 1, told.seq)]
         assert decode(entries[0].body).name == "two"
+
+
+@virtual
+async def test_what_another_writer_stored_late_counts_for_the_next_refusal() -> None:
+    """A process that was killed may have sent an append that arrives after the next has looked."""
+    host = SimulatedHost()
+    async with SimulatedService(host) as service:
+        await service.succeed(CreateVolume("vol", GIB))
+        other = SimulatedHost()
+        other.ledger, other.ids = host.ledger, host.ids
+        async with SimulatedService(other) as before:
+            await before.succeed(CreateVolume("late", GIB))
+        await service.projector.wait_folded(await host.ledger.last_seq())
+        told = await service.writer.submit(envelope(service, CreateVolume("late", GIB)))
+        assert isinstance(told, Rejected)
+        assert told.reason == Reason.VOLUME_EXISTS
+        await service.succeed(DeleteVolume("late"))

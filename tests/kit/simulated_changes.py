@@ -1,7 +1,7 @@
 """How a simulated engine tells what happens to its containers."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from service.errors import EngineUnavailable
 
@@ -28,7 +28,7 @@ class ChangeStream:
         self._broken = True
         self._some.set()
 
-    async def take(self) -> str:
+    async def _take(self) -> str:
         """The name that has waited longest. Raises EngineUnavailable when none is to come."""
         while not self._names:
             if self._broken:
@@ -39,10 +39,19 @@ class ChangeStream:
         del self._names[name]
         return name
 
-
-async def deliver(name: str, fault: str | None) -> None:
-    """Return when a name may be handed out. With a fault late, or never (EngineUnavailable)."""
-    if fault in ("late", "ends"):
-        await asyncio.sleep(LATE_S)
-    if fault not in (None, "late"):
-        raise EngineUnavailable(f"the stream of events broke before {name} was told")
+    async def tell(self, faults: Callable[[str, str], str | None]) -> str:
+        """The next name to be handed out, with the faults of the engine. Raises EngineUnavailable
+        in place of it when the stream breaks."""
+        while True:
+            name = await self._take()
+            fault = faults("changes", name)
+            if fault == "behind" and self._names:
+                self.add((name,))
+                continue
+            if fault in ("late", "ends"):
+                await asyncio.sleep(LATE_S)
+            if fault not in (None, "late", "again", "behind"):
+                raise EngineUnavailable(f"the stream of events broke before {name} was told")
+            if fault == "again":
+                self.add((name,))
+            return name

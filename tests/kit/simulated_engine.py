@@ -23,7 +23,7 @@ from service.ports import (
     ObservedContainer,
     Progress,
 )
-from tests.kit.simulated_changes import ChangeStream, deliver
+from tests.kit.simulated_changes import ChangeStream
 from tests.kit.simulated_programs import missing_program, run_program
 from tests.kit.simulated_world import (
     IMAGE_SIZE_BYTES,
@@ -42,8 +42,9 @@ Faults = Callable[[str, str], str | None]
 done all the same), "refuse" (Docker says no), or None.
 
 "changes" is asked once without a name, when it is opened, and then with each name that is to be
-told: "late" (it comes LATE_S after), "ends" (in place of it the end, LATE_S after), all else
-(the stream breaks in place of it)."""
+told: "late" (it comes LATE_S after), "again" (it comes twice), "behind" (after those that came
+later), "ends" (in place of it the end, LATE_S after), all else (the stream breaks in place of
+it)."""
 
 UP = ("running", "paused")
 
@@ -154,9 +155,7 @@ class SimulatedEngine:
             await self._call("changes", "", lambda: self.world.streams.append(stream))
             yield LISTENING
             while True:
-                name = await stream.take()
-                await deliver(name, self.faults("changes", name))
-                yield name
+                yield await stream.tell(self.faults)
         finally:
             if stream in self.world.streams:
                 self.world.streams.remove(stream)

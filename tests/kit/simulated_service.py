@@ -6,7 +6,7 @@ host is a restart.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Any, Self
@@ -65,6 +65,8 @@ class ListProbe:
         self.trouble = ""
         self.hangs = False
         """A look does not come back."""
+        self.slow_s = 0.0
+        """So long a look takes."""
         self.looks = 0
         self.let_go: frozenset[str] = frozenset()
         """What the last look asked to be left alone."""
@@ -84,6 +86,8 @@ class ListProbe:
         self.let_go = frozenset(let_go)
         if self.hangs:
             await asyncio.get_running_loop().create_future()
+        if self.slow_s:
+            await asyncio.sleep(self.slow_s)
         if self.trouble:
             raise DeviceProbeError(self.trouble)
         reports = (self.reports.get(gpu.uuid) for gpu in self.shown)
@@ -161,6 +165,7 @@ class SimulatedService:
         volumes: VolumeStore | None = None,
         disks: SystemDisks | None = None,
         store: ReadStore | None = None,
+        writer: Callable[[Ledger, Projector, str, Metrics], Writer] = Writer,
     ) -> None:
         """The ports given here take the place of the host's, such as ones that fail."""
         self.host = host
@@ -173,7 +178,7 @@ class SimulatedService:
         self.remarks: dict[str, Component] = {}
         self._store = store or host.store
         self.projector = Projector(self.ledger.read, self._store)
-        self.writer = Writer(self.ledger, self.projector, NODE, self.metrics)
+        self.writer = writer(self.ledger, self.projector, NODE, self.metrics)
         self.gate = EngineGate(self.engine, self._disks, host.clock)
         self.facts = HostFacts(
             host.facts,
@@ -281,7 +286,9 @@ class SimulatedService:
             NODE,
         )
         at_work.start("observer", observer.run())
-        retries = Retries(self.projector, self.writer, host.clock, host.ids, self.facts)
+        retries = Retries(
+            self.projector, self.writer, self.gate, host.clock, host.ids, self.facts
+        )
         at_work.start("retries", retries.run())
 
     async def __aexit__(

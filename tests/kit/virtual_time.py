@@ -21,12 +21,16 @@ LIMIT_S = 24 * 3600.0
 """So much virtual time a test may take. Without a limit, one that waits for something that
 never comes would run as long as there is a timer, such as a look every ten seconds."""
 
+TURNS_MAX = 100_000
+"""So many turns may follow each other at one instant: somebody who asks again and again without a
+pause would do so for ever, as time passes only when nobody has anything to do."""
+
 EPOCH_US = 1_767_225_600_000_000
 """The first instant, 2026-01-01 in UTC."""
 
 
 class Deadlock(Exception):
-    """Nothing can happen any more, or not within the limit. The notes name who waits."""
+    """Nothing can happen any more, or not within the limits. The notes name who waits."""
 
 
 class _Jumps(selectors.SelectSelector):
@@ -36,10 +40,15 @@ class _Jumps(selectors.SelectSelector):
         super().__init__()
         self.now_s = 0.0
         self._limit_s = limit_s
+        self._turns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise Deadlock("everything waits, and nothing is left that could happen")
+        self._turns = 0 if timeout > 0 else self._turns + 1
+        if self._turns > TURNS_MAX:
+            self._turns = 0  # what is cancelled now has turns to end
+            raise Deadlock(f"time stands still at {self.now_s:.3f} s: somebody never pauses")
         self.now_s += max(0.0, timeout)
         if self.now_s > self._limit_s:
             self._limit_s += LIMIT_S  # what is cancelled now has time to end

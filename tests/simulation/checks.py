@@ -10,7 +10,18 @@ from events.operations import OperationAccepted, OperationFailed, OperationSucce
 from events.outcomes import CommandExecuted, ContainerStarted
 from events.record import Record
 from events.replica_sets import ExecutionRequested, RevisionDeclared
+from events.resources import (
+    GpuAppeared,
+    GpuDisappeared,
+    GpuOccupied,
+    GpuQuarantined,
+    GpuRestored,
+    GpusLeased,
+    GpusReleased,
+    GpuVacated,
+)
 from events.values import versioned
+from projections.evolve import evolve
 from projections.projector import Projector
 from projections.state import State
 from projections.tables import Row
@@ -44,6 +55,14 @@ async def check_at_rest(service: SimulatedService) -> None:
     fresh, rows = await fresh_fold(service.host.ledger)
     assert content(state) == content(fresh)
     assert await service.host.store.dump() == rows
+
+
+def check_every_record(records: Sequence[Record]) -> None:
+    """The rules held all the way."""
+    state = State()
+    for seq, record in enumerate(records, 1):
+        evolve(state, seq, record)
+        assert check(state) == (), f"after record {seq}: {record.events}"
 
 
 async def fresh_fold(ledger: MemoryLedger) -> tuple[State, dict[str, list[Row]]]:
@@ -81,13 +100,14 @@ def check_retention(service: SimulatedService) -> None:
         assert not (revision.gone and revision.snapshot)
 
 
-async def check_world(state: State, host: SimulatedHost) -> None:
+async def check_world(state: State, host: SimulatedHost, seen: Seen) -> None:
     """Docker and the disks hold what the ledger says, no more and no less."""
     shown = await host.engine.list_containers({LABEL_OWNER: OWNER})
     assert compare_engine(state, shown) == []
     images = {i for i in host.world.images if i.startswith(SNAPSHOT_REPOSITORY)}
     kept = {(r.snapshot_carry, r.snapshot) for r in state.revisions.values() if r.snapshot}
-    assert {("commit", i) for i in images} | {("upper", d) for d in host.disks.kept} == kept
+    there = {("commit", i) for i in images} | {("upper", d) for d in host.disks.kept}
+    assert there - {("commit", i) for i in seen.orphans} <= kept <= there
     live = [v for v in state.volumes.values() if v.current and not v.deleted]
     sizes = {v.name: n.size_bytes for v in live for n in v.versions if n.number == v.current}
     assert {name: disk.size_bytes for name, disk in host.volumes.disks.items()} == sizes
@@ -102,7 +122,9 @@ def check_told(told: Sequence[Told], records: Sequence[Record]) -> None:
     for seq, record in enumerate(records, 1):
         for event in record.events:
             if isinstance(event, OperationAccepted):
-                stored.setdefault(event.request["ticket"], []).append((seq, event.operation_id))
+                # The service's own, such as a restart for another host port, have none.
+                ticket = event.request.get("ticket", "")
+                stored.setdefault(ticket, []).append((seq, event.operation_id))
             elif isinstance(event, OperationSucceeded):
                 ends.setdefault(event.operation_id, []).append("succeeded")
             elif isinstance(event, OperationFailed):
@@ -134,6 +156,35 @@ def check_done_once(records: Sequence[Record], seen: Seen) -> None:
     unsure = {tuple(name.rsplit("-", 1)) for name in (*seen.meddled, *seen.removed)}
     assert {start for start in really - told if start[:2] not in unsure} == set()
     assert {start for start in told - really if (start[0], start[2]) not in others} == set()
+
+
+def check_gpus(records: Sequence[Record]) -> None:
+    """No GPU is lent to two, and none anew that is in quarantine, away, or used by others."""
+    holders: dict[str, set[tuple[str, int]]] = {}
+    obstacles: dict[str, set[str]] = {}
+    for event in (event for record in records for event in record.events):
+        match event:
+            case GpusLeased(name=name, revision=number, uuids=uuids):
+                for uuid in uuids:
+                    held = holders.setdefault(uuid, set())
+                    assert {holder for holder, _ in held} <= {name}, f"{event} of {held}"
+                    assert held or not obstacles.get(uuid), f"{event} of {obstacles[uuid]}"
+                    held.add((name, number))
+            case GpusReleased(name=name, revision=number, uuids=uuids):
+                for uuid in uuids:
+                    holders[uuid].discard((name, number))
+            case GpuQuarantined() | GpuDisappeared() | GpuOccupied():
+                obstacles.setdefault(event.uuid, set()).add(type(event).__name__)
+            case GpuRestored() | GpuAppeared() | GpuVacated():
+                obstacles.get(event.uuid, set()).discard(OVERCOME[type(event)])
+
+
+OVERCOME = {
+    GpuRestored: GpuQuarantined.__name__,
+    GpuAppeared: GpuDisappeared.__name__,
+    GpuVacated: GpuOccupied.__name__,
+}
+"""What is in the way of a lease no more after which event."""
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """Clients of a simulation: what they ask for, and what they were told about it."""
 
 import asyncio
+from collections.abc import Sequence
 from random import Random
 from typing import Any, Protocol
 
@@ -19,8 +20,10 @@ from service.domain.commands import (
     PatchReplicaSet,
     PauseReplicaSet,
     PinRevision,
+    QuarantineGpu,
     Request,
     RestartReplicaSet,
+    RestoreGpu,
     RollBackReplicaSet,
     StopReplicaSet,
     UnpinRevision,
@@ -34,6 +37,8 @@ NAMES = ("ann", "bob", "cid", "dee")
 VOLUMES = ("vol", "wal")
 PULLED = "pulled:1"
 MISSING = "missing:1"
+FORBIDDEN = "/forbidden"
+"""A directory of the host that may not be mounted."""
 
 PATIENCE_S = 60.0
 AGAIN_S = 0.5
@@ -73,8 +78,12 @@ class Town(Protocol):
 class Client:
     """Sends `count` commands, one after the other."""
 
-    def __init__(self, name: str, town: Town, rng: Random, count: int) -> None:
+    def __init__(
+        self, name: str, town: Town, rng: Random, count: int, names: Sequence[str]
+    ) -> None:
+        """Its commands are about replica sets of these `names`."""
         self._name = name
+        self._names = names
         self._town = town
         self._rng = rng
         self._count = count
@@ -85,8 +94,12 @@ class Client:
         for number in range(self._count):
             await asyncio.sleep(self._rng.choice((0.0, 0.01, 0.3, 2.0)))
             ticket = f"{self._name}-{number}"
-            command = a_command(self._rng, self._town.state, ticket)
+            name = self._rng.choice(self._names)
+            command = a_command(self._rng, self._town.state, ticket, name)
             key = ticket if self._rng.random() < 0.5 else ""
+            if number and self._rng.random() < 0.03:
+                # By mistake it takes a key that it may have used before, for something else.
+                key, command = f"{self._name}-{number - 1}", QuarantineGpu("gpu-9", ticket)
             told = Told(ticket)
             self.told.append(told)
             await self._send(told, command, key)
@@ -119,12 +132,13 @@ class Client:
             return
 
 
-def a_command(rng: Random, state: State, ticket: str) -> Request:
+def a_command(rng: Random, state: State, ticket: str, name: str) -> Request:
     """Something to ask for; mostly of what is there, now and then of what is not."""
-    name = rng.choice(NAMES)
     volume = rng.choice(VOLUMES)
     if rng.random() < 0.2:
         return _volume_command(rng, state, volume)
+    if rng.random() < 0.06:
+        return _gpu_command(rng, state)
     if state.live(name) is None and rng.random() < 0.9:
         return _run(rng, state, name, volume)
     match rng.choice("eeeeepppppprrbbbsucctddnnx"):
@@ -176,8 +190,9 @@ def _patch(rng: Random, state: State, name: str, volume: str) -> PatchReplicaSet
     known = state.live(name)
     revision = state.revisions.get((name, known.current)) if known else None
     if revision is not None and revision.spec.binds and rng.random() < 0.3:
-        old = revision.spec.binds[0]
-        return remount(old, mount(_version(state, volume), old.target), name)
+        old, other = revision.spec.binds[0], revision.spec.binds[-1]
+        target = rng.choice((old.target, old.target, other.target))
+        return remount(old, mount(_version(state, volume), target), name)
     match rng.choice("mmmeibc"):
         case "m":
             return patch(name, memory_bytes=rng.choice((0, 1, 1, 2, 2, 3)) * GIB)
@@ -186,11 +201,23 @@ def _patch(rng: Random, state: State, name: str, volume: str) -> PatchReplicaSet
         case "i":
             return patch(name, image=rng.choice((IMAGE, IMAGE, PULLED, MISSING)))
         case "b":
-            source = rng.choice((_version(state, volume), "/data", ""))
-            return patch(name, binds=(BindAt(source, "/x"),))
+            source = rng.choice((_version(state, volume), "/data", FORBIDDEN, ""))
+            binds = revision.spec.binds if revision is not None else ()
+            target = rng.choice(("/x", *(bind.target for bind in binds)))
+            return patch(name, binds=(BindAt(source, target),))
         case _:
             pass
     return patch(name, rng.choice((0, 1, 2, 3)))
+
+
+def _gpu_command(rng: Random, state: State) -> Request:
+    """Mostly what ends a quarantine, so that there are GPUs to lend."""
+    sick = [gpu.uuid for gpu in state.gpus.values() if gpu.quarantine is not None]
+    if sick and rng.random() < 0.7:
+        return RestoreGpu(rng.choice(sick))
+    command = rng.choice((QuarantineGpu, RestoreGpu))
+    uuid = rng.choice((*sorted(state.gpus), "gpu-9"))
+    return RestoreGpu(uuid) if command is RestoreGpu else QuarantineGpu(uuid, "it smells")
 
 
 def _volume_command(rng: Random, state: State, volume: str) -> Request:

@@ -2,55 +2,29 @@
 
 What was sent before a crash still arrives: the engine and the ledger do it, and nobody hears of
 it. After the cut a dead service sends nothing more, whatever its clean-up tries.
+
+What is sent about one thing is done in the order in which it was sent, as Docker's lock on a
+container and a connection see to it; also when its sender has given up, or died.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import TypeVar
 
-from service.disk_ports import OnProgress
-from service.errors import LedgerUnavailable
-from service.ports import Entry, ExecOutcome, StoredEntry
-from tests.kit.builders import OWNER
-from tests.kit.memory_disks import MemoryDisks
-from tests.kit.memory_ledger import Fault, MemoryLedger
-from tests.kit.memory_volumes import MemoryVolumes
-from tests.kit.simulated_engine import SimulatedEngine
-from tests.kit.simulated_service import SimulatedHost
+from service.errors import GpuledgerError
 
 T = TypeVar("T")
 
-LEDGER_DELAYS_S = (0.0, 0.0002, 0.002, 0.01)
-ENGINE_DELAYS_S = (0.0, 0.001, 0.02, 0.3)
 DELAY_S_MAX = 0.301
+"""After so long all has arrived that does not hang."""
 
-# Only what Docker can have a reason to refuse. Nothing is refused that is so already: that is
-# the port's promise, and what makes doing an effect again safe.
-REFUSABLE = (
-    *("create_container", "start_container", "stop_container", "remove_container"),
-    *("commit_container", "remove_image", "remove_volume", "execute", "pull_image"),
-    "update_container",
-)
+IN_TURN_S = 1e-6
 
-UNDOES = {
-    "remove_container": ("create_container", "start_container", "update_container"),
-    "stop_container": ("start_container",),
-    "start_container": ("stop_container",),
-    "create_container": ("remove_container",),
-}
-
-COMMAND: ContextVar[str] = ContextVar("command")
-"""The command being executed, which the engine's fault plan and watch are not told."""
-
-LOST = ("before", "after")
-
-ASKING = ("ping", "info", "list_containers")
-"""Their replies are lost only while the engine is down."""
+HANGS_OF_FAULTS = 0.1
+"""So many of the calls that could go wrong hang."""
 
 
 @dataclass
@@ -60,10 +34,15 @@ class Weather:
     fault_rate: float = 0.0
     engine_down: bool = False
     ledger_down: bool = False
+    engine_hangs_until_s: float = 0.0
+    ledger_hangs_until_s: float = 0.0
+    turns: dict[str, float] = field(default_factory=dict)
+    """By what it is about: when the last thing sent about it is done, or will be."""
 
     def calm(self) -> None:
-        """From now on all goes well."""
+        """From now on all goes well, but for what is under way."""
         self.fault_rate, self.engine_down, self.ledger_down = 0.0, False, False
+        self.engine_hangs_until_s = self.ledger_hangs_until_s = 0.0
 
 
 @dataclass
@@ -81,28 +60,70 @@ class Seen:
     done: set[tuple[str, str]] = field(default_factory=set)
     """Verbs and names of what was done and not undone."""
     breaches: list[str] = field(default_factory=list)
-    """GPUs that two running containers had at the same time, by our own doing."""
+    """What must never happen: GPUs that two running containers had by our own doing, say."""
+    orphans: set[str] = field(default_factory=set)
+    """Images that Docker saved when who had asked for it was dead: the next life may have been
+    refused the same before they were there, and then nobody knows of them."""
+    met: Counter[str] = field(default_factory=Counter)
+    """How often each fault, trouble and refusal was met."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a caller waits, and what the adapter raises then."""
+
+    seconds: float
+    error: type[GpuledgerError]
 
 
 class Line:
     """One life's line. `cut` once, by a crash."""
 
-    def __init__(self, rng: Random, weather: Weather) -> None:
+    def __init__(self, life: int, rng: Random, weather: Weather, met: Counter[str]) -> None:
+        self.life = life
         self.rng = rng
         self.weather = weather
+        self.met = met
         self.is_cut = False
         self._under_way: set[asyncio.Task[object]] = set()
 
-    async def carry(self, delays_s: Sequence[float], do: Callable[[], Awaitable[T]]) -> T:
-        """Send it, have it done at the other end, and bring the reply back."""
+    async def carry(
+        self,
+        delays_s: Sequence[float],
+        do: Callable[[], Awaitable[T]],
+        *,
+        about: str = "",
+        hangs_s: float = 0.0,
+        patience: Patience | None = None,
+    ) -> T:
+        """Send it, have it done at the other end, and bring the reply back.
+
+        It comes after what was sent `about` the same before. One that takes longer than `patience`
+        is done all the same, and its reply is heard by nobody.
+        """
         await self._if_alive()
-        sent = asyncio.ensure_future(self._arrive(self.rng.choice(delays_s), do))
+        left_s = self._until_done(self.rng.choice(delays_s) + hangs_s, about)
+        sent = asyncio.ensure_future(self._arrive(left_s, do))
         self._under_way.add(sent)
         sent.add_done_callback(self._arrived)
+        if patience is not None and left_s > patience.seconds:
+            await asyncio.sleep(patience.seconds)
+            await self._if_alive()
+            self.met["answered late"] += 1
+            raise patience.error(f"no answer within {patience.seconds:g} s")
         reply = await asyncio.shield(sent)
         await asyncio.sleep(self.rng.choice(delays_s))
         await self._if_alive()
         return reply
+
+    def _until_done(self, delay_s: float, about: str) -> float:
+        """From now until it is its turn."""
+        now_s = asyncio.get_running_loop().time()
+        done_s = now_s + delay_s
+        if about:
+            done_s = max(done_s, self.weather.turns.get(about, 0.0) + IN_TURN_S)
+            self.weather.turns[about] = done_s
+        return done_s - now_s
 
     async def _arrive(self, delay_s: float, do: Callable[[], Awaitable[T]]) -> T:
         await asyncio.sleep(delay_s)
@@ -121,175 +142,13 @@ class Line:
         """Does this call go wrong?"""
         return self.rng.random() < self.weather.fault_rate
 
-
-class LineLedger:
-    """The port `Ledger` at the end of a line."""
-
-    def __init__(self, line: Line, ledger: MemoryLedger) -> None:
-        self._line = line
-        self._ledger = ledger
-
-    async def append(self, entries: Sequence[Entry], expected_last_seq: int) -> int:
-        """As the port says, in any weather."""
-        return await self._line.carry(
-            LEDGER_DELAYS_S, lambda: self._append(entries, expected_last_seq)
-        )
-
-    async def _append(self, entries: Sequence[Entry], expected_last_seq: int) -> int:
-        self._require()
-        if self._line.is_bad():
-            faults: tuple[Fault, ...] = ("refused", "lost_reply", "prefix")
-            stored = self._line.rng.randrange(len(entries) + 1)
-            self._ledger.fail_next(self._line.rng.choice(faults), stored)
-        return await self._ledger.append(entries, expected_last_seq)
-
-    async def read(
-        self, after_seq: int, until_seq: int | None = None
-    ) -> AsyncGenerator[Sequence[StoredEntry], None]:
-        """As the port says: it rides out every interruption."""
-        async with aclosing(self._ledger.read(after_seq, until_seq)) as batches:
-            async for batch in batches:
-                await asyncio.sleep(self._line.rng.choice(LEDGER_DELAYS_S))
-                yield batch
-
-    async def last_seq(self) -> int:
-        """As the port says, in any weather."""
-        return await self._line.carry(LEDGER_DELAYS_S, self._last_seq)
-
-    async def _last_seq(self) -> int:
-        self._require()
-        return await self._ledger.last_seq()
-
-    async def find(self, message_id: str, after_seq: int) -> int | None:
-        """As the port says, in any weather."""
-
-        async def find() -> int | None:
-            self._require()
-            return await self._ledger.find(message_id, after_seq)
-
-        return await self._line.carry(LEDGER_DELAYS_S, find)
-
-    def _require(self) -> None:
-        if self._line.weather.ledger_down:
-            raise LedgerUnavailable("the ledger is out of reach")
-
-
-class LineEngine(SimulatedEngine):
-    """A simulated engine at the end of a line, which keeps watch over the GPUs."""
-
-    def __init__(self, line: Line, host: SimulatedHost, seen: Seen) -> None:
-        super().__init__(host.world, owner=OWNER, faults=self._fault)
-        self._line = line
-        self._seen = seen
-
-    async def execute(
-        self, name: str, cmd: Sequence[str], work_dir: str, output_bytes_max: int
-    ) -> ExecOutcome:
-        """As the port says; each command has a text of its own, and is counted by it."""
-        COMMAND.set(cmd[-1])
-        return await super().execute(name, cmd, work_dir, output_bytes_max)
-
-    async def _call(self, verb: str, name: str, do: Callable[[], T]) -> T:
-        async def arrive() -> T:
-            self.down = self._line.weather.engine_down
-            return await super(LineEngine, self)._call(verb, name, lambda: self._do(verb, name, do))
-
-        return await self._line.carry(ENGINE_DELAYS_S, arrive)
-
-    def _fault(self, verb: str, name: str) -> str | None:
-        if verb in ASKING or not self._line.is_bad():
-            return None
-        refusable = verb in REFUSABLE and (verb, name) not in self._seen.done
-        return self._line.rng.choice(("before", "after", "refuse") if refusable else LOST)
-
-    def _do(self, verb: str, name: str, do: Callable[[], T]) -> T:
-        reply = do()
-        self._seen.done.add((verb, name))
-        for undone in UNDOES.get(verb, ()):
-            self._seen.done.discard((undone, name))
-        if verb == "start_container":
-            self._note_start(name)
-        elif verb == "execute":
-            self._seen.executed[COMMAND.get()] += 1
-        return reply
-
-    def _note_start(self, name: str) -> None:
-        started = self.world.containers[name]
-        starts = self._seen.starts.setdefault(name, [])
-        if started.started_at not in starts:
-            starts.append(started.started_at)
-        for other in self.world.containers.values():
-            if other.started_at in self._seen.meddled.get(other.name, ()):
-                continue
-            shared = set(started.gpus()) & set(other.gpus())
-            if shared and other is not started and other.status == started.status == "running":
-                self._seen.breaches.append(f"{name} and {other.name} run with {shared}")
-
-
-class LineDisks(MemoryDisks):
-    """System disks at the end of a line."""
-
-    def __init__(self, line: Line, host: SimulatedHost) -> None:
-        super().__init__(host.world, owner=OWNER, faults=self._fault)
-        self.kept, self.put_back_to = host.disks.kept, host.disks.put_back_to
-        self.reflink = host.disks.reflink
-        self._line = line
-        self._host = host
-
-    async def free_bytes(self) -> int | None:
-        """As the port says, of the host's disk."""
-        self.free = self._host.disks.free
-        return await super().free_bytes()
-
-    async def _call(self, verb: str, name: str, do: Callable[[], T]) -> T:
-        async def arrive() -> T:
-            self.free = self._host.disks.free
-            return await super(LineDisks, self)._call(verb, name, do)
-
-        return await self._line.carry(ENGINE_DELAYS_S, arrive)
-
-    def _fault(self, verb: str, name: str) -> str | None:
-        # A layer that was moved and says that it was not could not be found again.
-        refusable = verb in ("precopy_layer", "fill_layer", "compact_layer")
-        kinds = ("before", "after", "refuse") if refusable else LOST
-        return self._line.rng.choice(kinds) if self._line.is_bad() else None
-
-
-class LineVolumes(MemoryVolumes):
-    """Disks at the end of a line; those of running containers are mounted."""
-
-    def __init__(self, line: Line, host: SimulatedHost) -> None:
-        super().__init__(faults=self._fault)
-        self.disks = host.volumes.disks
-        self._line = line
-        self._world = host.world
-        self._wanted: dict[str, int] = {}
-
-    async def _call(self, verb: str, name: str, do: Callable[[], T]) -> T:
-        async def arrive() -> T:
-            self._mount()
-            return await super(LineVolumes, self)._call(verb, name, do)
-
-        return await self._line.carry(ENGINE_DELAYS_S, arrive)
-
-    async def resize(self, name: str, size_bytes: int, on_progress: OnProgress) -> None:
-        """As the port says."""
-        self._wanted[name] = size_bytes
-        await super().resize(name, size_bytes, on_progress)
-
-    def _fault(self, verb: str, name: str) -> str | None:
-        disk = self.disks.get(name)
-        if disk is not None and verb == "create_disk":
-            return None
-        if disk is not None and verb == "resize_disk" and disk.size_bytes == self._wanted[name]:
-            return None
-        # A disk that was resized and says that it was not is a fault nobody could recover from.
-        kinds = ("before",) if verb == "resize_disk" else ("before", "after")
-        return self._line.rng.choice(kinds) if self._line.is_bad() else None
-
-    def _mount(self) -> None:
-        running = [c for c in self._world.containers.values() if c.status == "running"]
-        mounts = [m["Source"] for c in running for m in c.host.get("Mounts") or ()]
-        in_use = {source.rpartition("-")[0] for source in mounts if source[:1] != "/"}
-        for name, disk in self.disks.items():
-            disk.mounted = name in in_use
+    def hang_s(self, until_s: float, hangs_s: Sequence[float], what: str) -> float:
+        """How long a call hangs: for itself, or because all do until then."""
+        left_s = until_s - asyncio.get_running_loop().time()
+        if left_s > 0:
+            self.met[f"{what} hung"] += 1
+            return left_s
+        if hangs_s and self.is_bad() and self.rng.random() < HANGS_OF_FAULTS:
+            self.met[f"{what}: one call hung"] += 1
+            return self.rng.choice(hangs_s)
+        return 0.0

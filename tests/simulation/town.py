@@ -1,51 +1,98 @@
 """A simulation: one host, one life of the service after another, clients, and bad weather."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from random import Random
 from typing import Any, TypeVar
 
+from projections.projector import Projector
 from projections.state import Operation, State
 from service.application.intake import Accepted, Caller
 from service.application.observer import LOOK_EVERY_S as CONTAINERS_EVERY_S
 from service.application.retention import LOOK_EVERY_S as DISKS_EVERY_S
 from service.application.watcher import LOOK_EVERY_S as GPUS_EVERY_S
-from service.domain.commands import Request
+from service.application.writer import Receipt, Writer
+from service.domain.commands import Envelope, Request
 from service.domain.rejections import Rejected
 from service.errors import LedgerUnavailable
+from service.ports import Ledger
+from service.telemetry import Metrics
 from tests.kit.inline_store import InlineStore
 from tests.kit.simulated_service import SimulatedHost, SimulatedService
 from tests.simulation.checks import due, waiting
-from tests.simulation.clients import PATIENCE_S, PULLED, Client, ConnectionLost, Told
-from tests.simulation.line import (
-    DELAY_S_MAX,
-    Line,
-    LineDisks,
-    LineEngine,
-    LineLedger,
-    LineVolumes,
-    Seen,
-    Weather,
+from tests.simulation.clients import (
+    FORBIDDEN,
+    NAMES,
+    PATIENCE_S,
+    PULLED,
+    Client,
+    ConnectionLost,
+    Told,
 )
+from tests.simulation.disk_lines import LineDisks, LineVolumes
+from tests.simulation.engine_line import LineEngine
+from tests.simulation.gpu_meddlers import GpuMeddlers
+from tests.simulation.ledger_line import LineLedger
+from tests.simulation.line import DELAY_S_MAX, Line, Seen, Weather
 from tests.simulation.meddlers import Meddlers
 
 T = TypeVar("T")
 
 GPUS, PORTS = 3, 5
-CLIENTS, COMMANDS_EACH = 3, 20
+SIZES = ((1, 5), (2, 4), (2, 8), (3, 3), (3, 6), (3, 20))
+"""How many clients, and how many commands each: a seed has one of these. Most faults need few
+commands to do harm, and a start is where most harm shows; some need a long history."""
+
 KEEP_REVISIONS = 2
 ROOMY_BYTES = 1 << 40
+PEACES_S = (2.0, 5.0, 15.0)
+"""So long it takes at most from one trouble to the next: a seed has one of these."""
+
 FAULT_RATES = (0.0, 0.02, 0.1, 0.3)
+
+SILENCE_S = 8.0
+"""After so long the stream of an engine that hangs is given up."""
+
+DRIVER_PATIENCE_S = 10.0
+"""So long the adapter waits for the driver."""
+
+LOOKED_S = 75.0
+"""What a look takes at most, where one before it hangs, and what follows from it."""
 
 QUIET_WITHIN_S = 600.0
 """From when all is well again: far more than the longest pause between two attempts."""
 
 
+class CountingWriter(Writer):
+    """A Writer that counts what it refuses the service itself."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        projector: Projector,
+        node: str,
+        metrics: Metrics,
+        *,
+        met: Counter[str],
+    ) -> None:
+        super().__init__(ledger, projector, node, metrics)
+        self._met = met
+
+    async def submit(self, envelope: Envelope) -> Receipt | Rejected:
+        answer = await super().submit(envelope)
+        if isinstance(answer, Rejected) and not envelope.request:
+            self._met[f"refused: {answer.reason}"] += 1
+        return answer
+
+
 class Life:
     """The service from a start to its crash, and the requests that it serves."""
 
-    def __init__(self, host: SimulatedHost, rng: Random, weather: Weather, seen: Seen) -> None:
-        self.line = Line(rng, weather)
+    def __init__(
+        self, number: int, host: SimulatedHost, rng: Random, weather: Weather, seen: Seen
+    ) -> None:
+        self.line = Line(number, rng, weather, seen.met)
         self.engine = LineEngine(self.line, host, seen)
         self.service = SimulatedService(
             host,
@@ -53,6 +100,7 @@ class Life:
             engine=self.engine,
             volumes=LineVolumes(self.line, host),
             disks=LineDisks(self.line, host),
+            writer=lambda *parts: CountingWriter(*parts, met=seen.met),
         )
         self.up = asyncio.Event()
         self._requests: list[asyncio.Task[Any]] = []
@@ -94,9 +142,12 @@ class Simulation:
             gpu_runtime="cdi" if seed // 4 % 2 else "nvidia",
             keep_revisions=KEEP_REVISIONS,
         )
+        self.host.paths.forbidden.add(FORBIDDEN)
+        self._peace_s = self._rng.choice(PEACES_S)
         self.weather = Weather()
         self.seen = Seen()
         self.meddlers = Meddlers(self.host, self.seen, self._rng)
+        self.gpu_meddlers = GpuMeddlers(self.host, self.seen.met, self._rng)
         self.lives = 0
         self._life: Life | None = None
         self._living: asyncio.Task[None] | None = None
@@ -113,8 +164,10 @@ class Simulation:
 
     async def run(self) -> SimulatedService:
         """Live through it; the service that is up in the end, at rest."""
+        clients, commands = self._rng.choice(SIZES)
+        names = NAMES[: self._rng.choice((1, 2, len(NAMES)))]
         self._clients = [
-            Client(f"c{number}", self, self._rng, COMMANDS_EACH) for number in range(CLIENTS)
+            Client(f"c{n}", self, self._rng, commands, names) for n in range(clients)
         ]
         trouble = asyncio.create_task(self._make_trouble())
         keeper = asyncio.create_task(self._keep_up())
@@ -124,12 +177,12 @@ class Simulation:
             trouble.cancel()
             await asyncio.gather(trouble, return_exceptions=True)
         self.weather.calm()
-        self.host.probe.trouble = ""
+        self.gpu_meddlers.leave()
         self.host.disks.free = ROOMY_BYTES
         self.meddlers.leave()
         keeper.cancel()
         await asyncio.gather(keeper, return_exceptions=True)
-        if self._life is not None and self._life.line.is_cut:
+        if self._life is not None and (self._life.line.is_cut or not self._life.up.is_set()):
             await self._crash()
         return await self.restart() if self._is_dead() else await self._rest()
 
@@ -150,9 +203,12 @@ class Simulation:
     async def submit(self, command: Request, ticket: str, key: str) -> Accepted | Rejected:
         """See `Town`."""
         caller = Caller(actor=ticket, idempotency_key=key)
-        return await self._ask(
+        answer = await self._ask(
             lambda service: service.intake.submit(command, {"ticket": ticket}, caller)
         )
+        if isinstance(answer, Rejected):
+            self.seen.met[f"refused: {answer.reason}"] += 1
+        return answer
 
     async def wait(self, operation_id: str) -> Operation | None:
         """See `Town`."""
@@ -172,12 +228,12 @@ class Simulation:
         while True:
             self._start()
             await self._buried()
-            # A start takes longer than a message: what was in flight has arrived before it.
-            await asyncio.sleep(self._rng.choice((DELAY_S_MAX, DELAY_S_MAX, 1.0)))
+            # What was in flight has mostly arrived before it, and now and then has not.
+            await asyncio.sleep(self._rng.choice((0.0, DELAY_S_MAX, DELAY_S_MAX, 1.0)))
 
     def _start(self) -> None:
         self.lives += 1
-        self._life = Life(self.host, self._rng, self.weather, self.seen)
+        self._life = Life(self.lives, self.host, self._rng, self.weather, self.seen)
         self._living = asyncio.create_task(self._life.run())
 
     async def _crash(self) -> None:
@@ -199,16 +255,21 @@ class Simulation:
         return self._living is None or self._living.done()
 
     async def _make_trouble(self) -> None:
+        containers, gpus = self.meddlers, self.gpu_meddlers
         kinds: tuple[Callable[[], Awaitable[None]], ...] = (
-            *(self._crash, self._crash, self._forget_rows, self._engine_away),
-            *(self._ledger_away, self._gpu_gone, self._driver_stuck, self._disk_full),
-            *(self.meddlers.end_one, self.meddlers.run_out_of_memory, self.meddlers.remove_one),
-            *(self.meddlers.start_one, self.meddlers.take_port, self._engine_restarted),
+            *(self._crash, self._crash, self._crash, self._forget_rows, self._boot),
+            *(self._engine_away, self._engine_restarted, self._engine_hangs),
+            *(self._ledger_away, self._ledger_hangs, self._disk_full),
+            *(containers.end_one, containers.run_out_of_memory, containers.remove_one),
+            *(containers.start_one, containers.take_port, self._driver_stuck),
+            *(gpus.change_one, gpus.change_one, gpus.fail_one, gpus.lose_one, gpus.find_all),
         )
         while True:
             self.weather.fault_rate = self._rng.choice(FAULT_RATES)
-            await asyncio.sleep(self._rng.uniform(0.0, 3.0))
-            await self._rng.choice(kinds)()
+            await asyncio.sleep(self._rng.uniform(0.0, self._peace_s))
+            kind = self._rng.choice(kinds)
+            self.seen.met[f"trouble: {kind.__name__.strip('_')}"] += 1
+            await kind()
 
     async def _forget_rows(self) -> None:
         await self._crash()
@@ -235,16 +296,32 @@ class Simulation:
         await asyncio.sleep(self._rng.choice((0.1, 3.0, 30.0)))
         self.weather.ledger_down = False
 
-    async def _gpu_gone(self) -> None:
-        shown = self.host.probe.shown
-        gone = shown.pop(self._rng.randrange(len(shown)))
-        await asyncio.sleep(self._rng.choice((0.1, 15.0)))
-        shown.append(gone)
+    async def _engine_hangs(self) -> None:
+        """It takes everything and answers nothing; its stream is given up after some seconds."""
+        hangs_s = self._rng.choice((1.0, 12.0, 70.0))
+        self.weather.engine_hangs_until_s = self.host.clock.monotonic_s() + hangs_s
+        await asyncio.sleep(min(hangs_s, SILENCE_S))
+        if hangs_s > SILENCE_S and self._life is not None:
+            self._life.engine.down = True
+
+    async def _ledger_hangs(self) -> None:
+        hangs_s = self._rng.choice((1.0, 6.0, 20.0))
+        self.weather.ledger_hangs_until_s = self.host.clock.monotonic_s() + hangs_s
+
+    async def _boot(self) -> None:
+        """Nothing survives but what is on disk."""
+        await self._crash()
+        self.meddlers.end_all()
+        self.gpu_meddlers.boot()
+        self.weather.engine_hangs_until_s = self.weather.ledger_hangs_until_s = 0.0
 
     async def _driver_stuck(self) -> None:
-        self.host.probe.trouble = "the driver does not answer"
+        """It says so, or a look takes long, or one that takes too long is given up."""
+        probe = self.host.probe
+        probe.trouble = self._rng.choice(("the driver does not answer", ""))
+        probe.slow_s = self._rng.choice((0.0, DRIVER_PATIENCE_S))
         await asyncio.sleep(self._rng.choice((0.1, 15.0)))
-        self.host.probe.trouble = ""
+        probe.trouble, probe.slow_s = "", 0.0
 
     async def _disk_full(self) -> None:
         """So full that patches are refused, and that kept disks are given up at the next start."""
@@ -264,7 +341,7 @@ class Simulation:
             assert self.host.clock.monotonic_s() < until, f"no end to {busy}"
             await asyncio.sleep(0.1)
         # GPUs and containers were looked at as they are now, and what expired is given up.
-        await asyncio.sleep(2 * max(GPUS_EVERY_S, DISKS_EVERY_S, CONTAINERS_EVERY_S))
+        await asyncio.sleep(LOOKED_S + max(GPUS_EVERY_S, DISKS_EVERY_S, CONTAINERS_EVERY_S))
         until = self.host.clock.monotonic_s() + QUIET_WITHIN_S
         while left := [*due(service.state), *waiting(service.state)]:
             assert self.host.clock.monotonic_s() < until, f"no end to {left}"

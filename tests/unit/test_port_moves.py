@@ -2,7 +2,7 @@
 
 import pytest
 
-from events.observations import PortRefused, PortsMoved
+from events.observations import PortRefused, PortsMoved, RetryBegun
 from events.outcomes import ContainerRemoved, ContainerStarted, EffectFailed
 from events.resources import PortsLeased, PortsReleased
 from events.values import PortBinding
@@ -183,6 +183,39 @@ def test_a_retry_that_cannot_have_its_port_is_tried_again() -> None:
     decision = refuse(world, 40000)
     names = [type(event).__name__ for event in decision]
     assert names == ["PortRefused", "EffectFailed", "RetryScheduled"]
+
+
+def test_the_retry_after_that_carries_it_to_a_container_with_another_port() -> None:
+    world = refused_a_retry(host_ports=4)
+    decision = world.send(RetryReplicaSet("foo", 2))
+    assert not isinstance(decision, Rejected)
+    names = [type(event).__name__ for event in decision]
+    assert names == ["OperationAccepted", "RevisionDeclared", "PortsLeased"]
+    world.drive()
+    revision = world.state.revisions["foo", 2]
+    assert (revision.container, revision.disk_from) == ("running", 1)
+    assert list(world.state.ports) == [40001]
+    assert world.state.replica_sets["foo"].retry == 0
+
+
+def test_when_no_other_port_is_left_it_is_tried_on_the_one_it_has() -> None:
+    world = refused_a_retry(host_ports=1)
+    assert world.send(RetryReplicaSet("foo", 2)) == (RetryBegun("foo", 1, 2),)
+
+
+def test_when_the_port_has_rested_it_is_tried_on_the_one_it_has() -> None:
+    world = refused_a_retry(host_ports=4)
+    at(REST_US)(world)
+    assert world.send(RetryReplicaSet("foo", 2)) == (RetryBegun("foo", 1, 2),)
+
+
+def refused_a_retry(host_ports: int) -> World:
+    """One that ran, ended, and could not be started again on its port 40000."""
+    keeps_on = run("foo", ports=1, on_exit="restart")
+    history = (keeps_on, ended(), unfinished(RetryReplicaSet("foo", 1)))
+    world = given(*history, on=facts(host_ports)).world
+    refuse(world, 40000)
+    return world
 
 
 def test_it_can_be_undone_before_it_is_made_anew() -> None:

@@ -25,6 +25,7 @@ from service.domain.rejections import Reason, Rejected
 from tests.kit.builders import GIB, facts, patch, resize, run
 from tests.kit.gwt import given, steps, unfinished
 from tests.kit.sightings import ended
+from tests.kit.world import World
 
 RUN = run("foo", 1, 1)
 KEEPS_ON = run("foo", 1, 1, on_exit="restart")
@@ -137,15 +138,47 @@ def test_a_refused_start_counts_as_an_end() -> None:
 
 
 def test_what_ended_with_the_engine_is_tried_for_a_while() -> None:
-    world = given(RUN, ended(with_engine=True)).world
-    told: list[Event] = []
-    for attempt in range(ENGINE_RETRIES_MAX + 1):
+    told = refused_again_and_again(given(RUN, ended(with_engine=True)).world, 0)
+    assert len(told) == ENGINE_RETRIES_MAX + 1
+    assert told[-1] == GIVEN_UP
+
+
+def test_what_ended_with_the_engine_is_tried_for_a_while_also_on_its_last_retry() -> None:
+    history = (TWICE, ended(), RetryReplicaSet("foo", 1), ended(), RetryReplicaSet("foo", 2))
+    told = refused_again_and_again(given(*history, ended(with_engine=True)).world, 2)
+    assert len(told) == ENGINE_RETRIES_MAX + 1
+    assert told[-1] == GIVEN_UP
+
+
+def test_starts_that_the_engine_refused_are_none_of_its_retries() -> None:
+    world = given(TWICE, ended(with_engine=True), unfinished(RetryReplicaSet("foo", 0))).world
+    for pause_s in (1, 2, 4):
+        events = world.fail(world.due()[0])
+        assert not isinstance(events, Rejected)
+        now_us = world.now_us
+        (again,) = events[1:]
+        assert isinstance(again, RetryScheduled)
+        assert (again.attempt, again.due_us) == (0, now_us + pause_s * 1_000_000)
+        world.now_us = again.due_us
+        world.send(RetryReplicaSet("foo", 0))
+    world.drive()
+    assert world.state.revisions["foo", 1].refused == 0
+    events = world.send(ended(jitter=1.0))
+    assert not isinstance(events, Rejected)
+    assert isinstance(events[1], RetryScheduled)
+    assert events[1].attempt == 1
+
+
+def refused_again_and_again(world: World, attempt: int) -> list[tuple[Event, ...]]:
+    """What follows from each refusal, until it is given up."""
+    told: list[tuple[Event, ...]] = []
+    while not told or isinstance(told[-1][0], RetryScheduled):
         assert not isinstance(world.send(RetryReplicaSet("foo", attempt)), Rejected)
         (effect,) = world.due()
         events = world.fail(effect)
         assert not isinstance(events, Rejected)
-        told = list(events[1:])
-    assert told == list(GIVEN_UP)
+        told.append(events[1:])
+    return told
 
 
 def test_each_start_has_an_id_of_its_own() -> None:

@@ -1,0 +1,102 @@
+"""One seed, from its beginning to the checks when all has come to rest."""
+
+import logging
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from msgspec import Struct
+
+from tests.kit.virtual_time import run_virtually
+from tests.simulation.checks import (
+    check_at_rest,
+    check_disks,
+    check_done_once,
+    check_every_record,
+    check_gpus,
+    check_retention,
+    check_told,
+    check_world,
+    records_of,
+)
+from tests.simulation.town import Simulation
+
+LIMIT_S = 3 * 3600.0
+
+
+class Played(Struct):
+    """What was met in some histories, and what was wrong: the seed, and in words."""
+
+    met: Counter[str]
+    failures: list[tuple[int, str]]
+
+
+def play(seed: int) -> Counter[str]:
+    """A history, looked at from all sides; what was met in it, and how often.
+
+    What it raises has a note that says how to play it again.
+    """
+    simulation = Simulation(seed)
+    try:
+        with _errors_told() as errors:
+            run_virtually(_simulate(simulation), LIMIT_S)
+        assert errors == [], f"errors were logged: {errors}"
+    except BaseException as error:
+        error.add_note(f"play it again: make simulate SEED={seed}")
+        raise
+    return simulation.seen.met
+
+
+def play_all(seeds: range) -> Played:
+    """One after the other, whatever becomes of them."""
+    played = Played(Counter(), [])
+    for seed in seeds:
+        try:
+            played.met += play(seed)
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            words = str(error) or place.line
+            played.failures.append(
+                (seed, f"{type(error).__name__} at {place.filename}:{place.lineno}: {words}")
+            )
+    return played
+
+
+async def _simulate(simulation: Simulation) -> None:
+    host, seen = simulation.host, simulation.seen
+    service = await simulation.run()
+    records = await records_of(host.ledger)
+    check_every_record(records)
+    await check_at_rest(service)
+    check_retention(service)
+    await check_world(service.state, host, seen)
+    check_told(simulation.told, records)
+    check_done_once(records, seen)
+    check_gpus(records)
+    check_disks(records, host)
+    again = await simulation.restart()
+    assert await records_of(host.ledger) == records, "a start with nothing to do did something"
+    await check_at_rest(again)
+    await simulation.end()
+    seen.met.update(f"event: {type(e).__name__}" for record in records for e in record.events)
+
+
+@contextmanager
+def _errors_told() -> Iterator[list[str]]:
+    """What is logged as an error. Lesser things are not even formatted: they are half the time."""
+    told: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append(record.getMessage())
+
+    handler = Handler(logging.ERROR)
+    root, before = logging.getLogger(), logging.root.manager.disable
+    root.addHandler(handler)
+    logging.disable(logging.WARNING)
+    try:
+        yield told
+    finally:
+        logging.disable(before)
+        root.removeHandler(handler)
