@@ -2,7 +2,15 @@
 
 from msgspec import Struct
 
-from events import observations, operations, outcomes, replica_sets, resources, volumes
+from events import (
+    observations,
+    operations,
+    orphans,
+    outcomes,
+    replica_sets,
+    resources,
+    volumes,
+)
 from events.values import Kind
 
 Event = (
@@ -63,6 +71,9 @@ Event = (
     | observations.RetryBegun
     | observations.PortRefused
     | observations.PortsMoved
+    | orphans.OrphanExpired
+    | orphans.OrphanRemoved
+    | orphans.OrphanSpared
 )
 
 

@@ -51,6 +51,7 @@ Verb = Literal[
     "resize",
     "quarantine",
     "restore",
+    "remove",
 ]
 """What a caller can ask for, in the contract's words."""
 
@@ -61,8 +62,12 @@ Expiry = Literal["count", "age", "space"]
 """Why a kept system disk is given up: there are newer ones enough, it is too old, or the disk
 that it lies on is nearly full."""
 
-Kind = Literal["replica_set", "volume", "gpu"]
+Kind = Literal["replica_set", "volume", "gpu", "orphan"]
 """What can be asked for by name."""
+
+OrphanKind = Literal["container", "volume", "image", "system_disk", "volume_disk"]
+"""What can be there in our name without a record: the engine's objects, a kept directory with a
+system disk in it, and the disk below a sized volume."""
 
 Phase = Literal["running", "paused", "stopped", "deleted"]
 """What a replica set is meant to be."""

@@ -262,6 +262,10 @@ class ContainerEngine(Protocol):
 
     async def remove_image(self, image: str) -> None: ...
 
+    async def list_images(self, labels: Mapping[str, str]) -> tuple[ImageInfo, ...]:
+        """All images with a name that carry all these labels."""
+        ...
+
     async def execute(
         self, name: str, cmd: Sequence[str], work_dir: str, output_bytes_max: int
     ) -> ExecOutcome:

@@ -18,6 +18,8 @@ from service.application.health import Component
 from service.application.host_facts import HostFacts
 from service.application.ledger_intake import LedgerIntake
 from service.application.observer import Observer
+from service.application.orphan_work import OrphanWork
+from service.application.orphans import Orphans
 from service.application.performer import Performer
 from service.application.retention import Retention
 from service.application.retries import Retries
@@ -178,6 +180,16 @@ class _Service:
             node=settings.node,
             stop_timeout_s=settings.stop_timeout_s,
         )
+        self.orphans = Orphans(
+            OrphanWork(engine, volumes, disks, self.owner),
+            self.opened.ledger,
+            self.projector,
+            self.writer,
+            self.clock,
+            self.ids,
+            self.facts,
+            settings.orphan_grace_s,
+        )
         self.watcher = Watcher(
             self.probe, self.writer, self.projector, self.clock, self.ids, self.facts
         )
@@ -220,6 +232,7 @@ class _Service:
         at_work.start("observer", observer.run())
         retries = Retries(self.projector, self.writer, self.clock, self.ids, self.facts)
         at_work.start("retries", retries.run())
+        at_work.start("orphans", self.orphans.run())
 
     async def _base_facts(self, volumes: VolumeStore) -> Facts:
         settings = self.settings
@@ -265,6 +278,7 @@ class _Service:
             self.paths,
             self.settings.file_storage_path,
             self.watcher,
+            self.orphans,
         )
         health = ServiceHealth(
             self.opened.ledger,
@@ -289,6 +303,7 @@ class _Service:
                 wait_timeout_s=self.settings.wait_timeout_s,
                 disk_diff=self.disk_diff,
                 access=self.door.access,
+                orphans=self.orphans.look,
                 disks=DiskPaths(self.settings.data_disk_path, self.settings.file_storage_path),
             )
         )

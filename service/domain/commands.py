@@ -11,6 +11,7 @@ from msgspec import Struct
 from events.gpu_health import GpuError, GpuReport, MissingGpu
 from events.values import Bind, Carry, ContainerSpec, Gpu, GpuRuntime, OnExit
 from service.domain.effects import Effect
+from service.domain.orphan_commands import ExpireOrphan, RemoveOrphan, Thing
 
 
 class RunReplicaSet(Struct, frozen=True):
@@ -177,6 +178,7 @@ Request = (
     | DeleteVolume
     | QuarantineGpu
     | RestoreGpu
+    | RemoveOrphan
 )
 """What a caller can send. An accepted one becomes an operation."""
 
@@ -286,6 +288,7 @@ Command = (
     | ObserveContainer
     | RetryReplicaSet
     | ExpireSnapshots
+    | ExpireOrphan
     | RegisterNode
 )
 
@@ -307,6 +310,8 @@ class Facts(Struct, frozen=True):
     keep_us: int = 0
     """A kept system disk that is older than this is given up; 0 never."""
     data_disk_path: str = "/root/foo-tmp"
+    orphan: Thing | None = None
+    """What a `RemoveOrphan` names, as it was just seen; None when it was not."""
 
 
 class Envelope(Struct, frozen=True):

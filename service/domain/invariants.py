@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from projections.state import ReplicaSet, Revision, State
 from service.domain.placement import held_gpus, held_ports
+from service.domain.reconcile_orphans import expiring
 
 IN_USE = ("created", "running", "exited")
 """A container that is there, as last observed."""
@@ -174,6 +175,9 @@ def _operations(state: State) -> Iterator[Breach]:
             owned = any(e.operation_id == operation.id for e in known.executions)
         elif operation.kind == "volume":
             owned = state.volumes[operation.name].operation == operation.id
+        elif operation.kind == "orphan":
+            removed = expiring(state, operation.name)
+            owned = removed is not None and removed.operation_id == operation.id
         else:
             owned = state.replica_sets[operation.name].operation == operation.id
         if not owned:

@@ -22,6 +22,8 @@ from service.application.host_facts import DiskChoice, HostFacts, RuntimeChoice
 from service.application.intake import Accepted, Caller
 from service.application.ledger_intake import LedgerIntake
 from service.application.observer import Observer
+from service.application.orphan_work import OrphanWork
+from service.application.orphans import Orphans
 from service.application.performer import Performer
 from service.application.retention import Retention
 from service.application.retries import Retries
@@ -49,6 +51,7 @@ WAIT_S = 3600.0
 
 STOP_TIMEOUT_S = 10
 FREE_BYTES_MIN = 1 << 30
+ORPHAN_GRACE_S = 3600
 FILE_STORAGE_PATH = "/root/foo-fs"
 
 
@@ -183,6 +186,16 @@ class SimulatedService:
         self.watcher = Watcher(
             host.probe, self.writer, self.projector, host.clock, host.ids, self.facts
         )
+        self.orphans = Orphans(
+            OrphanWork(self.engine, self._volumes, self._disks, OWNER),
+            self.ledger,
+            self.projector,
+            self.writer,
+            host.clock,
+            host.ids,
+            self.facts,
+            ORPHAN_GRACE_S,
+        )
         self.performer = Performer(
             self.engine,
             self._volumes,
@@ -237,6 +250,7 @@ class SimulatedService:
             host.paths,
             FILE_STORAGE_PATH,
             self.watcher,
+            self.orphans,
         )
         self.health = ServiceHealth(
             self.ledger,
@@ -278,6 +292,7 @@ class SimulatedService:
         at_work.start("observer", observer.run())
         retries = Retries(self.projector, self.writer, host.clock, host.ids, self.facts)
         at_work.start("retries", retries.run())
+        at_work.start("orphans", self.orphans.run())
 
     async def __aexit__(
         self,

@@ -198,6 +198,11 @@ class World:
         self.containers[new_name] = container
         self.changed(container, old_name, new_name)
 
+    def images_with(self, labels: Mapping[str, str]) -> tuple[ImageInfo, ...]:
+        """All images that carry all these labels."""
+        infos = [self.image_info(name) for name in sorted(self.images)]
+        return tuple(i for i in infos if i is not None and labels.items() <= i.labels.items())
+
     def require_ports(self, container: SimulatedContainer) -> None:
         """Raise EngineRefused, as Docker does, when it cannot have one of its host ports."""
         for _, port in sorted(container.host_ports()):

@@ -277,6 +277,7 @@ class World:
         state = self.state
         names = [("replica_set", name) for name in sorted(state.replica_sets)]
         names += [("volume", name) for name in sorted(state.volumes)]
+        names += [("orphan", one.id) for one in (state.node.expiring if state.node else ())]
         due = {e.effect_id: e for kind, name in names for e in reconcile(state, kind, name)}
         for effect_id in self._due.keys() - due.keys() - {ended}:
             effect = self._due[effect_id]
