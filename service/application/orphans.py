@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from events.values import OrphanKind
 from projections.projector import Projector
-from service.application.orphan_work import OrphanWork
+from service.application.orphan_work import OrphanWork, Sight
 from service.application.writer import Writer
 from service.domain.commands import Envelope, Facts
 from service.domain.orphan_commands import ExpireOrphan, Thing
@@ -72,10 +72,12 @@ class Orphans:
         """What there is now. The graces of a kind that cannot be looked at go on."""
         async with self._looking:
             sight = await self._work.look()
+            if suspects := {orphan.thing.id for orphan in self._judged(sight)}:
+                # What was being removed and forgotten meanwhile is not there any more.
+                sight = await self._work.look()
             for kind, why in sight.unseen.items():
                 log.info("%ss were not looked at for orphans: %s", WORDS[kind], why)
-            now_us, state = self._clock.now_us(), self._projector.state
-            found = orphans(state, sight.things, self._since_us, now_us, self._grace_us)
+            found = tuple(one for one in self._judged(sight) if one.thing.id in suspects)
             for orphan in found:
                 if orphan.thing.id not in self._since_us:
                     thing = orphan.thing
@@ -89,6 +91,10 @@ class Orphans:
             self._kinds |= {one.thing.id: one.thing.kind for one in found}
             self._kinds = {one: self._kinds[one] for one in self._since_us}
             return Found(found, sight.unseen)
+
+    def _judged(self, sight: Sight) -> tuple[Orphan, ...]:
+        now_us, state = self._clock.now_us(), self._projector.state
+        return orphans(state, sight.things, self._since_us, now_us, self._grace_us)
 
     async def find(self, orphan_id: str) -> Thing | None:
         """The orphan with this id, seen now; None when there is none."""
