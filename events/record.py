@@ -67,6 +67,8 @@ Event = (
     | observations.ContainerExited
     | observations.ContainerVanished
     | observations.ContainerFoundRunning
+    | observations.GpuAccessLost
+    | observations.GpuAccessRestored
     | observations.RetryScheduled
     | observations.RetryBegun
     | observations.PortRefused

@@ -58,6 +58,10 @@ Verb = Literal[
 OnExit = Literal["none", "restart"]
 """What is done when a container ends by itself: nothing, or it is started again."""
 
+OnGpuLost = Literal["none", "restart"]
+"""What is done when a running container may not use its GPUs any more: nothing, or it is stopped
+and started again, which gives them back to it."""
+
 Expiry = Literal["count", "age", "space"]
 """Why a kept system disk is given up: there are newer ones enough, it is too old, or the disk
 that it lies on is nearly full."""
@@ -163,6 +167,7 @@ class ContainerSpec(Struct, frozen=True, omit_defaults=True):
     on_exit: OnExit = "none"
     max_retries: int = 0
     """So many times in a row it is started again; 0 is without a limit."""
+    on_gpu_lost: OnGpuLost = "none"
     labels: dict[str, str] = {}
 
 

@@ -115,9 +115,12 @@ class Revision(Struct, frozen=True, gc=False, omit_defaults=True):
     stray: bool = False
     """Somebody else started its container, which was not to run: it is to be stopped."""
     retrying: int = 0
-    """The record that began to start its ended container again; 0 when none is under way."""
+    """The record that began to start its container again; 0 when none is under way."""
     ended_alone: bool = False
-    """Its container ended without our stopping it: exit code and the rest tell of that."""
+    """Its container ended without our stopping it, or was stopped to be started again: exit code
+    and the rest tell of that."""
+    gpu_access_lost_us: int = 0
+    """Since when its running container may not open its GPUs; 0 when it may, as far as is known."""
     remake: bool = False
     """Its container is to be removed and made anew, with other host ports."""
     seen_seq: int = 0

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from events.values import GpuRuntime
 from service.adapters.bind_roots import BindRoots
+from service.adapters.cgroup_access import CgroupAccess
 from service.adapters.docker_engine import DockerEngine
 from service.adapters.docker_image_changes import ImageDiffs
 from service.adapters.nvml import NvmlProbe
@@ -14,7 +15,7 @@ from service.adapters.upper_disks import UpperDisks
 from service.adapters.volume_choice import choose
 from service.application.disk_diff import Compare
 from service.disk_ports import HostPaths, SystemDisks, VolumeStore
-from service.ports import ContainerEngine, DeviceProbe
+from service.ports import ContainerEngine, DeviceProbe, GpuAccessProbe
 from service.settings import Settings
 
 T = TypeVar("T")
@@ -35,6 +36,11 @@ class Host:
         """Where containers' own layers are kept, and how to let go of it."""
         disks = UpperDisks(settings.docker, owner=owner)
         return disks, disks.close
+
+    def gpu_access(self, settings: Settings, owner: str) -> Closing[GpuAccessProbe]:
+        """What looks whether containers may use their GPUs, and how to let go of it."""
+        probe = CgroupAccess(settings.docker, owner=owner)
+        return probe, probe.close
 
     def paths(self, settings: Settings) -> HostPaths:
         """What containers may mount; never what rules the engine, or this service."""

@@ -14,6 +14,7 @@ from service.adapters.system import SystemClock, TimedIds
 from service.application.disk_diff import DiskDiff
 from service.application.engine_gate import EngineGate
 from service.application.executor import Executor
+from service.application.gpu_access import GpuAccessWatch
 from service.application.health import Component
 from service.application.host_facts import HostFacts
 from service.application.ledger_intake import LedgerIntake
@@ -190,6 +191,11 @@ class _Service:
             self.facts,
             settings.orphan_grace_s,
         )
+        access, close_access = self.host.gpu_access(settings, self.owner)
+        stack.push_async_callback(close_access)
+        self.gpu_access = GpuAccessWatch(
+            access, self.writer, self.projector, self.clock, self.ids, self.facts
+        )
         self.watcher = Watcher(
             self.probe, self.writer, self.projector, self.clock, self.ids, self.facts
         )
@@ -232,6 +238,7 @@ class _Service:
         at_work.start("observer", observer.run())
         retries = Retries(self.projector, self.writer, self.clock, self.ids, self.facts)
         at_work.start("retries", retries.run())
+        at_work.start("gpu-access", self.gpu_access.run())
         at_work.start("orphans", self.orphans.run())
 
     async def _base_facts(self, volumes: VolumeStore) -> Facts:

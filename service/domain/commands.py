@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from events.gpu_health import GpuError, GpuReport, MissingGpu
-from events.values import Bind, Carry, ContainerSpec, Gpu, GpuRuntime, OnExit
+from events.values import Bind, Carry, ContainerSpec, Gpu, GpuRuntime, OnExit, OnGpuLost
 from service.domain.effects import Effect
 from service.domain.orphan_commands import ExpireOrphan, RemoveOrphan, Thing
 
@@ -59,6 +59,7 @@ class PatchReplicaSet(Struct, frozen=True):
     pids_limit: int | None = None
     on_exit: OnExit | None = None
     max_retries: int | None = None
+    on_gpu_lost: OnGpuLost | None = None
 
 
 class RollBackReplicaSet(Struct, frozen=True):
@@ -255,8 +256,22 @@ class ObserveContainer(Struct, frozen=True):
     """Chance as data, from 0 to 1."""
 
 
+class ObserveGpuAccess(Struct, frozen=True):
+    """The service looked whether the running container of a replica set may open its GPUs."""
+
+    name: str
+    lost: bool
+    message: str
+    looked_at_seq: int
+    """What was folded before it looked."""
+    ran_s: float
+    """Since its start, by Docker's clock."""
+    jitter: float
+    """Chance as data, from 0 to 1."""
+
+
 class RetryReplicaSet(Struct, frozen=True):
-    """It is time to start an ended container again."""
+    """It is time to start a container again."""
 
     name: str
     attempt: int
@@ -286,6 +301,7 @@ Command = (
     | ObserveGpus
     | ReportGpuErrors
     | ObserveContainer
+    | ObserveGpuAccess
     | RetryReplicaSet
     | ExpireSnapshots
     | ExpireOrphan

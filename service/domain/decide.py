@@ -26,6 +26,7 @@ from service.domain.commands import (
     ExecuteInReplicaSet,
     ExpireSnapshots,
     ObserveContainer,
+    ObserveGpuAccess,
     ObserveGpus,
     PatchReplicaSet,
     PauseReplicaSet,
@@ -85,7 +86,7 @@ def address(command: Command) -> tuple[str, str, str]:
         return "node", "gpus", "report"
     if isinstance(command, RegisterNode):
         return "node", command.node, "register"
-    if isinstance(command, ObserveContainer):
+    if isinstance(command, ObserveContainer | ObserveGpuAccess):
         return "replica_set", command.name, "observe"
     if isinstance(command, RetryReplicaSet):
         return "replica_set", command.name, "retry"
@@ -113,6 +114,8 @@ def decide(state: State, envelope: Envelope) -> Decision:
             return gpus.report_errors(state, envelope, command)
         case ObserveContainer():
             return observing.observe(state, envelope, command)
+        case ObserveGpuAccess():
+            return observing.observe_access(state, envelope, command)
         case RetryReplicaSet():
             return observing.retry(state, envelope, command)
         case ExpireSnapshots():

@@ -71,7 +71,7 @@ def _replica_set(state: State, replica_set: ReplicaSet) -> Iterator[Breach]:
         if revision.container == "running" and not _holds_all(state, revision):
             yield Breach(f"{name}-{number}", "it runs without a lease on all its GPUs and ports")
     if replica_set.retry_due_us and not _waits(state, replica_set):
-        yield Breach(name, "it is to be started again, and it has not ended by itself")
+        yield Breach(name, "it is to be started again, and it neither ended nor lost GPUs")
     if replica_set.operation is not None or not replica_set.current:
         return
     current = state.revisions[name, replica_set.current]
@@ -94,8 +94,11 @@ def _by_itself(state: State, replica_set: ReplicaSet, current: Revision) -> Iter
     name, phase = replica_set.name, replica_set.phase
     if current.stray and phase == "running":
         yield Breach(name, "its container is to be stopped, and it is to run")
-    if current.retrying and not (phase == "running" and current.container == "exited"):
+    starts = current.container == "exited" or current.gpu_access_lost_us
+    if current.retrying and not (phase == "running" and starts):
         yield Breach(name, "its container is being started, and it is not to be or runs already")
+    if current.gpu_access_lost_us and current.container != "running":
+        yield Breach(name, "it lost its GPUs, and its container does not run")
     if current.remake:
         yield Breach(name, "its container is to be made anew, and no operation does it")
     halted = any(state.volumes[v].operation for v in state.volumes_used.get(name, ()))
@@ -105,10 +108,12 @@ def _by_itself(state: State, replica_set: ReplicaSet, current: Revision) -> Iter
 
 
 def _waits(state: State, replica_set: ReplicaSet) -> bool:
-    """Is it to run, and did its container end by itself?"""
+    """Is it to run, and did its container end by itself, or lose its GPUs?"""
     current = state.revisions.get((replica_set.name, replica_set.current))
     if current is None or replica_set.phase != "running":
         return False
+    if current.container == "running":
+        return current.gpu_access_lost_us > 0 and not current.retrying
     return current.container == "exited" and current.ended_alone and not current.retrying
 
 

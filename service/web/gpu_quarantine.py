@@ -1,15 +1,16 @@
 """Routes that put a GPU in quarantine, and take it out again."""
 
 import re
+from typing import Annotated
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta, Struct
 
 from service.domain.commands import QuarantineGpu, RestoreGpu
 from service.web import schemas_checks as check
 from service.web.problems import Action, Code
 from service.web.routes import API, Route
-from service.web.schemas_requests import WHY_LENGTH_MAX, QuarantineBody
 from service.web.submission import submit
 
 _ONE = f"{API}/resources/gpus/{{uuid}}/quarantine"
@@ -18,6 +19,22 @@ _QUARANTINE: Action = ("gpu", "quarantine")
 _RESTORE: Action = ("gpu", "restore")
 
 _UUID = re.compile(r"[A-Za-z0-9-]{1,128}")
+WHY_LENGTH_MAX = 200
+
+
+class QuarantineBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Do not lend a GPU."""
+
+    why: Annotated[
+        str,
+        Meta(
+            description="For people.",
+            examples=["fan noise"],
+            extra_json_schema={"minLength": 1, "maxLength": WHY_LENGTH_MAX},
+        ),
+    ]
+
+
 _body = msgspec.json.Decoder(QuarantineBody)
 
 

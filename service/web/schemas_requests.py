@@ -31,7 +31,6 @@ VOLUME_BYTES_MIN = 16 << 20
 MEMORY_BYTES_MIN = 6 << 20
 RETRIES_MAX = 1000
 VERSION_MAX = 999_999_999
-WHY_LENGTH_MAX = 200
 
 
 def _about(description: str, *examples: Any, **schema: Any) -> Meta:
@@ -74,6 +73,9 @@ PidsLimit = Annotated[
 ]
 OnExit = Annotated[
     values.OnExit, _about("When it ends by itself: give GPUs and ports back, or start it again.")
+]
+OnGpuLost = Annotated[
+    values.OnGpuLost, _about("When it may not use its GPUs any more: nothing, or start it again.")
 ]
 MaxRetries = Annotated[
     int, _about("So often in a row it is; 0: any number.", 3, 0, minimum=0, maximum=RETRIES_MAX)
@@ -177,6 +179,7 @@ class RunBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     ) = None
     on_exit: OnExit | None = None
     max_retries: MaxRetries | None = None
+    on_gpu_lost: OnGpuLost | None = None
     data_disk: DataDiskBody | None = None
     file_storage: FileStorageBody | None = None
 
@@ -296,6 +299,7 @@ class PatchBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True)
     ) = None
     on_exit: OnExit | None = None
     max_retries: MaxRetries | None = None
+    on_gpu_lost: OnGpuLost | None = None
 
 
 class RollbackBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -342,9 +346,3 @@ class ResizeVolumeBody(Struct, frozen=True, rename="camel", forbid_unknown_field
     """Give a volume another size; the data stays."""
 
     size: Size
-
-
-class QuarantineBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Do not lend a GPU."""
-
-    why: Annotated[str, _about("For people.", "fan noise", minLength=1, maxLength=WHY_LENGTH_MAX)]

@@ -17,6 +17,7 @@ from projections.projector import Projector
 from projections.state import Operation, State
 from service.application.engine_gate import EngineGate
 from service.application.executor import Executor
+from service.application.gpu_access import GpuAccessWatch
 from service.application.health import Component
 from service.application.host_facts import DiskChoice, HostFacts, RuntimeChoice
 from service.application.intake import Accepted, Caller
@@ -42,6 +43,7 @@ from tests.kit.inline_store import InlineStore
 from tests.kit.memory_disks import MemoryDisks
 from tests.kit.memory_ledger import MemoryLedger
 from tests.kit.memory_volumes import MemoryVolumes
+from tests.kit.simulated_access import SimulatedAccess
 from tests.kit.simulated_engine import SimulatedEngine
 from tests.kit.simulated_world import World
 from tests.kit.virtual_time import CountingIds, VirtualClock
@@ -292,6 +294,11 @@ class SimulatedService:
         at_work.start("observer", observer.run())
         retries = Retries(self.projector, self.writer, host.clock, host.ids, self.facts)
         at_work.start("retries", retries.run())
+        access = SimulatedAccess(host.engine, OWNER)
+        self.gpu_access = GpuAccessWatch(
+            access, self.writer, self.projector, host.clock, host.ids, self.facts
+        )
+        at_work.start("gpu-access", self.gpu_access.run())
         at_work.start("orphans", self.orphans.run())
 
     async def __aexit__(
