@@ -181,21 +181,7 @@ class _Service:
             node=settings.node,
             stop_timeout_s=settings.stop_timeout_s,
         )
-        self.orphans = Orphans(
-            OrphanWork(engine, volumes, disks, self.owner),
-            self.opened.ledger,
-            self.projector,
-            self.writer,
-            self.clock,
-            self.ids,
-            self.facts,
-            settings.orphan_grace_s,
-        )
-        access, close_access = self.host.gpu_access(settings, self.owner)
-        stack.push_async_callback(close_access)
-        self.gpu_access = GpuAccessWatch(
-            access, self.writer, self.projector, self.clock, self.ids, self.facts
-        )
+        self._open_looks(stack, OrphanWork(engine, volumes, disks, self.owner))
         self.watcher = Watcher(
             self.probe, self.writer, self.projector, self.clock, self.ids, self.facts
         )
@@ -208,6 +194,24 @@ class _Service:
         # Stopped before the engine is closed: this context is entered after the engine's.
         at_work = await stack.enter_async_context(Supervisor(self.supervisor.failures))
         self._begin_work(at_work, engine, disks)
+
+    def _open_looks(self, stack: AsyncExitStack, work: OrphanWork) -> None:
+        """What is looked for now and then, beside the containers themselves."""
+        self.orphans = Orphans(
+            work,
+            self.opened.ledger,
+            self.projector,
+            self.writer,
+            self.clock,
+            self.ids,
+            self.facts,
+            self.settings.orphan_grace_s,
+        )
+        access, close_access = self.host.gpu_access(self.settings, self.owner)
+        stack.push_async_callback(close_access)
+        self.gpu_access = GpuAccessWatch(
+            access, self.writer, self.projector, self.clock, self.ids, self.facts
+        )
 
     def _begin_work(
         self, at_work: Supervisor, engine: ContainerEngine, disks: SystemDisks

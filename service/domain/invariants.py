@@ -71,7 +71,7 @@ def _replica_set(state: State, replica_set: ReplicaSet) -> Iterator[Breach]:
         if revision.container == "running" and not _holds_all(state, revision):
             yield Breach(f"{name}-{number}", "it runs without a lease on all its GPUs and ports")
     if replica_set.retry_due_us and not _waits(state, replica_set):
-        yield Breach(name, "it is to be started again, and it neither ended nor lost GPUs")
+        yield Breach(name, "it is to be started again, and it has not ended by itself")
     if replica_set.operation is not None or not replica_set.current:
         return
     current = state.revisions[name, replica_set.current]

@@ -204,6 +204,7 @@ class Simulation:
             *(self._ledger_away, self._gpu_gone, self._driver_stuck, self._disk_full),
             *(self.meddlers.end_one, self.meddlers.run_out_of_memory, self.meddlers.remove_one),
             *(self.meddlers.start_one, self.meddlers.take_port, self._engine_restarted),
+            self.meddlers.take_gpus_away,
         )
         while True:
             self.weather.fault_rate = self._rng.choice(FAULT_RATES)
