@@ -17,5 +17,9 @@ LABEL_NAME = "gpuledger.name"
 LABEL_REVISION = "gpuledger.revision"
 """The revision, decimal, starting with 1."""
 
+LABEL_KEPT_BY = "gpuledger.kept-by"
+"""On images that kept system disks are: the installation that keeps them. A container made of one
+inherits it, so it claims nothing but the image."""
+
 LABEL_EFFECT = "gpuledger.effect"
 """The id of the effect that made the object; stable over retries and restarts."""

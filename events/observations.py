@@ -40,10 +40,35 @@ class ContainerFoundRunning(
     """RFC 3339, Docker's clock."""
 
 
+class GpuAccessLost(
+    Struct, frozen=True, tag_field="type", tag="container.gpu_access_lost.v1", omit_defaults=True
+):
+    """The container of a revision runs, and the kernel does not let it open its GPUs any more."""
+
+    name: str
+    revision: int
+    message: str = ""
+    """What was tried, and what the kernel said; for people."""
+
+
+class GpuAccessRestored(
+    Struct,
+    frozen=True,
+    tag_field="type",
+    tag="container.gpu_access_restored.v1",
+    omit_defaults=True,
+):
+    """The container of a revision may open its GPUs again, without having been started anew."""
+
+    name: str
+    revision: int
+
+
 class RetryScheduled(
     Struct, frozen=True, tag_field="type", tag="replica_set.retry_scheduled.v1", omit_defaults=True
 ):
-    """An ended container is to be started again, at `due_us` (microseconds, UTC)."""
+    """A container that ended, or lost its GPUs, is to be started again, at `due_us`
+    (microseconds, UTC)."""
 
     name: str
     revision: int
@@ -55,7 +80,7 @@ class RetryScheduled(
 class RetryBegun(
     Struct, frozen=True, tag_field="type", tag="replica_set.retry_begun.v1", omit_defaults=True
 ):
-    """It is time: the ended container is to be started now."""
+    """It is time: the container is to be started now, and stopped before that if it runs."""
 
     name: str
     revision: int

@@ -2,7 +2,15 @@
 
 from msgspec import Struct
 
-from events import observations, operations, outcomes, replica_sets, resources, volumes
+from events import (
+    observations,
+    operations,
+    orphans,
+    outcomes,
+    replica_sets,
+    resources,
+    volumes,
+)
 from events.values import Kind
 
 Event = (
@@ -59,10 +67,15 @@ Event = (
     | observations.ContainerExited
     | observations.ContainerVanished
     | observations.ContainerFoundRunning
+    | observations.GpuAccessLost
+    | observations.GpuAccessRestored
     | observations.RetryScheduled
     | observations.RetryBegun
     | observations.PortRefused
     | observations.PortsMoved
+    | orphans.OrphanExpired
+    | orphans.OrphanRemoved
+    | orphans.OrphanSpared
 )
 
 

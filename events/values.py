@@ -51,18 +51,27 @@ Verb = Literal[
     "resize",
     "quarantine",
     "restore",
+    "remove",
 ]
 """What a caller can ask for, in the contract's words."""
 
 OnExit = Literal["none", "restart"]
 """What is done when a container ends by itself: nothing, or it is started again."""
 
+OnGpuLost = Literal["none", "restart"]
+"""What is done when a running container may not use its GPUs any more: nothing, or it is stopped
+and started again, which gives them back to it."""
+
 Expiry = Literal["count", "age", "space"]
 """Why a kept system disk is given up: there are newer ones enough, it is too old, or the disk
 that it lies on is nearly full."""
 
-Kind = Literal["replica_set", "volume", "gpu"]
+Kind = Literal["replica_set", "volume", "gpu", "orphan"]
 """What can be asked for by name."""
+
+OrphanKind = Literal["container", "volume", "image", "system_disk", "volume_disk"]
+"""What can be there in our name without a record: the engine's objects, a kept directory with a
+system disk in it, and the disk below a sized volume."""
 
 Phase = Literal["running", "paused", "stopped", "deleted"]
 """What a replica set is meant to be."""
@@ -160,6 +169,7 @@ class ContainerSpec(Struct, frozen=True, omit_defaults=True):
     """So many times in a row it is started again; 0 is without a limit."""
     secret_env: tuple[str, ...] = ()
     """Keys of `env` that were marked: their values are shown to nobody but admins. In order."""
+    on_gpu_lost: OnGpuLost = "none"
     labels: dict[str, str] = {}
 
 

@@ -7,6 +7,7 @@ of what the record touches.
 from events.record import Record
 from projections import (
     evolve_observations,
+    evolve_orphans,
     evolve_outcomes,
     evolve_replica_sets,
     evolve_resources,
@@ -20,6 +21,7 @@ FOLDS: Folds = {
     **evolve_resources.FOLDS,
     **evolve_outcomes.FOLDS,
     **evolve_observations.FOLDS,
+    **evolve_orphans.FOLDS,
 }
 """One function per event; a test compares this with the union `Event`."""
 

@@ -8,6 +8,8 @@ from events.observations import (
     ContainerExited,
     ContainerFoundRunning,
     ContainerVanished,
+    GpuAccessLost,
+    GpuAccessRestored,
     PortRefused,
     PortsMoved,
     RetryBegun,
@@ -35,13 +37,22 @@ def _exited(state: State, record: Record, event: ContainerExited) -> None:
         ended_alone=True,
         ended_with_engine=event.with_engine,
         refused=0,
+        gpu_access_lost_us=0,
     )
 
 
 def _vanished(state: State, record: Record, event: ContainerVanished) -> None:
     is_kept = state.revisions[event.name, event.revision].snapshot is not None
     gone = "" if is_kept else "its container was removed by somebody else"
-    _seen(state, event.name, event.revision, container="removed", gone=gone, pinned=False)
+    _seen(
+        state,
+        event.name,
+        event.revision,
+        container="removed",
+        gone=gone,
+        pinned=False,
+        gpu_access_lost_us=0,
+    )
 
 
 def _found_running(state: State, record: Record, event: ContainerFoundRunning) -> None:
@@ -62,7 +73,17 @@ def _found_running(state: State, record: Record, event: ContainerFoundRunning) -
         ended_alone=False,
         ended_with_engine=False,
         refused=0,
+        gpu_access_lost_us=0,
     )
+
+
+def _gpu_access_lost(state: State, record: Record, event: GpuAccessLost) -> None:
+    _seen(state, event.name, event.revision, gpu_access_lost_us=record.at_us)
+
+
+def _gpu_access_restored(state: State, record: Record, event: GpuAccessRestored) -> None:
+    _seen(state, event.name, event.revision, gpu_access_lost_us=0)
+    put_replica_set(state, replace(state.replica_sets[event.name], retry_due_us=0))
 
 
 def _retry_scheduled(state: State, record: Record, event: RetryScheduled) -> None:
@@ -110,6 +131,8 @@ FOLDS: Folds = {
     ContainerExited: _exited,
     ContainerVanished: _vanished,
     ContainerFoundRunning: _found_running,
+    GpuAccessLost: _gpu_access_lost,
+    GpuAccessRestored: _gpu_access_restored,
     RetryScheduled: _retry_scheduled,
     RetryBegun: _retry_begun,
     PortRefused: _port_refused,

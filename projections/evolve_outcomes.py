@@ -83,6 +83,7 @@ def _updated(state: State, record: Record, event: ContainerUpdated) -> None:
             made_as=before.made_as or before.number,
             seen_seq=state.seq,
             started_at=before.started_at,
+            gpu_access_lost_us=before.gpu_access_lost_us,
             image_id=before.image_id,
             carry=before.carry,
             filled=before.filled,
@@ -95,7 +96,13 @@ def _updated(state: State, record: Record, event: ContainerUpdated) -> None:
             pinned=before.pinned,
         ),
     )
-    gone_on = replace(before, container="removed", continued_as=event.revision, pinned=False)
+    gone_on = replace(
+        before,
+        container="removed",
+        continued_as=event.revision,
+        pinned=False,
+        gpu_access_lost_us=0,
+    )
     put_revision(state, gone_on)
     old, new = versioned(event.name, before.number), versioned(event.name, event.revision)
     _step(state, record, f"{old} goes on as {new} with other limits")
@@ -115,6 +122,7 @@ def _started(state: State, record: Record, event: ContainerStarted) -> None:
         ended_with_engine=False,
         refused=0,
         retrying=0,
+        gpu_access_lost_us=0,
         seen_seq=state.seq,
     )
     put_replica_set(state, replace(state.replica_sets[event.name], retry_due_us=0))
@@ -122,6 +130,10 @@ def _started(state: State, record: Record, event: ContainerStarted) -> None:
 
 
 def _stopped(state: State, record: Record, event: ContainerStopped) -> None:
+    revision = state.revisions[event.name, event.revision]
+    if revision.gpu_access_lost_us:
+        # Whoever stopped it: its next start gives it back what it was to be started again for.
+        put_replica_set(state, replace(state.replica_sets[event.name], retry_due_us=0))
     _change(
         state,
         event.name,
@@ -130,9 +142,10 @@ def _stopped(state: State, record: Record, event: ContainerStopped) -> None:
         exit_code=event.exit_code,
         finished_at=event.finished_at,
         oom_killed=False,
-        ended_alone=False,
+        ended_alone=revision.retrying > 0,
         ended_with_engine=False,
         refused=0,
+        gpu_access_lost_us=0,
         stray=False,
         seen_seq=state.seq,
     )
@@ -154,7 +167,8 @@ def _removed(state: State, record: Record, event: ContainerRemoved) -> None:
             ),
         )
         return
-    put_revision(state, replace(revision, container="removed", seen_seq=state.seq))
+    gone = replace(revision, container="removed", gpu_access_lost_us=0, seen_seq=state.seq)
+    put_revision(state, gone)
     _step(state, record, f"{versioned(event.name, event.revision)} removed")
 
 

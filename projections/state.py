@@ -13,7 +13,16 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from events.record import Record
-from events.values import Carry, ContainerSpec, GpuRuntime, Kind, Phase, PortBinding, Verb
+from events.values import (
+    Carry,
+    ContainerSpec,
+    GpuRuntime,
+    Kind,
+    OrphanKind,
+    Phase,
+    PortBinding,
+    Verb,
+)
 from projections.gpu_unit import GpuUnit as GpuUnit
 
 FINISHED_OPERATIONS_MAX = 4096
@@ -39,6 +48,21 @@ class RestingPort(Struct, frozen=True, gc=False):
     until_us: int
 
 
+class ExpiredOrphan(Struct, frozen=True, gc=False):
+    """Something of ours in no record that is being removed."""
+
+    id: str
+    kind: OrphanKind
+    name: str
+    object_id: str
+    of: str
+    """The replica set or volume that it says it belongs to."""
+    seq: int
+    """The record that said so."""
+    operation_id: str
+    """Of the caller who asked for it; empty when nobody did."""
+
+
 class Node(Struct, frozen=True, gc=False):
     """This installation. `port_cursor` is the host port leased last."""
 
@@ -46,6 +70,8 @@ class Node(Struct, frozen=True, gc=False):
     owner: str
     port_cursor: int = 0
     resting: tuple[RestingPort, ...] = ()
+    expiring: tuple[ExpiredOrphan, ...] = ()
+    """What is in no record and is being removed."""
 
 
 class PortLease(Struct, frozen=True, gc=False):
@@ -89,13 +115,16 @@ class Revision(Struct, frozen=True, gc=False, omit_defaults=True):
     stray: bool = False
     """Somebody else started its container, which was not to run: it is to be stopped."""
     retrying: int = 0
-    """The record that began to start its ended container again; 0 when none is under way."""
+    """The record that began to start its container again; 0 when none is under way."""
     ended_alone: bool = False
-    """Its container ended without our stopping it: exit code and the rest tell of that."""
+    """Its container ended without our stopping it, or was stopped to be started again: exit code
+    and the rest tell of that."""
     ended_with_engine: bool = False
     """And that was not its own doing."""
     refused: int = 0
     """How often the engine did not start it again since then."""
+    gpu_access_lost_us: int = 0
+    """Since when its running container may not open its GPUs; 0 when it may, as far as is known."""
     remake: bool = False
     """Its container is to be removed and made anew, with other host ports."""
     seen_seq: int = 0

@@ -27,6 +27,14 @@ class Resizes(Struct, frozen=True):
     """A quota can; ext4 cannot. xfs never can."""
 
 
+class StoredDisk(Struct, frozen=True):
+    """A disk that a store holds."""
+
+    name: str
+    size_bytes: int | None
+    """What it takes of the disk; None where that is not cheap to know."""
+
+
 class VolumeStore(Protocol):
     """Sized disks on the engine's host, by name. Raises VolumeStoreError."""
 
@@ -48,6 +56,10 @@ class VolumeStore(Protocol):
 
     async def remove(self, name: str) -> None:
         """Remove the disk; one that is not there is success, one that is mounted raises."""
+        ...
+
+    async def list_disks(self) -> tuple[StoredDisk, ...]:
+        """All disks that are there, by name. Nothing is made, mounted or attached for it."""
         ...
 
     async def attach_all(self) -> None:
@@ -151,6 +163,10 @@ class SystemDisks(Protocol):
 
     async def remove(self, kept: str) -> None:
         """Drop a kept disk; one that is not there is success."""
+        ...
+
+    async def list_kept(self) -> tuple[StoredDisk, ...]:
+        """All kept disks that are there, by name; none where the store is out of reach."""
         ...
 
     async def size(self, container: str) -> int | None:

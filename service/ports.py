@@ -5,7 +5,7 @@ Every port has a real adapter (`service/adapters/`) and a full in-memory impleme
 """
 
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
@@ -84,6 +84,26 @@ class DeviceProbe(Protocol):
 
     async def close(self) -> None:
         """Let go of the driver."""
+        ...
+
+
+class GpuAccess(Struct, frozen=True):
+    """Whether a container may open the devices of its GPUs."""
+
+    state: Literal["has", "lost", "unknown"]
+    detail: str = ""
+    """What the kernel said, or why it is not known; for people."""
+
+
+class GpuAccessProbe(Protocol):
+    """Looks whether running containers are still let at their GPUs."""
+
+    async def look(self, container: str) -> GpuAccess:
+        """By name. Nothing is executed from its image, and nothing of it is changed.
+
+        Unknown is the answer for what does not run, is not ours, has no such devices, or is on
+        another host. Raises EngineUnavailable.
+        """
         ...
 
 
@@ -261,6 +281,10 @@ class ContainerEngine(Protocol):
         ...
 
     async def remove_image(self, image: str) -> None: ...
+
+    async def list_images(self, labels: Mapping[str, str]) -> tuple[ImageInfo, ...]:
+        """All images with a name that carry all these labels."""
+        ...
 
     async def execute(
         self, name: str, cmd: Sequence[str], work_dir: str, output_bytes_max: int

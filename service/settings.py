@@ -61,6 +61,7 @@ class Settings(Struct, frozen=True):
     keep_revisions: int
     keep_days: float
     free_bytes_min: int
+    orphan_grace_s: int
     volume_backend: VolumeBackendChoice
     volume_file_system: FileSystemChoice
     over_commit: bool
@@ -114,6 +115,7 @@ class Settings(Struct, frozen=True):
             keep_revisions=source.read("keep_revisions", parse.keep_revisions),
             keep_days=source.read("keep_days", parse.keep_days),
             free_bytes_min=source.read("free_space", parse.space),
+            orphan_grace_s=source.read("orphan_grace", parse.orphan_grace),
             volume_backend=source.read("volume_backend", parse.volume_backend),
             volume_file_system=source.read("volume_file_system", parse.volume_file_system),
             over_commit=source.read("over_commit", parse.yes_or_no),

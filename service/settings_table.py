@@ -117,6 +117,12 @@ SETTINGS: Mapping[str, Setting] = {
         'a size such as "20GB"; units are KB, MB, GB and TB',
         "1GB",
     ),
+    "orphan_grace": Setting(
+        ("--orphan-grace",),
+        "For how many seconds what no record accounts for is only listed; 0 is for ever",
+        f"whole seconds from 0 to {parse.ORPHAN_GRACE_S_MAX}",
+        "3600",
+    ),
     "volume_backend": Setting(
         ("--volume-backend",),
         "How volumes are given their size",

@@ -17,6 +17,7 @@ WAIT_TIMEOUT_S_MAX = 86_400
 STOP_TIMEOUT_S_MAX = 3_600
 KEEP_REVISIONS_MAX = 10_000
 KEEP_DAYS_MAX = 36_500
+ORPHAN_GRACE_S_MAX = 31_536_000
 TOKEN_NAME_LENGTH_MAX = 64
 RATE_LIMIT_MAX = 1_000_000
 WAITING_LIMIT_MAX = 1_000_000
@@ -144,6 +145,11 @@ def keep_days(text: str) -> float:
     if not re.fullmatch(r"\d{1,5}(\.\d{1,6})?", text) or float(text) > KEEP_DAYS_MAX:
         raise ValueError
     return float(text)
+
+
+def orphan_grace(text: str) -> int:
+    """Whole seconds."""
+    return _number(text, 0, ORPHAN_GRACE_S_MAX)
 
 
 def space(text: str) -> int:

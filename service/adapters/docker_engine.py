@@ -236,6 +236,14 @@ class DockerEngine:
 
         await self._run(self._slow, call)
 
+    async def list_images(self, labels: Mapping[str, str]) -> tuple[ImageInfo, ...]:
+        def call(client: docker.APIClient) -> tuple[ImageInfo, ...]:
+            listed = client.images(filters=objects.label_filter(labels))
+            seen = (objects.image_or_none(client, entry["Id"]) for entry in listed)
+            return tuple(image for image in seen if image is not None and image.tags)
+
+        return await self._run(self._quick, call)
+
     async def execute(
         self, name: str, cmd: Sequence[str], work_dir: str, output_bytes_max: int
     ) -> ExecOutcome:

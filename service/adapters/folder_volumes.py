@@ -24,7 +24,7 @@ from msgspec import Struct
 from events.values import show_size
 from service.adapters.folder_mounts import is_bound
 from service.adapters.volume_space import DiskSpace, require_name, sync_folder, whole_blocks
-from service.disk_ports import OnProgress, Resizes
+from service.disk_ports import OnProgress, Resizes, StoredDisk
 from service.errors import VolumeBelowUsed, VolumeStoreError
 from service.ports import Progress
 
@@ -167,6 +167,14 @@ class FolderVolumes:
             await self._limits.remove(gone)
             if await asyncio.to_thread(self._folder.exists):
                 await asyncio.to_thread(sync_folder, self._folder)
+
+    async def list_disks(self) -> tuple[StoredDisk, ...]:
+        """To know their sizes would mean to write all of them out."""
+        try:
+            names = await asyncio.to_thread(self.names)
+        except OSError as error:
+            raise VolumeStoreError(f"volumes under {self._folder}: {error}") from error
+        return tuple(StoredDisk(name, None) for name in names)
 
     async def attach_all(self) -> None:
         """Removes what was half made or half removed; raises for volumes without a limit."""

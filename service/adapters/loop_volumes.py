@@ -28,7 +28,7 @@ from service.adapters.loop_progress import ShrinkProgress
 from service.adapters.loop_tools import missing_tools
 from service.adapters.loop_xfs import XFS
 from service.adapters.volume_space import DiskSpace, require_name, sync_folder, whole_blocks
-from service.disk_ports import OnProgress, Resizes
+from service.disk_ports import OnProgress, Resizes, StoredDisk
 from service.errors import VolumeStoreError
 from service.ports import Progress
 
@@ -144,6 +144,12 @@ class LoopVolumes:
             if self._folder.exists():
                 await asyncio.to_thread(sync_folder, self._folder)
 
+    async def list_disks(self) -> tuple[StoredDisk, ...]:
+        try:
+            return await asyncio.to_thread(self._list)
+        except OSError as error:
+            raise VolumeStoreError(f"volumes under {self._folder}: {error}") from error
+
     async def attach_all(self) -> None:
         """One broken disk does not keep the others from theirs; the error names all broken.
 
@@ -162,6 +168,10 @@ class LoopVolumes:
                 failures.append(f"{name}: {error}")
         if failures:
             raise VolumeStoreError("volumes without a device: " + "; ".join(failures))
+
+    def _list(self) -> tuple[StoredDisk, ...]:
+        images = sorted(self._folder.glob("*.img"))
+        return tuple(StoredDisk(i.stem, i.stat().st_blocks * 512) for i in images)
 
     async def _build(self, name: str, size_bytes: int) -> None:
         """Make the image under another name, so that one with the right name is complete."""

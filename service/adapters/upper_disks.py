@@ -35,7 +35,7 @@ from service.adapters.upper_probe import probe
 from service.adapters.upper_room import free_bytes, require_room
 from service.adapters.upper_store import Store, part_of, run_all
 from service.adapters.upper_sync import SETTLED_NS, Delta, Stamps, take_stamps
-from service.disk_ports import DiskProbe, DiskRef, FileChanges, OnProgress
+from service.disk_ports import DiskProbe, DiskRef, FileChanges, OnProgress, StoredDisk
 from service.errors import SystemDiskError, SystemDiskFull
 from service.ports import Progress
 
@@ -182,6 +182,13 @@ class UpperDisks:
         async with self._host.locked(f"kept {kept}", f"files {kept}"):
             store = await self._host.store(kept)
             await self._host.in_thread(lambda: run_all(store.remove(kept)))
+
+    async def list_kept(self) -> tuple[StoredDisk, ...]:
+        if self._host.socket_path is None:
+            return ()
+        root = await self._host.root()
+        async with self._host.locked():
+            return await self._host.in_thread(Store(root, self._host.owner).list_kept)
 
     async def size(self, container: str) -> int | None:
         """None too when the directory is not one of this host's."""

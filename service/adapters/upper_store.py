@@ -26,6 +26,7 @@ from msgspec import Struct
 from service.adapters.upper_clone import discard, size_on_disk
 from service.adapters.upper_entry import SELINUX_XATTR, copy_attributes
 from service.adapters.upper_layers import Layer
+from service.disk_ports import StoredDisk
 from service.errors import SystemDiskError
 
 STORE_FOLDER = "gpuledger-snapshots"
@@ -59,6 +60,17 @@ class Store:
 
     def holds(self, kept: str) -> bool:
         return os.path.lexists(self.diff(kept))
+
+    def list_kept(self) -> tuple[StoredDisk, ...]:
+        """What is there, also what is half moved in; not what is half deleted."""
+        if not self.folder.is_dir():
+            return ()
+        names = sorted(entry.name for entry in self.folder.iterdir())
+        return tuple(
+            StoredDisk(name, self.noted_size(name) or None)
+            for name in names
+            if _NAME.fullmatch(name)
+        )
 
     def require(self, kept: str) -> Origin:
         """Whose layer it is. Raises SystemDiskError when there is no such kept layer."""

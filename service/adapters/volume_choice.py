@@ -11,7 +11,7 @@ from service.adapters.loop_volumes import FileSystemKind, LoopVolumes
 from service.adapters.quota_limits import QuotaLimits
 from service.adapters.quota_projects import ProjectQuota
 from service.adapters.volume_space import require_name
-from service.disk_ports import OnProgress, Resizes, VolumeStore
+from service.disk_ports import OnProgress, Resizes, StoredDisk, VolumeStore
 from service.errors import VolumeStoreError
 
 Backend = Literal["loop", "btrfs", "quota"]
@@ -87,6 +87,11 @@ class ChosenVolumes:
 
     async def remove(self, name: str) -> None:
         await (await self._store_of(name)).remove(name)
+
+    async def list_disks(self) -> tuple[StoredDisk, ...]:
+        """Of every backend, whichever makes new ones."""
+        found = [disk for store in self._stores.values() for disk in await store.list_disks()]
+        return tuple(sorted(found, key=lambda disk: disk.name))
 
     async def attach_all(self) -> None:
         """Of every backend; the error names all that is broken."""

@@ -1,17 +1,21 @@
 """check: the same facts told three times (ledger, read store, Docker), and where they differ."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from events.labels import LABEL_NAME, LABEL_REVISION
-from events.values import versioned
+from events.values import split_versioned, versioned
 from projections.state import State
 from service.domain.invariants import check as breaches
+from service.domain.orphan_commands import Thing
+from service.domain.orphans import WORDS, orphans
 from service.ports import ObservedContainer
 
 SEEN_AS = {"created": ("created",), "running": ("running",), "exited": ("exited", "dead")}
 """What Docker's status may be for a container that the ledger says is so."""
 
 DIFFERENCES_PER_TABLE_MAX = 20
+
+HINT = "; see: gpuledger orphans"
 
 
 def compare_rows(
@@ -63,5 +67,15 @@ def compare_engine(state: State, seen: Sequence[ObservedContainer]) -> list[str]
     for container in seen:
         if container.name not in expected and container.labels.get(LABEL_NAME) not in busy:
             of = f"{container.labels.get(LABEL_NAME)}-{container.labels.get(LABEL_REVISION)}"
-            found.append(f"docker: container {container.name} ({of}) is not in the ledger")
+            hint = "" if split_versioned(of) in state.revisions else HINT
+            found.append(f"docker: container {container.name} ({of}) is not in the ledger{hint}")
     return found
+
+
+def compare_things(state: State, seen: Sequence[Thing], told: Collection[str]) -> list[str]:
+    """What is there in our name and in no record, but for containers that were told already."""
+    return [
+        f"orphan: {WORDS[one.thing.kind]} {one.thing.name}: {one.why}{HINT}"
+        for one in orphans(state, seen, {}, now_us=0, grace_us=0)
+        if one.thing.kind != "container" or one.thing.name not in told
+    ]

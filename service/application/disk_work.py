@@ -9,7 +9,14 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from events.labels import LABEL_EFFECT, LABEL_NAME, LABEL_NODE, LABEL_OWNER, LABEL_REVISION
+from events.labels import (
+    LABEL_EFFECT,
+    LABEL_KEPT_BY,
+    LABEL_NAME,
+    LABEL_NODE,
+    LABEL_OWNER,
+    LABEL_REVISION,
+)
 from events.values import show_size
 from service.disk_ports import OnProgress, SystemDisks
 from service.domain.commands import Succeeded
@@ -27,7 +34,7 @@ from service.ports import Clock, ContainerEngine, ImageInfo, Progress
 
 log = logging.getLogger(__name__)
 
-LABELS = (LABEL_OWNER, LABEL_NODE, LABEL_NAME, LABEL_REVISION, LABEL_EFFECT)
+LABELS = (LABEL_OWNER, LABEL_NODE, LABEL_NAME, LABEL_REVISION, LABEL_EFFECT, LABEL_KEPT_BY)
 
 LAYERS_MAX = 100
 """An image of more layers is squashed. The engine ends at 125 (moby 20298), and a caller may put
@@ -55,10 +62,13 @@ DiskEffect = (
 class DiskWork:
     """The doing of effects on system disks. Raises what the engine and the disks raise."""
 
-    def __init__(self, engine: ContainerEngine, disks: SystemDisks, clock: Clock) -> None:
+    def __init__(
+        self, engine: ContainerEngine, disks: SystemDisks, clock: Clock, owner: str
+    ) -> None:
         self._engine = engine
         self._disks = disks
         self._clock = clock
+        self._owner = owner
 
     async def perform(self, effect: DiskEffect, on_progress: OnProgress) -> Succeeded:
         """Do it; what the matching event wants to know."""
@@ -106,7 +116,9 @@ class DiskWork:
         # A commit goes on in the daemon when its client dies: look before doing it again.
         image = await self._engine.inspect_image(effect.image)
         if image is None:
-            image = await self._commit(effect.container, effect.image, on_progress, pause=False)
+            image = await self._commit(
+                effect.container, effect.image, on_progress, kept_by=self._owner, pause=False
+            )
         squashed = False
         if image.layers > LAYERS_MAX and effect.squash_onto:
             try:
@@ -123,7 +135,11 @@ class DiskWork:
         image = await self._engine.inspect_image(effect.image)
         if image is None or image.labels.get(LABEL_EFFECT) != effect.effect_id:
             image = await self._commit(
-                effect.container, effect.image, on_progress, effect.effect_id, pause=effect.pause
+                effect.container,
+                effect.image,
+                on_progress,
+                pause=effect.pause,
+                made_by=effect.effect_id,
             )
         return Succeeded({"image_id": image.id, "size_bytes": image.size_bytes})
 
@@ -132,13 +148,14 @@ class DiskWork:
         container: str,
         image: str,
         on_progress: OnProgress,
-        made_by: str = "",
         *,
         pause: bool,
+        made_by: str = "",
+        kept_by: str = "",
     ) -> ImageInfo:
         # A commit bakes the container's labels into the image, and cannot drop them: emptied,
         # they claim nothing for whoever starts a container from it.
-        labels = {**dict.fromkeys(LABELS, ""), LABEL_EFFECT: made_by}
+        labels = {**dict.fromkeys(LABELS, ""), LABEL_EFFECT: made_by, LABEL_KEPT_BY: kept_by}
         async with self._watched(container, on_progress):
             return await self._engine.commit_container(container, image, labels, pause=pause)
 

@@ -108,6 +108,8 @@ class Executor:
         """Look at a name again, and at those that stand still or wait because of it."""
         self._wanted[kind, name] = None
         state = self._projector.state
+        if kind == "orphan":
+            return
         if kind == "volume":
             for user in sorted(state.volume_users.get(name, ())):
                 self._wanted["replica_set", user] = None
@@ -172,6 +174,8 @@ class Executor:
             begun = current is not None and is_under_way(current)
             if replica_set.expiring or replica_set.to_compact or begun:
                 self._want("replica_set", replica_set.name)
+        for orphan in state.node.expiring if state.node is not None else ():
+            self._want("orphan", orphan.id)
         self._wake.set()
 
     def _begin(self, effect: Effect) -> None:

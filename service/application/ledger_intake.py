@@ -17,6 +17,7 @@ from projections.state import Operation
 from projections.store import ReadStore
 from service.application.engine_gate import EngineGate
 from service.application.intake import Accepted, Caller
+from service.application.orphans import Orphans
 from service.application.performer import Performer
 from service.application.watcher import Watcher
 from service.application.writer import Writer
@@ -33,6 +34,7 @@ from service.domain.commands import (
 )
 from service.domain.decide import VERBS
 from service.domain.gpus import applies_for_gpus
+from service.domain.orphan_commands import RemoveOrphan
 from service.domain.rejections import Reason, Rejected
 from service.errors import ServiceBusy
 from service.ports import Clock, ExecOutcome, Ids
@@ -65,6 +67,7 @@ class LedgerIntake:
         paths: HostPaths,
         file_storage_path: str,
         watcher: Watcher,
+        orphans: Orphans,
     ) -> None:
         self._writer = writer
         self._projector = projector
@@ -79,6 +82,7 @@ class LedgerIntake:
         self._paths = paths
         self._file_storage_path = file_storage_path
         self._watcher = watcher
+        self._orphans = orphans
         self._waiting: dict[str, set[asyncio.Future[int]]] = {}
         self._closed = self._released = False
         projector.subscribe(self._on_record)
@@ -133,8 +137,11 @@ class LedgerIntake:
         return Accepted(answer.operation_id, answer.seq)
 
     async def _facts_for(self, command: Request) -> Facts:
-        """How a volume can change its size depends on how that one was made."""
+        """How a volume can change its size depends on how that one was made; what an orphan is, on
+        what is there."""
         facts = self._facts()
+        if isinstance(command, RemoveOrphan):
+            return replace(facts, orphan=await self._orphans.find(command.name))
         if not isinstance(command, ResizeVolume):
             return facts
         mounted = await self._volumes.resizes_mounted(command.name)

@@ -13,7 +13,6 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from contextlib import aclosing
-from datetime import datetime
 from zlib import crc32
 
 from msgspec import Struct
@@ -22,6 +21,7 @@ from events.labels import LABEL_NODE, LABEL_OWNER
 from events.record import Record
 from events.values import split_versioned, versioned
 from projections.projector import Projector
+from service.application.instants import instant_us
 from service.application.writer import Writer
 from service.domain.commands import Envelope, Facts, ObserveContainer, SeenContainer
 from service.domain.observing import UP, observed, observes
@@ -252,7 +252,7 @@ class Observer:
             started_at=shown.started_at,
             finished_at=shown.finished_at,
             oom_killed=shown.oom_killed,
-            ran_s=max(0, _instant_us(shown.finished_at) - _instant_us(shown.started_at)) / 1e6,
+            ran_s=max(0, instant_us(shown.finished_at) - instant_us(shown.started_at)) / 1e6,
             with_engine=with_engine,
         )
 
@@ -273,18 +273,10 @@ class Observer:
 
     @staticmethod
     def _ended_in(shown: ObservedContainer, away: _Away) -> bool:
-        finished_us = _instant_us(shown.finished_at)
+        finished_us = instant_us(shown.finished_at)
         if away.until_us is not None and finished_us > away.until_us:
             return False
         if finished_us < away.since_us - AWAY_MARGIN_S * 1e6:
             return False
         # Before this start nobody looked: the host may have been restarted, or not.
         return away.since_us > 0 or shown.exit_code in ENDED_FROM_OUTSIDE
-
-
-def _instant_us(text: str) -> int:
-    """Microseconds since the epoch of Docker's RFC 3339; 0 of what is none."""
-    try:
-        return int(datetime.fromisoformat(text[:26].rstrip("Z") + "+00:00").timestamp() * 1e6)
-    except ValueError:
-        return 0

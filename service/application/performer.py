@@ -11,12 +11,14 @@ from contextlib import contextmanager
 
 from events.labels import LABEL_EFFECT, LABEL_NAME, LABEL_NODE, LABEL_OWNER, LABEL_REVISION
 from service.application.disk_work import DiskWork
+from service.application.orphan_work import OrphanWork
 from service.disk_ports import HostPaths, OnProgress, SystemDisks, VolumeStore
 from service.domain.commands import Failed, Succeeded
 from service.domain.effects import (
     CommitImage,
     CompactSnapshot,
     CreateContainer,
+    DropOrphan,
     Effect,
     EnsureImage,
     Execute,
@@ -75,7 +77,8 @@ class Performer:
         self._engine = engine
         self._volumes = volumes
         self._paths = paths
-        self._disk_work = DiskWork(engine, disks, clock)
+        self._disk_work = DiskWork(engine, disks, clock, owner)
+        self._orphan_work = OrphanWork(engine, volumes, disks, owner)
         self._clock = clock
         self._labels = {LABEL_OWNER: owner, LABEL_NODE: node}
         self._stop_timeout_s = stop_timeout_s
@@ -119,6 +122,9 @@ class Performer:
                 return await self._execute(effect)
             case MakeVolume() | SizeVolume() | RemoveVolume():
                 return await self._volume(effect, on_progress)
+            case DropOrphan():
+                await self._orphan_work.drop(effect)
+                return Succeeded()
             case Settle():
                 return Succeeded()
 

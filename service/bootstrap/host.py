@@ -8,6 +8,7 @@ from typing import TypeVar
 from events.values import GpuRuntime
 from projections.store import ReadStore
 from service.adapters.bind_roots import BindRoots
+from service.adapters.cgroup_access import CgroupAccess
 from service.adapters.docker_engine import DockerEngine
 from service.adapters.docker_image_changes import ImageDiffs
 from service.adapters.nvml import NvmlProbe
@@ -18,7 +19,7 @@ from service.application.disk_diff import Compare
 from service.bootstrap.ledger import OpenLedger, open_ledger
 from service.bootstrap.maintaining import READ_STORE
 from service.disk_ports import HostPaths, SystemDisks, VolumeStore
-from service.ports import ContainerEngine, DeviceProbe
+from service.ports import ContainerEngine, DeviceProbe, GpuAccessProbe
 from service.settings import Settings
 
 T = TypeVar("T")
@@ -49,6 +50,11 @@ class Host:
         """Where containers' own layers are kept, and how to let go of it."""
         disks = UpperDisks(settings.docker, owner=owner)
         return disks, disks.close
+
+    def gpu_access(self, settings: Settings, owner: str) -> Closing[GpuAccessProbe]:
+        """What looks whether containers may use their GPUs, and how to let go of it."""
+        probe = CgroupAccess(settings.docker, owner=owner)
+        return probe, probe.close
 
     def paths(self, settings: Settings) -> HostPaths:
         """What containers may mount; never what rules the engine, or this service."""

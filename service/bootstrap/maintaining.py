@@ -15,7 +15,10 @@ from projections.store import ReadStore
 from service.adapters.docker_engine import DockerEngine
 from service.adapters.jetstream_connection import NatsAddress
 from service.adapters.read_process import Body, read_beside
-from service.application.check import compare_engine, compare_rows
+from service.adapters.upper_disks import UpperDisks
+from service.adapters.volume_choice import choose
+from service.application.check import compare_engine, compare_rows, compare_things
+from service.application.orphan_work import OrphanWork
 from service.bootstrap.ledger import make_data_dir, open_ledger, visit_ledger
 from service.errors import EngineError
 from service.ports import Ledger, StoredEntry
@@ -93,12 +96,20 @@ async def _until(ledger: Ledger, after: int, until: int) -> AsyncIterator[Sequen
 async def _compare_engine(settings: Settings, state: State) -> list[str]:
     if state.node is None:
         return []
-    engine = DockerEngine(settings.docker, owner=state.node.owner)
-    labels = {LABEL_OWNER: state.node.owner, LABEL_NODE: state.node.node}
+    owner = state.node.owner
+    engine = DockerEngine(settings.docker, owner=owner)
+    disks = UpperDisks(settings.docker, owner=owner)
+    labels = {LABEL_OWNER: owner, LABEL_NODE: state.node.node}
     try:
+        # One that is named: nothing is tried out for it, as nothing is made.
+        volumes = await choose(settings.data_dir / "volumes", "loop")
         seen = await asyncio.wait_for(engine.list_containers(labels), 30)
+        ours = await asyncio.wait_for(OrphanWork(engine, volumes, disks, owner).look(), 30)
     except (EngineError, TimeoutError) as error:
         return [f"docker: it does not answer, so nothing could be compared with it: {error}"]
     finally:
+        await disks.close()
         await engine.close()
-    return compare_engine(state, seen)
+    unseen = [f"{kind}: it could not be looked at: {why}" for kind, why in ours.unseen.items()]
+    told = {container.name for container in seen}
+    return [*compare_engine(state, seen), *compare_things(state, ours.things, told), *unseen]

@@ -13,10 +13,13 @@ from service.adapters.system import SystemClock, TimedIds
 from service.application.disk_diff import DiskDiff
 from service.application.engine_gate import EngineGate
 from service.application.executor import Executor
+from service.application.gpu_access import GpuAccessWatch
 from service.application.health import Component
 from service.application.host_facts import HostFacts
 from service.application.ledger_intake import LedgerIntake
 from service.application.observer import Observer
+from service.application.orphan_work import OrphanWork
+from service.application.orphans import Orphans
 from service.application.performer import Performer
 from service.application.retention import Retention
 from service.application.retries import Retries
@@ -177,6 +180,7 @@ class _Service:
             node=settings.node,
             stop_timeout_s=settings.stop_timeout_s,
         )
+        self._open_looks(stack, OrphanWork(engine, volumes, disks, self.owner))
         self.watcher = Watcher(
             self.probe, self.writer, self.projector, self.clock, self.ids, self.facts
         )
@@ -189,6 +193,24 @@ class _Service:
         # Stopped before the engine is closed: this context is entered after the engine's.
         at_work = await stack.enter_async_context(Supervisor(self.supervisor.failures))
         self._begin_work(at_work, engine, disks)
+
+    def _open_looks(self, stack: AsyncExitStack, work: OrphanWork) -> None:
+        """What is looked for now and then, beside the containers themselves."""
+        self.orphans = Orphans(
+            work,
+            self.opened.ledger,
+            self.projector,
+            self.writer,
+            self.clock,
+            self.ids,
+            self.facts,
+            self.settings.orphan_grace_s,
+        )
+        access, close_access = self.host.gpu_access(self.settings, self.owner)
+        stack.push_async_callback(close_access)
+        self.gpu_access = GpuAccessWatch(
+            access, self.writer, self.projector, self.clock, self.ids, self.facts
+        )
 
     def _begin_work(
         self, at_work: Supervisor, engine: ContainerEngine, disks: SystemDisks
@@ -221,6 +243,8 @@ class _Service:
             self.projector, self.writer, self.gate, self.clock, self.ids, self.facts
         )
         at_work.start("retries", retries.run())
+        at_work.start("gpu-access", self.gpu_access.run())
+        at_work.start("orphans", self.orphans.run())
 
     async def _base_facts(self, volumes: VolumeStore) -> Facts:
         settings = self.settings
@@ -266,6 +290,7 @@ class _Service:
             self.paths,
             self.settings.file_storage_path,
             self.watcher,
+            self.orphans,
         )
         health = ServiceHealth(
             self.opened.ledger,
@@ -290,6 +315,7 @@ class _Service:
                 wait_timeout_s=self.settings.wait_timeout_s,
                 disk_diff=self.disk_diff,
                 access=self.door.access,
+                orphans=self.orphans.look,
                 disks=DiskPaths(self.settings.data_disk_path, self.settings.file_storage_path),
             )
         )

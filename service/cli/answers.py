@@ -43,6 +43,7 @@ class ReplicaSetRow(Struct, frozen=True, rename="camel"):
     exit_code: int | None = None
     oom_killed: bool = False
     retry: Retry | None = None
+    gpu_access_lost_time: str | None = None
 
 
 class ReplicaSets(Struct, frozen=True, rename="camel"):

@@ -7,6 +7,7 @@ from service.cli import (
     differences,
     gpus,
     maintain,
+    orphans,
     replica_sets,
     resources,
     revisions,
@@ -39,6 +40,7 @@ def build_app() -> typer.Typer:
     serve.register(app)
     tokens.register(app)
     maintain.register(app)
+    orphans.register(app)
     backup.register(app)
     return app
 

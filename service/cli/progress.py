@@ -32,6 +32,7 @@ STEP_WORDS = {
     "RemoveContainer": "removing the container",
     "TakeSnapshot": "keeping the system disk",
     "RemoveSnapshot": "removing a kept system disk",
+    "DropOrphan": "removing what is in no record",
     "CompactSnapshot": "sharing what kept system disks have in common",
     "PreCopyDisk": "copying the system disk ahead",
     "FillDisk": "carrying the system disk",

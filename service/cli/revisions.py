@@ -149,20 +149,25 @@ def _phase(row: ReplicaSetRow) -> str:
     """What it is meant to be, or how its container ended though nobody asked for it."""
     if row.container == "removed":
         return "removed by somebody else"
-    if row.exit_code is None:
+    if row.exit_code is None and row.gpu_access_lost_time is None:
         return row.phase
-    why = f"{row.exit_code}, out of memory" if row.oom_killed else str(row.exit_code)
-    ended = f"exited ({why})"
+    if row.exit_code is None:
+        ended = f"{row.phase}, no access to its GPUs"
+    else:
+        why = f"{row.exit_code}, out of memory" if row.oom_killed else str(row.exit_code)
+        ended = f"exited ({why})"
     return f"{ended}, retry {row.retry.attempt}" if row.retry is not None else ended
 
 
 def _end(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Lines about a container that ended though nobody asked for it."""
-    if found.get("exitCode") is None:
-        return []
-    why = ", out of memory" if found.get("oomKilled") else ""
-    when = show.moment(found.get("finishedTime") or "")
-    lines = [("ended", f"{when} with exit code {found['exitCode']}{why}")]
+    """Lines about a container that ended, or lost its GPUs, though nobody asked for it."""
+    lines = []
+    if found.get("exitCode") is not None:
+        why = ", out of memory" if found.get("oomKilled") else ""
+        when = show.moment(found.get("finishedTime") or "")
+        lines.append(("ended", f"{when} with exit code {found['exitCode']}{why}"))
+    if lost := found.get("gpuAccessLostTime"):
+        lines.append(("GPUs", f"the kernel does not let it use them, since {show.moment(lost)}"))
     if retry := found.get("retry"):
         due = show.moment(retry["dueTime"])
         lines.append(("retry", f"{retry['attempt']}, at {due}"))

@@ -31,6 +31,7 @@ SystemDisk = Annotated[str | None, _flag("system_disk")]
 KeepRevisions = Annotated[str | None, _flag("keep_revisions")]
 KeepDays = Annotated[str | None, _flag("keep_days")]
 FreeSpace = Annotated[str | None, _flag("free_space")]
+OrphanGrace = Annotated[str | None, _flag("orphan_grace")]
 VolumeBackend = Annotated[str | None, _flag("volume_backend")]
 VolumeFileSystem = Annotated[str | None, _flag("volume_file_system")]
 OverCommit = Annotated[str | None, _flag("over_commit")]
@@ -69,6 +70,7 @@ def serve(
     keep_revisions: KeepRevisions = None,
     keep_days: KeepDays = None,
     free_space: FreeSpace = None,
+    orphan_grace: OrphanGrace = None,
     volume_backend: VolumeBackend = None,
     volume_file_system: VolumeFileSystem = None,
     over_commit: OverCommit = None,

@@ -31,6 +31,14 @@ OnExit = Annotated[
         show_default=False,
     ),
 ]
+OnGpuLost = Annotated[
+    str | None,
+    typer.Option(
+        metavar="none|restart",
+        help="When it may not use its GPUs any more: nothing, or start it again",
+        show_default=False,
+    ),
+]
 MaxRetries = Annotated[
     int | None,
     typer.Option(metavar="N", help="So often in a row; 0: any number", show_default=False),
@@ -122,6 +130,7 @@ def run(
     pids: Pids = None,
     on_exit: OnExit = None,
     max_retries: MaxRetries = None,
+    on_gpu_lost: OnGpuLost = None,
     label: Labels = None,
     data_disk: DataDisk = None,
     file_storage: FileStorage = None,
@@ -143,6 +152,7 @@ def run(
         pidsLimit=pids,
         onExit=on_exit,
         maxRetries=max_retries,
+        onGpuLost=on_gpu_lost,
         labels=arguments.pairs(label or [], "--label"),
         dataDisk={"size": data_disk} if data_disk is not None else None,
         fileStorage=(
@@ -182,6 +192,7 @@ def patch(
     pids: Pids = None,
     on_exit: OnExit = None,
     max_retries: MaxRetries = None,
+    on_gpu_lost: OnGpuLost = None,
     old_bind: OldBind = None,
     new_bind: NewBind = None,
     detach: Detach = False,
@@ -207,6 +218,7 @@ def patch(
         pidsLimit=pids,
         onExit=on_exit,
         maxRetries=max_retries,
+        onGpuLost=on_gpu_lost,
     )
     # An empty list says something here: no ports, and the image's own command.
     if (ports := _all_or_none(port, no_ports, "--port, --no-ports")) is not None:

@@ -25,6 +25,7 @@ def spec_changes(old: ContainerSpec, new: ContainerSpec) -> tuple[SpecChange, ..
         ("shmSize", _size(old.shm_bytes), _size(new.shm_bytes)),
         ("pidsLimit", str(old.pids_limit or ""), str(new.pids_limit or "")),
         ("onExit", old.on_exit, new.on_exit),
+        ("onGpuLost", old.on_gpu_lost, new.on_gpu_lost),
         ("maxRetries", str(old.max_retries), str(new.max_retries)),
         ("secretEnv", ", ".join(old.secret_env), ", ".join(new.secret_env)),
         ("cmd", " ".join(old.cmd), " ".join(new.cmd)),

@@ -9,8 +9,9 @@ from typing import Any
 from msgspec import Struct
 
 from events.gpu_health import GpuError, GpuReport, MissingGpu
-from events.values import Bind, Carry, ContainerSpec, Gpu, GpuRuntime, OnExit
+from events.values import Bind, Carry, ContainerSpec, Gpu, GpuRuntime, OnExit, OnGpuLost
 from service.domain.effects import Effect
+from service.domain.orphan_commands import ExpireOrphan, RemoveOrphan, Thing
 
 
 class RunReplicaSet(Struct, frozen=True):
@@ -60,6 +61,7 @@ class PatchReplicaSet(Struct, frozen=True):
     pids_limit: int | None = None
     on_exit: OnExit | None = None
     max_retries: int | None = None
+    on_gpu_lost: OnGpuLost | None = None
 
 
 class RollBackReplicaSet(Struct, frozen=True):
@@ -179,6 +181,7 @@ Request = (
     | DeleteVolume
     | QuarantineGpu
     | RestoreGpu
+    | RemoveOrphan
 )
 """What a caller can send. An accepted one becomes an operation."""
 
@@ -255,8 +258,22 @@ class ObserveContainer(Struct, frozen=True):
     """Chance as data, from 0 to 1."""
 
 
+class ObserveGpuAccess(Struct, frozen=True):
+    """The service looked whether the running container of a replica set may open its GPUs."""
+
+    name: str
+    lost: bool
+    message: str
+    looked_at_seq: int
+    """What was folded before it looked."""
+    ran_s: float
+    """Since its start, by Docker's clock."""
+    jitter: float
+    """Chance as data, from 0 to 1."""
+
+
 class RetryReplicaSet(Struct, frozen=True):
-    """It is time to start an ended container again."""
+    """It is time to start a container again."""
 
     name: str
     attempt: int
@@ -286,8 +303,10 @@ Command = (
     | ObserveGpus
     | ReportGpuErrors
     | ObserveContainer
+    | ObserveGpuAccess
     | RetryReplicaSet
     | ExpireSnapshots
+    | ExpireOrphan
     | RegisterNode
 )
 
@@ -309,6 +328,8 @@ class Facts(Struct, frozen=True):
     keep_us: int = 0
     """A kept system disk that is older than this is given up; 0 never."""
     data_disk_path: str = "/root/foo-tmp"
+    orphan: Thing | None = None
+    """What a `RemoveOrphan` names, as it was just seen; None when it was not."""
 
 
 class Envelope(Struct, frozen=True):

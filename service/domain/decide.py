@@ -5,7 +5,16 @@ from typing import assert_never
 from events.resources import NodeRegistered
 from events.values import Kind, Verb
 from projections.state import State
-from service.domain import gpus, observing, outcomes, replica_sets, retention, revisions, volumes
+from service.domain import (
+    gpus,
+    observing,
+    orphans,
+    outcomes,
+    replica_sets,
+    retention,
+    revisions,
+    volumes,
+)
 from service.domain.commands import (
     Command,
     CommitReplicaSet,
@@ -17,6 +26,7 @@ from service.domain.commands import (
     ExecuteInReplicaSet,
     ExpireSnapshots,
     ObserveContainer,
+    ObserveGpuAccess,
     ObserveGpus,
     PatchReplicaSet,
     PauseReplicaSet,
@@ -38,6 +48,7 @@ from service.domain.commands import (
 )
 from service.domain.effects import kind_of
 from service.domain.guards import Decision
+from service.domain.orphan_commands import ExpireOrphan, RemoveOrphan
 from service.domain.rejections import Reason, Rejected
 
 VERBS: dict[type[Request], tuple[Kind, Verb]] = {
@@ -58,6 +69,7 @@ VERBS: dict[type[Request], tuple[Kind, Verb]] = {
     DeleteVolume: ("volume", "delete"),
     QuarantineGpu: ("gpu", "quarantine"),
     RestoreGpu: ("gpu", "restore"),
+    RemoveOrphan: ("orphan", "remove"),
 }
 """Whose command it is, and the contract's word for it."""
 
@@ -74,12 +86,14 @@ def address(command: Command) -> tuple[str, str, str]:
         return "node", "gpus", "report"
     if isinstance(command, RegisterNode):
         return "node", command.node, "register"
-    if isinstance(command, ObserveContainer):
+    if isinstance(command, ObserveContainer | ObserveGpuAccess):
         return "replica_set", command.name, "observe"
     if isinstance(command, RetryReplicaSet):
         return "replica_set", command.name, "retry"
     if isinstance(command, ExpireSnapshots):
         return "replica_set", command.name, "expire"
+    if isinstance(command, ExpireOrphan):
+        return "orphan", command.name, "expire"
     kind, verb = VERBS[type(command)]
     return kind, command.name, verb
 
@@ -87,6 +101,34 @@ def address(command: Command) -> tuple[str, str, str]:
 def decide(state: State, envelope: Envelope) -> Decision:
     """The events that a command leads to, or why it may not be done."""
     command = envelope.command
+    if isinstance(command, Request):
+        return orphans.in_the_way(state, command) or _asked(state, envelope, command)
+    match command:
+        case RecordOutcome():
+            return outcomes.record_outcome(state, envelope, command)
+        case RecordProgress():
+            return outcomes.record_progress(state, command)
+        case ObserveGpus():
+            return gpus.observe(state, command)
+        case ReportGpuErrors():
+            return gpus.report_errors(state, envelope, command)
+        case ObserveContainer():
+            return observing.observe(state, envelope, command)
+        case ObserveGpuAccess():
+            return observing.observe_access(state, envelope, command)
+        case RetryReplicaSet():
+            return observing.retry(state, envelope, command)
+        case ExpireSnapshots():
+            return retention.expire(state, envelope, command)
+        case ExpireOrphan():
+            return orphans.expire(state, envelope, command)
+        case RegisterNode():
+            return _register(state, command)
+    assert_never(command)
+
+
+def _asked(state: State, envelope: Envelope, command: Request) -> Decision:
+    """The same for what callers send."""
     match command:
         case RunReplicaSet():
             return revisions.run(state, envelope, command)
@@ -122,22 +164,8 @@ def decide(state: State, envelope: Envelope) -> Decision:
             return gpus.quarantine(state, envelope, command)
         case RestoreGpu():
             return gpus.restore(state, envelope, command)
-        case RecordOutcome():
-            return outcomes.record_outcome(state, envelope, command)
-        case RecordProgress():
-            return outcomes.record_progress(state, command)
-        case ObserveGpus():
-            return gpus.observe(state, command)
-        case ReportGpuErrors():
-            return gpus.report_errors(state, envelope, command)
-        case ObserveContainer():
-            return observing.observe(state, envelope, command)
-        case RetryReplicaSet():
-            return observing.retry(state, envelope, command)
-        case ExpireSnapshots():
-            return retention.expire(state, envelope, command)
-        case RegisterNode():
-            return _register(state, command)
+        case RemoveOrphan():
+            return orphans.remove(state, envelope, command)
     assert_never(command)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from events.values import Carry
+from events.values import Carry, OrphanKind
 
 
 class EnsureImage(Struct, frozen=True, tag=True):
@@ -213,6 +213,21 @@ class RemoveVolume(Struct, frozen=True, tag=True):
     with_disk: bool
 
 
+class DropOrphan(Struct, frozen=True, tag=True):
+    """Remove what is in no record; `name` is its id, `thing` its name on the engine or disk.
+
+    Only what still is what was found: where the engine gives ids, the one with `object_id`.
+    """
+
+    effect_id: str
+    operation_id: str
+    name: str
+    number: int
+    kind: OrphanKind
+    thing: str
+    object_id: str
+
+
 class Settle(Struct, frozen=True, tag=True):
     """No I/O: nothing is left to do, so the operation ends and what it held is given back."""
 
@@ -241,6 +256,7 @@ Effect = (
     | MakeVolume
     | SizeVolume
     | RemoveVolume
+    | DropOrphan
     | Settle
 )
 
@@ -249,7 +265,9 @@ VOLUME_EFFECTS = (MakeVolume, SizeVolume, RemoveVolume)
 
 
 def kind_of(effect: Effect) -> str:
-    """Whose effect it is: "replica_set" or "volume"."""
+    """Whose effect it is: "replica_set", "volume" or "orphan"."""
     if isinstance(effect, Settle):
         return effect.kind
+    if isinstance(effect, DropOrphan):
+        return "orphan"
     return "volume" if isinstance(effect, VOLUME_EFFECTS) else "replica_set"

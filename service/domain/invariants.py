@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from projections.state import ReplicaSet, Revision, State
 from service.domain.placement import held_gpus, held_ports
+from service.domain.reconcile_orphans import expiring
 
 IN_USE = ("created", "running", "exited")
 """A container that is there, as last observed."""
@@ -93,8 +94,11 @@ def _by_itself(state: State, replica_set: ReplicaSet, current: Revision) -> Iter
     name, phase = replica_set.name, replica_set.phase
     if current.stray and phase == "running":
         yield Breach(name, "its container is to be stopped, and it is to run")
-    if current.retrying and not (phase == "running" and current.container == "exited"):
+    starts = current.container == "exited" or current.gpu_access_lost_us
+    if current.retrying and not (phase == "running" and starts):
         yield Breach(name, "its container is being started, and it is not to be or runs already")
+    if current.gpu_access_lost_us and current.container != "running":
+        yield Breach(name, "it lost its GPUs, and its container does not run")
     if current.remake:
         yield Breach(name, "its container is to be made anew, and no operation does it")
     halted = any(state.volumes[v].operation for v in state.volumes_used.get(name, ()))
@@ -104,10 +108,12 @@ def _by_itself(state: State, replica_set: ReplicaSet, current: Revision) -> Iter
 
 
 def _waits(state: State, replica_set: ReplicaSet) -> bool:
-    """Is it to run, and did its container end by itself?"""
+    """Is it to run, and did its container end by itself, or lose its GPUs?"""
     current = state.revisions.get((replica_set.name, replica_set.current))
     if current is None or replica_set.phase != "running":
         return False
+    if current.container == "running":
+        return current.gpu_access_lost_us > 0 and not current.retrying
     return current.container == "exited" and current.ended_alone and not current.retrying
 
 
@@ -174,6 +180,9 @@ def _operations(state: State) -> Iterator[Breach]:
             owned = any(e.operation_id == operation.id for e in known.executions)
         elif operation.kind == "volume":
             owned = state.volumes[operation.name].operation == operation.id
+        elif operation.kind == "orphan":
+            removed = expiring(state, operation.name)
+            owned = removed is not None and removed.operation_id == operation.id
         else:
             owned = state.replica_sets[operation.name].operation == operation.id
         if not owned:

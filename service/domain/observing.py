@@ -10,6 +10,8 @@ from events.observations import (
     ContainerExited,
     ContainerFoundRunning,
     ContainerVanished,
+    GpuAccessLost,
+    GpuAccessRestored,
     RetryBegun,
     RetryScheduled,
 )
@@ -19,6 +21,7 @@ from projections.state import ReplicaSet, Revision, State
 from service.domain.commands import (
     Envelope,
     ObserveContainer,
+    ObserveGpuAccess,
     RestartReplicaSet,
     RetryReplicaSet,
     SeenContainer,
@@ -83,6 +86,46 @@ def observed(state: State, now_us: int, command: ObserveContainer) -> tuple[Even
     return _exited(state, now_us, command, replica_set, revision, seen)
 
 
+def observe_access(state: State, envelope: Envelope, command: ObserveGpuAccess) -> Decision:
+    """What the look at a container's access to its GPUs says that the ledger does not know."""
+    events = observed_access(state, envelope.issued_at_us, command)
+    if not events:
+        return Rejected(Reason.NOTHING_NEW, f"{command.name} is as the ledger says")
+    return events
+
+
+def has_gpus(revision: Revision) -> bool:
+    """Does its running container have GPUs that are really there?"""
+    handed_over = revision.gpu_runtime in ("nvidia", "cdi")
+    return revision.container == "running" and bool(revision.gpus) and handed_over
+
+
+def observed_access(
+    state: State, now_us: int, command: ObserveGpuAccess
+) -> tuple[Event, ...]:
+    """The facts, and the start that is to give it back, where that is wanted.
+
+    One that is without it still, after as many starts as it may have, stays as it is: it runs.
+    """
+    if not observes(state, command.name):
+        return ()
+    replica_set = state.replica_sets[command.name]
+    revision = state.revisions[command.name, replica_set.current]
+    if revision.seen_seq > command.looked_at_seq or not has_gpus(revision):
+        return ()
+    known = revision.gpu_access_lost_us > 0
+    if not command.lost:
+        return (GpuAccessRestored(revision.name, revision.number),) if known else ()
+    lost = () if known else (GpuAccessLost(revision.name, revision.number, command.message),)
+    if revision.spec.on_gpu_lost != "restart" or replica_set.retry_due_us:
+        return lost
+    attempt = 1 if not known and command.ran_s >= SETTLED_S else replica_set.retry + 1
+    most = revision.spec.max_retries
+    if most and attempt > most:
+        return lost
+    return (*lost, _scheduled(now_us, revision, attempt, command.jitter))
+
+
 def retry(state: State, envelope: Envelope, command: RetryReplicaSet) -> Decision:
     """Begin, once it is time, unless something else was done meanwhile."""
     found = idle(state, command.name)
@@ -90,7 +133,7 @@ def retry(state: State, envelope: Envelope, command: RetryReplicaSet) -> Decisio
         not isinstance(found, Rejected)
         and 0 < found.retry_due_us <= envelope.issued_at_us
         and found.retry == command.attempt
-        and state.revisions[command.name, found.current].container == "exited"
+        and _is_to_start_again(state.revisions[command.name, found.current])
     )
     if isinstance(found, Rejected) or not due:
         return Rejected(Reason.NOTHING_NEW, f"{command.name} is not to be started again now")
@@ -156,8 +199,17 @@ def _again(
     """After a pause, unless it was tried as often as `most` says (0: any number of times)."""
     if most and attempt > most:
         return _give_up(state, revision)
+    return (_scheduled(now_us, revision, attempt, jitter),)
+
+
+def _scheduled(now_us: int, revision: Revision, attempt: int, jitter: float) -> RetryScheduled:
     due_us = _due_us(now_us, attempt, jitter)
-    return (RetryScheduled(revision.name, revision.number, attempt, due_us),)
+    return RetryScheduled(revision.name, revision.number, attempt, due_us)
+
+
+def _is_to_start_again(revision: Revision) -> bool:
+    without = revision.container == "running" and revision.gpu_access_lost_us > 0
+    return revision.container == "exited" or without
 
 
 def _due_us(now_us: int, attempt: int, jitter: float) -> int:

@@ -27,11 +27,13 @@ from events.record import Event
 from events.replica_sets import PhaseRequested
 from events.volumes import VolumeDeletionRequested
 from projections.state import State
+from service.domain import orphans
 from service.domain.commands import Envelope, Failed, RecordOutcome, RecordProgress
 from service.domain.effects import (
     CommitImage,
     CompactSnapshot,
     CreateContainer,
+    DropOrphan,
     Effect,
     EnsureImage,
     Execute,
@@ -63,6 +65,8 @@ def record_outcome(state: State, envelope: Envelope, command: RecordOutcome) -> 
     effect = command.effect
     if not _is_due(state, effect):
         return Rejected(Reason.STALE_OUTCOME, f"{effect.effect_id} is not due (any more)")
+    if isinstance(effect, DropOrphan):
+        return orphans.ended(effect, command.outcome)
     if isinstance(command.outcome, Failed):
         return _failed(state, envelope, effect, command.outcome)
     if isinstance(effect, Settle):
@@ -134,7 +138,7 @@ def _succeeded(state: State, effect: Effect, facts: dict[str, Any]) -> Decision:
             return (VolumeMade(name, number),)
         case RemoveVolume():
             return (VolumeRemoved(name),)
-        case Settle():
+        case DropOrphan() | Settle():
             return ()
 
 

@@ -26,6 +26,7 @@ def patched(spec: ContainerSpec, command: PatchReplicaSet) -> ContainerSpec | Re
         pids_limit=_limit(spec.pids_limit, command.pids_limit),
         on_exit=spec.on_exit if command.on_exit is None else command.on_exit,
         max_retries=spec.max_retries if command.max_retries is None else command.max_retries,
+        on_gpu_lost=spec.on_gpu_lost if command.on_gpu_lost is None else command.on_gpu_lost,
     )
     env = _patched_env(spec.env, command)
     if isinstance(env, Rejected):
@@ -136,6 +137,7 @@ def updates_in_place(current: Revision, spec: ContainerSpec) -> bool:
             pids_limit=spec.pids_limit,
             on_exit=spec.on_exit,
             max_retries=spec.max_retries,
+            on_gpu_lost=spec.on_gpu_lost,
         )
         == spec
     )

@@ -28,6 +28,7 @@ from service.domain.effects import (
 )
 from service.domain.patching import resources
 from service.domain.reconcile_idle import begun_before, halt, housekeeping
+from service.domain.reconcile_orphans import due_for_orphan
 from service.domain.reconcile_volumes import due_for_volume
 
 COPY_AHEAD_BYTES_MIN = 1 << 30
@@ -45,6 +46,9 @@ def reconcile(state: State, kind: str, name: str) -> tuple[Effect, ...]:
     if kind == "volume":
         effect = due_for_volume(state, name)
         return () if effect is None else (effect,)
+    if kind == "orphan":
+        drop = due_for_orphan(state, name)
+        return () if drop is None else (drop,)
     replica_set = state.replica_sets.get(name)
     if replica_set is None:
         return ()
@@ -64,6 +68,15 @@ def reconcile(state: State, kind: str, name: str) -> tuple[Effect, ...]:
     beside = (*executions, *housekeeping(state, replica_set))
     due = _replica_set(state, replica_set)
     return beside if due is None else (*beside, due)
+
+
+def kept_of(kept: str) -> tuple[str, int]:
+    """The replica set and version that a kept disk's name tells of; "" and 0 when it tells none.
+
+    As `_retire` names them: foo-2-OPERATION, an image with its repository before it.
+    """
+    base, _, _ = kept.removeprefix(f"{SNAPSHOT_REPOSITORY}:").rpartition("-")
+    return split_versioned(base) or ("", 0)
 
 
 def _replica_set(state: State, replica_set: ReplicaSet) -> Effect | None:

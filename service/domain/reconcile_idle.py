@@ -45,6 +45,8 @@ def begun_before(state: State, replica_set: ReplicaSet) -> Effect | None:
         ids = ("", revision.name, revision.number)
         if revision.stray:
             return StopContainer(f"stray/{container}-{revision.seen_seq}", *ids, container)
+        if revision.retrying and revision.container == "running":
+            return StopContainer(f"retry-stop/{container}-{revision.retrying}", *ids, container)
         if revision.retrying:
             effect_id = f"retry/{container}-{revision.retrying}"
             return StartContainer(effect_id, *ids, container, revision.started_at)

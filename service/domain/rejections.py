@@ -12,6 +12,7 @@ class Reason(StrEnum):
     REPLICA_SET_NOT_FOUND = "replica_set_not_found"
     VOLUME_NOT_FOUND = "volume_not_found"
     GPU_NOT_FOUND = "gpu_not_found"
+    ORPHAN_NOT_FOUND = "orphan_not_found"
     REPLICA_SET_EXISTS = "replica_set_exists"
     VOLUME_EXISTS = "volume_exists"
     OPERATION_IN_PROGRESS = "operation_in_progress"

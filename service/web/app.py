@@ -7,6 +7,7 @@ from service.web import (
     gpu_quarantine,
     health,
     operations,
+    orphans,
     replica_sets,
     resources,
     revisions,
@@ -25,6 +26,7 @@ ROUTES: tuple[Route, ...] = (
     *volumes.ROUTES,
     *resources.ROUTES,
     *gpu_quarantine.ROUTES,
+    *orphans.ROUTES,
     *operations.ROUTES,
     *health.ROUTES,
 )

@@ -1,6 +1,6 @@
 """What the web layer is given: everything it needs from the layers below, in one typed value."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from aiohttp import web
@@ -11,6 +11,7 @@ from projections.state import GpuUnit, Operation, PortLease, ReplicaSet, Revisio
 from service.application.disk_diff import DiskDiff
 from service.application.health import Health
 from service.application.intake import Intake
+from service.application.orphans import Found
 from service.ports import Ids
 from service.telemetry import Metrics
 from service.web.access import Access
@@ -89,6 +90,8 @@ class WebContext(Struct, frozen=True):
     """Asked at every request, because Docker may be there later, or be another one."""
     disk_diff: DiskDiff
     access: Access
+    orphans: Callable[[], Awaitable[Found]]
+    """What is there in our name and in no record, looked at anew."""
     port_first: int = 40000
     port_last: int = 65535
     wait_timeout_s: float = 600

@@ -90,6 +90,7 @@ class Code(IntEnum):
     OTHER_SITE = 1114, "asked for by a name or by a page that is not ours"
     QUARANTINE_FAILED = 1115, "quarantine failed (no such GPU)"
     RESTORE_FAILED = 1116, "restore failed (no such GPU)"
+    ORPHAN_REMOVE_FAILED = 1117, "the orphan could not be removed (it is none any more included)"
 
 
 class Problem(Struct, frozen=True):
@@ -141,6 +142,7 @@ OWN_CODES: Mapping[Action, Code] = {
     ("volume", "delete"): Code.VOLUME_DELETE_FAILED,
     ("gpu", "quarantine"): Code.QUARANTINE_FAILED,
     ("gpu", "restore"): Code.RESTORE_FAILED,
+    ("orphan", "remove"): Code.ORPHAN_REMOVE_FAILED,
 }
 """The code "<verb> failed" of every action."""
 
@@ -175,6 +177,7 @@ _OWN: Mapping[Reason, HTTPStatus] = {
     Reason.REPLICA_SET_NOT_FOUND: _NOT_FOUND,
     Reason.VOLUME_NOT_FOUND: _NOT_FOUND,
     Reason.GPU_NOT_FOUND: _NOT_FOUND,
+    Reason.ORPHAN_NOT_FOUND: _NOT_FOUND,
     Reason.REVISION_NOT_FOUND: _NOT_FOUND,
     Reason.HOST_PATH_REFUSED: _RULE,
     Reason.BIND_NOT_FOUND: _RULE,

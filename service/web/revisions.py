@@ -166,6 +166,7 @@ def _info_of(revision: Revision, node: NodeFacts, secrets: bool) -> versions.Con
         gpus=list(revision.gpus),
         on_exit=revision.spec.on_exit,
         max_retries=revision.spec.max_retries,
+        on_gpu_lost=revision.spec.on_gpu_lost,
     )
 
 

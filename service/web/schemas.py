@@ -89,6 +89,7 @@ def parse_run(body: bytes, disks: DiskPaths) -> tuple[RunReplicaSet, Raw]:
         shm_bytes=_shm_size(asked.shm_size),
         pids_limit=_pids(asked.pids_limit),
         on_exit=asked.on_exit or "none",
+        on_gpu_lost=asked.on_gpu_lost or "none",
         max_retries=_max_retries(asked.max_retries) or 0,
         secret_env=tuple(sorted(_keys(secret_env))),
         labels=check.labels(asked.labels or {}, "labels"),
@@ -129,6 +130,7 @@ def parse_patch(name: str, body: bytes) -> tuple[PatchReplicaSet, Raw]:
         shm_bytes=0 if asked.shm_size == "0" else _shm_size(asked.shm_size),
         pids_limit=0 if asked.pids_limit == 0 else _pids(asked.pids_limit),
         on_exit=asked.on_exit,
+        on_gpu_lost=asked.on_gpu_lost,
         max_retries=_max_retries(asked.max_retries),
     )
     return command, _raw.decode(body)

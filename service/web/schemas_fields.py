@@ -75,6 +75,9 @@ PidsLimit = Annotated[
 OnExit = Annotated[
     values.OnExit, about("When it ends by itself: give GPUs and ports back, or start it again.")
 ]
+OnGpuLost = Annotated[
+    values.OnGpuLost, about("When it may not use its GPUs any more: nothing, or start it again.")
+]
 MaxRetries = Annotated[
     int, about("So often in a row it is; 0: any number.", 3, 0, minimum=0, maximum=RETRIES_MAX)
 ]

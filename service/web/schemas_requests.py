@@ -29,6 +29,7 @@ from service.web.schemas_fields import (
     Memory,
     Name,
     OnExit,
+    OnGpuLost,
     PidsLimit,
     SecretEnv,
     ShmSize,
@@ -111,6 +112,7 @@ class RunBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     ) = None
     on_exit: OnExit | None = None
     max_retries: MaxRetries | None = None
+    on_gpu_lost: OnGpuLost | None = None
     data_disk: DataDiskBody | None = None
     file_storage: FileStorageBody | None = None
 
@@ -231,6 +233,7 @@ class PatchBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True)
     ) = None
     on_exit: OnExit | None = None
     max_retries: MaxRetries | None = None
+    on_gpu_lost: OnGpuLost | None = None
 
 
 class RollbackBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):

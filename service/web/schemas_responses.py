@@ -105,6 +105,7 @@ class ReplicaSetSummary(Struct, frozen=True, rename="camel"):
     oom_killed: bool | UnsetType = UNSET
     finished_time: str | UnsetType = UNSET
     retry: RetryData | UnsetType = UNSET
+    gpu_access_lost_time: str | UnsetType = UNSET
 
 
 class ReplicaSetsData(Struct, frozen=True, rename="camel"):

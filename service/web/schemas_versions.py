@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from events.values import OnExit
+from events.values import OnExit, OnGpuLost
 from service.domain.changes import SpecChange
 from service.web.container_ends import RetryData
 
@@ -28,8 +28,11 @@ class ContainerInfo(Struct, frozen=True, rename="camel"):
     oom_killed: bool | UnsetType = UNSET
     finished_time: str | UnsetType = UNSET
     retry: RetryData | UnsetType = UNSET
+    gpu_access_lost_time: str | UnsetType = UNSET
+    """Since when it runs without being let at its GPUs; left out when it is, and of a history."""
     on_exit: OnExit = "none"
     max_retries: int = 0
+    on_gpu_lost: OnGpuLost = "none"
 
 
 class ContainerInfoData(Struct, frozen=True):

@@ -60,7 +60,7 @@ async def test_a_container_of_ours_that_the_ledger_does_not_know_is_a_difference
         labels = {**OURS, LABEL_NAME: "ann", LABEL_REVISION: "7", LABEL_EFFECT: "e"}
         await host.engine.create_container("ann-7", {"Image": IMAGE, "Labels": labels})
         assert await differences(service) == [
-            "docker: container ann-7 (ann-7) is not in the ledger"
+            "docker: container ann-7 (ann-7) is not in the ledger; see: gpuledger orphans"
         ]
 
 

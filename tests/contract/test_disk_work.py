@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from events.labels import LABEL_EFFECT, LABEL_NAME, LABEL_NODE, LABEL_OWNER, LABEL_REVISION
+from events.labels import (
+    LABEL_EFFECT,
+    LABEL_KEPT_BY,
+    LABEL_NAME,
+    LABEL_NODE,
+    LABEL_OWNER,
+    LABEL_REVISION,
+)
 from service.application.disk_work import FREE_BYTES_LEFT, LAYERS_MAX, DiskWork
 from service.domain.commands import Succeeded
 from service.domain.effects import (
@@ -64,7 +71,7 @@ class Host:
         self.disks = MemoryDisks(self.world, owner=OWNER)
         self.disks.reflink = False
         self.engine = SlowEngine(self.world, self.disks)
-        self.work = DiskWork(self.engine, self.disks, VirtualClock())
+        self.work = DiskWork(self.engine, self.disks, VirtualClock(), OWNER)
         self.seen: list[Progress] = []
 
     async def make(self) -> "Host":
@@ -146,7 +153,7 @@ async def test_a_disk_is_committed_once_and_its_image_claims_nothing() -> None:
         assert await host.do(take()) == {"size_bytes": 1 << 20, "squashed": False}
     assert host.engine.commits == 1
     image = host.world.images["kept:1"]
-    assert image.labels == NO_CLAIM
+    assert image.labels == {**NO_CLAIM, LABEL_KEPT_BY: OWNER}
     assert image.files["/data"] == bytes(100)
     await host.do(RemoveSnapshot(*IDS, image="kept:1", carry="commit"))
     assert "kept:1" not in host.world.images

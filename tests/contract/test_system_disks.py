@@ -264,3 +264,14 @@ async def test_faults_of_the_twin(fault: str, error: type[Exception], done: bool
     with pytest.raises(error):
         await rig.disks.keep("c-1", "kept")
     assert ("kept" in rig.disks.kept) == done
+
+
+async def test_what_is_kept_is_listed(rig: DiskRig) -> None:
+    assert await rig.disks.list_kept() == ()
+    await rig.run_and_stop("c-1", *CHANGES)
+    size = await rig.disks.keep("c-1", "c-1-kept")
+    assert [(one.name, one.size_bytes) for one in await rig.disks.list_kept()] == [
+        ("c-1-kept", size)
+    ]
+    await rig.disks.remove("c-1-kept")
+    assert await rig.disks.list_kept() == ()

@@ -184,3 +184,14 @@ async def test_a_reboot_takes_the_devices_and_attach_all_gives_them_back(rig: Vo
 
 def _sha(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+async def test_disks_are_listed(rig: VolumeRig) -> None:
+    assert await rig.store.list_disks() == ()
+    for name in ("v-2", "v-1"):
+        await rig.store.create(name, 32 * MB * rig.scale)
+    listed = await rig.store.list_disks()
+    assert [one.name for one in listed] == ["v-1", "v-2"]
+    assert all(one.size_bytes is None or one.size_bytes >= 0 for one in listed)
+    await rig.store.remove("v-1")
+    assert [one.name for one in await rig.store.list_disks()] == ["v-2"]

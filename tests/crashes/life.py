@@ -1,7 +1,8 @@
 """A life of the service that ends at a crash point, and the next one."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from random import Random
 from typing import Any, TypeVar, cast
 
@@ -13,7 +14,9 @@ from service.errors import GpuledgerError
 from service.ports import ContainerEngine, ImageInfo, Ledger, Progress
 from tests.kit.crash_points import COMMIT, Count, Point, Side, watched
 from tests.kit.simulated_service import SimulatedHost, SimulatedService
-from tests.simulation.line import Line, LineDisks, LineEngine, LineVolumes, Seen, Weather
+from tests.simulation.disk_lines import LineDisks, LineVolumes
+from tests.simulation.engine_line import LineEngine
+from tests.simulation.line import Line, Patience, Seen, Weather
 
 T = TypeVar("T")
 
@@ -24,9 +27,18 @@ class Wire(Line):
     """A line without delays and faults: the ends of it keep watch all the same."""
 
     def __init__(self) -> None:
-        super().__init__(Random(0), Weather())
+        super().__init__(0, Random(0), Weather(), Counter())
 
-    async def carry(self, delays_s: object, do: Callable[[], Awaitable[T]]) -> T:
+    async def carry(
+        self,
+        delays_s: Sequence[float],
+        do: Callable[[], Awaitable[T]],
+        *,
+        about: str = "",
+        hangs_s: float = 0.0,
+        patience: Patience | None = None,
+    ) -> T:
+        """At once."""
         return await do()
 
 

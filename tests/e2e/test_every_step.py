@@ -7,7 +7,7 @@ from tests.chaos.scene import Options
 from tests.crashes.tasks import TASKS
 from tests.crashes.walk import Walk, engine_with_images, scene_of, temporary_left
 from tests.kit.crash_points import Point
-from tests.kit.service_process import own_ports
+from tests.kit.host_ports import own_ports
 
 POINTS = {
     "run": ("before:run mkfs.ext4:1", "after:ContainerEngine.create_container:1"),

@@ -85,6 +85,8 @@ class World(Struct):
     """By UUID why a GPU is not lent."""
     gpus_shown: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By UUID what the details of a GPU say instead."""
+    orphans: list[dict[str, Any]] = field(default_factory=list)
+    """What is there and in no record, as the list shows it."""
     page: int = 50
     """How many replica sets a page of the list holds."""
 

@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from events.labels import LABEL_OWNER
-from service.disk_ports import DiskProbe, DiskRef, FileChange, FileChanges, OnProgress
+from service.disk_ports import (
+    DiskProbe,
+    DiskRef,
+    FileChange,
+    FileChanges,
+    OnProgress,
+    StoredDisk,
+)
 from service.errors import EngineUnavailable, SystemDiskError, SystemDiskFull
 from service.ports import Progress
 from tests.kit.simulated_engine import Faults, no_faults
@@ -149,6 +156,13 @@ class MemoryDisks:
             return sum(len(mine.changed[path]) for path in new)
 
         return await self._call("compact_layer", kept, do)
+
+    async def list_kept(self) -> tuple[StoredDisk, ...]:
+        def do() -> tuple[StoredDisk, ...]:
+            kept = sorted(self.kept.items())
+            return tuple(StoredDisk(name, disk.size_bytes) for name, disk in kept)
+
+        return await self._call("list_layers", "", do)
 
     async def size(self, container: str) -> int | None:
         await asyncio.sleep(0)

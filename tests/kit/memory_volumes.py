@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from service.disk_ports import OnProgress, Resizes
+from service.disk_ports import OnProgress, Resizes, StoredDisk
 from service.errors import VolumeBelowUsed, VolumeStoreError
 from service.ports import Progress
 from tests.kit.simulated_engine import Faults, no_faults
@@ -92,6 +92,13 @@ class MemoryVolumes:
             self.disks.pop(name, None)
 
         await self._call("remove_disk", name, do)
+
+    async def list_disks(self) -> tuple[StoredDisk, ...]:
+        def do() -> tuple[StoredDisk, ...]:
+            disks = sorted(self.disks.items())
+            return tuple(StoredDisk(name, disk.used_bytes) for name, disk in disks)
+
+        return await self._call("list_disks", "", do)
 
     async def attach_all(self) -> None:
         def do() -> None:

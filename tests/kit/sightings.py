@@ -2,7 +2,7 @@
 
 import sys
 
-from service.domain.commands import ObserveContainer, SeenContainer
+from service.domain.commands import ObserveContainer, ObserveGpuAccess, SeenContainer
 
 ELSEWHERE = "started by somebody else"
 """An instant of a start that the service knows nothing of; any text will do for the rules."""
@@ -42,3 +42,15 @@ def running(
 ) -> ObserveContainer:
     """Its container was seen running since then."""
     return ObserveContainer(name, SeenContainer("running", 0, started_at, ""), at_seq, 0.0)
+
+
+def access(
+    name: str = "foo",
+    *,
+    lost: bool = True,
+    at_seq: int = sys.maxsize,
+    ran_s: float = 0.0,
+    jitter: float = 0.0,
+) -> ObserveGpuAccess:
+    """It was looked whether its container may use its GPUs."""
+    return ObserveGpuAccess(name, lost, "not permitted" if lost else "", at_seq, ran_s, jitter)

@@ -225,6 +225,9 @@ class SimulatedEngine:
 
         await self._call("remove_image", image, do)
 
+    async def list_images(self, labels: Mapping[str, str]) -> tuple[ImageInfo, ...]:
+        return await self._call("list_images", "", lambda: self.world.images_with(labels))
+
     async def execute(
         self, name: str, cmd: Sequence[str], work_dir: str, output_bytes_max: int
     ) -> ExecOutcome:

@@ -18,11 +18,14 @@ from projections.state import Operation, State
 from projections.store import ReadStore
 from service.application.engine_gate import EngineGate
 from service.application.executor import Executor
+from service.application.gpu_access import GpuAccessWatch
 from service.application.health import Component
 from service.application.host_facts import DiskChoice, HostFacts, RuntimeChoice
 from service.application.intake import Accepted, Caller
 from service.application.ledger_intake import LedgerIntake
 from service.application.observer import Observer
+from service.application.orphan_work import OrphanWork
+from service.application.orphans import Orphans
 from service.application.performer import Performer
 from service.application.retention import Retention
 from service.application.retries import Retries
@@ -41,6 +44,7 @@ from tests.kit.inline_store import InlineStore
 from tests.kit.memory_disks import MemoryDisks
 from tests.kit.memory_ledger import MemoryLedger
 from tests.kit.memory_volumes import MemoryVolumes
+from tests.kit.simulated_access import SimulatedAccess
 from tests.kit.simulated_engine import SimulatedEngine
 from tests.kit.simulated_world import World
 from tests.kit.virtual_time import CountingIds, VirtualClock
@@ -50,6 +54,7 @@ WAIT_S = 3600.0
 
 STOP_TIMEOUT_S = 10
 FREE_BYTES_MIN = 1 << 30
+ORPHAN_GRACE_S = 3600
 FILE_STORAGE_PATH = "/root/foo-fs"
 
 
@@ -191,6 +196,16 @@ class SimulatedService:
         self.watcher = Watcher(
             host.probe, self.writer, self.projector, host.clock, host.ids, self.facts
         )
+        self.orphans = Orphans(
+            OrphanWork(self.engine, self._volumes, self._disks, OWNER),
+            self.ledger,
+            self.projector,
+            self.writer,
+            host.clock,
+            host.ids,
+            self.facts,
+            ORPHAN_GRACE_S,
+        )
         self.performer = Performer(
             self.engine,
             self._volumes,
@@ -247,6 +262,7 @@ class SimulatedService:
             host.paths,
             FILE_STORAGE_PATH,
             self.watcher,
+            self.orphans,
         )
         self.health = ServiceHealth(
             self.ledger,
@@ -290,6 +306,12 @@ class SimulatedService:
             self.projector, self.writer, self.gate, host.clock, host.ids, self.facts
         )
         at_work.start("retries", retries.run())
+        access = SimulatedAccess(host.engine, OWNER)
+        self.gpu_access = GpuAccessWatch(
+            access, self.writer, self.projector, host.clock, host.ids, self.facts
+        )
+        at_work.start("gpu-access", self.gpu_access.run())
+        at_work.start("orphans", self.orphans.run())
 
     async def __aexit__(
         self,

@@ -50,6 +50,8 @@ class SimulatedContainer:
     started_at: str = ""
     finished_at: str = ""
     oom_killed: bool = False
+    gpu_access: bool = True
+    """The kernel lets it at its GPUs. Tests take it away; the next start gives it back."""
 
     @property
     def labels(self) -> dict[str, str]:
@@ -67,6 +69,16 @@ class SimulatedContainer:
             for port, targets in bindings.items()
             for binding in targets or ()
         }
+
+    @property
+    def owner(self) -> str:
+        """Whose it is."""
+        return str(self.labels.get(LABEL_OWNER, ""))
+
+    @property
+    def has_devices(self) -> bool:
+        """Was it made with GPUs, or other devices?"""
+        return bool(self.gpus() or self.host.get("Devices"))
 
     def gpus(self) -> tuple[str, ...]:
         """UUIDs of the GPUs asked for."""
@@ -200,6 +212,11 @@ class World:
         self.containers[new_name] = container
         self.changed(container, old_name, new_name)
 
+    def images_with(self, labels: Mapping[str, str]) -> tuple[ImageInfo, ...]:
+        """All images that carry all these labels."""
+        infos = [self.image_info(name) for name in sorted(self.images)]
+        return tuple(i for i in infos if i is not None and labels.items() <= i.labels.items())
+
     def require_ports(self, container: SimulatedContainer) -> None:
         """Raise EngineRefused, as Docker does, when it cannot have one of its host ports."""
         for _, port in sorted(container.host_ports()):
@@ -217,6 +234,7 @@ class World:
         """The container's process begins."""
         container.status, container.error, container.exit_code = "running", "", 0
         container.started_at = self.instant()
+        container.gpu_access = True
         self.changed(container)
 
     def end(self, name: str, exit_code: int, *, oom_killed: bool = False) -> None:

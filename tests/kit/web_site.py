@@ -10,6 +10,7 @@ from aiohttp import web
 
 from service.access_ports import Grant, Role
 from service.application.disk_diff import DiskDiff
+from service.application.orphans import Found
 from service.telemetry import Metrics
 from service.web.access import Access
 from service.web.app import make_app
@@ -98,12 +99,19 @@ class Site:
             node=lambda: self.facts,
             disk_diff=DiskDiff(self.reads.state, self.directories, self.images),
             access=access,
+            orphans=self.look_for_orphans,
             port_first=40000,
             port_last=40009,
             wait_timeout_s=5,
         )
+        self.found = Found((), {})
+        """The orphans that there are."""
         self.port = 0
         self.client: aiohttp.ClientSession
+
+    async def look_for_orphans(self) -> Found:
+        """What `found` says."""
+        return self.found
 
     async def send(self, method: str, path: str, **options: Any) -> Answer:
         url = f"http://127.0.0.1:{self.port}{path}"

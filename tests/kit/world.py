@@ -24,6 +24,7 @@ from service.domain.commands import (
     Facts,
     Failed,
     ObserveContainer,
+    ObserveGpuAccess,
     ObserveGpus,
     RecordOutcome,
     RecordProgress,
@@ -238,7 +239,7 @@ class World:
 
     def _at(self, command: Command) -> int:
         """Now; but a retry comes when it is due, and none is due at 0."""
-        if isinstance(command, ObserveContainer):
+        if isinstance(command, ObserveContainer | ObserveGpuAccess):
             return max(self.now_us, 1)
         if isinstance(command, RetryReplicaSet) and (found := self.state.live(command.name)):
             return max(self.now_us, found.retry_due_us)
@@ -277,6 +278,7 @@ class World:
         state = self.state
         names = [("replica_set", name) for name in sorted(state.replica_sets)]
         names += [("volume", name) for name in sorted(state.volumes)]
+        names += [("orphan", one.id) for one in (state.node.expiring if state.node else ())]
         due = {e.effect_id: e for kind, name in names for e in reconcile(state, kind, name)}
         for effect_id in self._due.keys() - due.keys() - {ended}:
             effect = self._due[effect_id]

@@ -42,7 +42,7 @@ from service.domain.commands import (
 )
 from service.domain.effects import PutBackDisk, StartContainer
 from tests.kit.builders import GIB, IMAGE, facts, gpu, mount, patch, remount, resize, run
-from tests.kit.sightings import ELSEWHERE, ended, gone, running
+from tests.kit.sightings import ELSEWHERE, access, ended, gone, running
 from tests.kit.world import NEVER_FAIL, World
 
 NAMES = st.sampled_from(["foo", "foo", "foo", "bar", "baz"])
@@ -118,10 +118,11 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(lambda name: ended(name, 137, with_engine=True), NAMES),
     st.builds(lambda name: ended(name, ran_s=3600.0), NAMES),
     st.builds(gone, NAMES),
+    st.builds(lambda name, lost: access(name, lost=lost), NAMES, st.booleans()),
     st.builds(running, NAMES, st.sampled_from([ELSEWHERE, "once more"])),
     st.builds(RetryReplicaSet, NAMES, st.integers(0, 3)),
     st.builds(
-        lambda name, most: run(name, 1, 1, on_exit="restart", max_retries=most),
+        lambda name, most: run(name, 1, 1, on_gpu_lost="restart", max_retries=most),
         NAMES,
         st.integers(0, 2),
     ),

@@ -42,7 +42,7 @@ from service.domain.effects import PutBackDisk, Settle, StartContainer
 from service.domain.rejections import Rejected
 from tests.kit.builders import GIB, facts, gpu, mount, patch, remount, resize, run
 from tests.kit.gwt import given
-from tests.kit.sightings import ended, gone, running
+from tests.kit.sightings import access, ended, gone, running
 from tests.kit.world import NEVER_FAIL, World
 
 
@@ -291,6 +291,16 @@ def test_what_happens_by_itself_between_any_two_steps(
         CommitReplicaSet("foo", "saved:1"),
     )
     assert explore(world, commands, depth=3).worlds > 1_500
+
+
+def test_gpus_that_are_lost_between_any_two_steps() -> None:
+    begin = run("foo", 1, mounts=("disk-1",), on_gpu_lost="restart", max_retries=1)
+    commands: tuple[Command, ...] = (
+        *(access("foo"), access("foo", lost=False), RetryReplicaSet("foo", 1)),
+        *(patch("foo"), patch("foo", memory_bytes=GIB), resize("disk", 1)),
+        *(PauseReplicaSet("foo"), ContinueReplicaSet("foo"), ended("foo"), running("foo")),
+    )
+    assert explore(given(DISK, begin).world, commands, depth=3).worlds > 300
 
 
 @pytest.mark.parametrize("carried", CARRIED)

@@ -183,6 +183,7 @@ def _run(rng: Random, state: State, name: str, volume: str) -> Request:
     kept_up: dict[str, Any] = {}
     if rng.random() < 0.5:
         kept_up = {"on_exit": "restart", "max_retries": rng.choice((0, 1, 3))}
+    kept_up["on_gpu_lost"] = rng.choice(("none", "restart"))
     return run(name, count, ports, mounts, disk, image=image, cmd=cmd, **kept_up)
 
 

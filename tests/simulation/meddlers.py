@@ -40,6 +40,11 @@ class Meddlers:
             self._world.begin(container)
             self._seen.meddled.setdefault(name, set()).add(container.started_at)
 
+    async def take_gpus_away(self) -> None:
+        """`systemctl daemon-reload`: no running container may use its GPUs from now on."""
+        for container in self._world.containers.values():
+            container.gpu_access = False
+
     async def take_port(self) -> None:
         """Another process listens on a host port, for good or until somebody else does."""
         first, last = self._facts.port_first, self._facts.port_last

@@ -263,6 +263,7 @@ class Simulation:
             *(containers.end_one, containers.run_out_of_memory, containers.remove_one),
             *(containers.start_one, containers.take_port, self._driver_stuck),
             *(gpus.change_one, gpus.change_one, gpus.fail_one, gpus.lose_one, gpus.find_all),
+            containers.take_gpus_away,
         )
         while True:
             self.weather.fault_rate = self._rng.choice(FAULT_RATES)
