@@ -8,7 +8,7 @@ from aiohttp import web
 from service.domain.commands import QuarantineGpu, RestoreGpu
 from service.web import schemas_checks as check
 from service.web.problems import Action, Code
-from service.web.routes import API, Route
+from service.web.routes import API, UUID_PATTERN, Route
 from service.web.schemas_requests import WHY_LENGTH_MAX, QuarantineBody
 from service.web.submission import submit
 
@@ -17,7 +17,7 @@ _TAG = "Resources"
 _QUARANTINE: Action = ("gpu", "quarantine")
 _RESTORE: Action = ("gpu", "restore")
 
-_UUID = re.compile(r"[A-Za-z0-9-]{1,128}")
+_UUID = re.compile(UUID_PATTERN)
 _body = msgspec.json.Decoder(QuarantineBody)
 
 

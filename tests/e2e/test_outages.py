@@ -103,9 +103,9 @@ def test_an_engine_that_hangs_is_waited_for(
 ) -> None:
     service.run("foo", 1).ok()
     assert dockerd.pid is not None
+    operation = service.begin("PATCH", "/replicaSet/foo", {"gpuPatch": {"gpuCount": 2}})
     os.kill(dockerd.pid, signal.SIGSTOP)
     try:
-        operation = service.begin("PATCH", "/replicaSet/foo", {"gpuPatch": {"gpuCount": 2}})
         all_refused_within(service, 4.0)
         assert readiness(service) == 503
         assert service.get(f"/operations/{operation}").ok()["state"] == "running"
