@@ -3,7 +3,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup run image test lint simulate bench bench-disk chaos crashes clean
+.PHONY: help setup run image test lint simulate bench bench-disk chaos crashes fuzz clean
 
 help:
 	@echo 'make run     start gpuledger here, Docker and all    ARGS="--addr 127.0.0.1:8080"'
@@ -15,6 +15,7 @@ help:
 	@echo 'make bench-disk  measure system disks, as root       ARGS="--scale 0.1"'
 	@echo 'make chaos   kill everything under load, as root     ARGS="--kills 100 --seed 7"'
 	@echo 'make crashes  die at each step of some commands, as root  ARGS="--task patch"'
+	@echo 'make fuzz    send the API what it never saw          ARGS="--max-examples 1000"'
 	@echo 'make setup   only make .venv, with what run and test need'
 	@echo 'make clean   remove .venv, caches and builds (no data)'
 
@@ -51,6 +52,10 @@ chaos: setup
 
 crashes: setup
 	@exec .venv/bin/python -m tests.crashes $(ARGS)
+
+# Every option of `st run` of schemathesis works; without any it takes some minutes.
+fuzz: setup
+	@exec .venv/bin/python -m tests.fuzz $(ARGS)
 
 clean:
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

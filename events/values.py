@@ -21,10 +21,12 @@ SIZE_UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 """The contract's units are powers of 1024."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,62}")
-_SIZE = re.compile(r"(\d{1,18})(?:\.(\d{1,6}))?\s?([A-Za-z]{1,8})")
+# ASCII: to `\d` the digits of all scripts are digits, and `int` reads them as well.
+_SIZE = re.compile(r"(\d{1,18})(?:\.(\d{1,6}))?\s?([A-Za-z]{1,8})", re.ASCII)
 _IMAGE = re.compile(
     r"(?:[a-zA-Z0-9.-]+(?::\d{1,5})?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*"
-    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?|sha256:[0-9a-f]{64}"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?|sha256:[0-9a-f]{64}",
+    re.ASCII,
 )
 
 GpuRuntime = Literal["nvidia", "cdi", "simulated", "none"]
@@ -119,7 +121,7 @@ def versioned(name: str, version: int) -> str:
 def split_versioned(text: str) -> tuple[str, int] | None:
     """The name and version of "foo-2"; None when the text is not of that form."""
     name, dash, version = text.rpartition("-")
-    if not dash or not is_name(name) or not re.fullmatch(r"[1-9]\d{0,8}", version):
+    if not dash or not is_name(name) or not re.fullmatch(r"[1-9][0-9]{0,8}", version):
         return None
     return name, int(version)
 

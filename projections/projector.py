@@ -9,6 +9,8 @@ folded into the next one, and what several of them changed is written once.
 
 import asyncio
 import heapq
+import logging
+import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from itertools import count
@@ -20,8 +22,8 @@ from events.codec import UnreadableRecord, decode
 from events.record import Record
 from projections.evolve import evolve
 from projections.state import State
-from projections.store import ReadStore
-from projections.tables import Row, history_row, take_batch
+from projections.store import ReadStore, ReadStoreError, StoreAway
+from projections.tables import Batch, Row, history_row, take_batch
 
 BATCH_RECORDS_MAX = 5_000
 """Records folded ahead of the rows; above it, folding waits for the batch being written."""
@@ -34,8 +36,18 @@ SLICE_RECORDS = 250
 """Records folded at a stretch, some 5 ms, before the event loop has its turn."""
 
 
+AGAIN_S = 1.0
+"""Rows that cannot be written for want of room are tried again after so long."""
+
+log = logging.getLogger(__name__)
+
+
 class ProjectorStopped(Exception):
     """The projector follows the ledger no more. The text says why, naming the record."""
+
+
+class RowsBehind(ProjectorStopped):
+    """What is folded goes on, but the rows cannot be written for now. The text says why."""
 
 
 class StoredRecord(Protocol):
@@ -65,12 +77,14 @@ class RebuildReport(Struct, frozen=True):
 class Projector:
     """Folds a ledger into `state` and into a read store.
 
-    `failure` says why it stopped, and is None before.
+    `failure` says why it stopped, and is None before. `trouble` says why the rows stay behind,
+    while they cannot be written or are being written anew; what is folded goes on.
     """
 
     def __init__(self, read: Read, store: ReadStore) -> None:
         self.state = State()
         self.failure: str | None = None
+        self.trouble: str | None = None
         self.stored_seq = 0
         """The last record that is in the rows."""
         self.folded_seq = 0
@@ -86,6 +100,8 @@ class Projector:
         self._room = asyncio.Event()
         self._hurry = asyncio.Event()
         self._ended = False
+        self._lost: str | None = None
+        self._behind: str | None = None
 
     def subscribe(self, callback: Subscriber) -> None:
         """Call back after each record folded from now on, with its sequence.
@@ -125,10 +141,18 @@ class Projector:
             await self._wait(self._folded, seq)
 
     async def wait_stored(self, seq: int) -> None:
-        """Return when the record is in the rows. Raises ProjectorStopped."""
+        """Return when the record is in the rows. Raises ProjectorStopped, RowsBehind."""
         if self.stored_seq < seq:
+            if self._behind is not None:
+                raise RowsBehind(self._behind)
             self._hurry.set()
             await self._wait(self._stored, seq)
+
+    async def look_at_rows(self) -> None:
+        """Have all rows written anew when the file is not what was written. Raises as the store."""
+        if self.trouble is None and (reason := await self._store.lost()) is not None:
+            self._lost = reason
+            self._work.set()
 
     async def _wait(self, waiters: "_Waiters", seq: int) -> None:
         if self.failure is not None:
@@ -137,8 +161,8 @@ class Projector:
 
     def _stop(self, reason: str) -> None:
         self.failure = reason
-        self._folded.fail(reason)
-        self._stored.fail(reason)
+        self._folded.fail(ProjectorStopped(reason))
+        self._stored.fail(ProjectorStopped(reason))
 
     async def _run(self) -> None:
         folding = asyncio.create_task(self._fold_all())
@@ -202,19 +226,62 @@ class Projector:
         while True:
             await self._work.wait()
             self._work.clear()
+            if self._lost is not None:
+                await self._write_anew(self._lost, self.stored_seq)
             if self._history:
                 await self._linger()
             if self._history:  # emptied meanwhile by a record that cannot be folded
                 batch = take_batch(self.state, self.stored_seq, self._history)
                 self._history = []
                 self._room.set()
-                await self._store.apply(batch)
+                await self._write(batch)
                 self.stored_seq = batch.seq
                 self._stored.reached(batch.seq)
                 self._work.set()
             elif self._ended:
                 return
 
+    async def _write(self, batch: Batch) -> None:
+        """Apply a batch, as soon as that can be done."""
+        while True:
+            try:
+                await self._store.apply(batch)
+            except (ReadStoreError, sqlite3.Error) as error:
+                if (reason := await self._store.lost()) is not None:
+                    return await self._write_anew(reason, batch.seq)
+                if not isinstance(error, StoreAway):
+                    raise
+                await self._fall_behind(str(error))
+            else:
+                self.trouble = self._behind = None
+                return None
+
+    async def _write_anew(self, reason: str, seq: int) -> None:
+        """All rows up to a record, from the ledger; until that is done there is nothing to read."""
+        self._in_trouble(f"the read store is written anew: {reason}")
+        while True:
+            try:
+                await rebuild(lambda after: _until(self._read(after), seq), self._store)
+                break
+            except (ReadStoreError, ProjectorStopped, sqlite3.Error, OSError) as error:
+                cause = error.__cause__ if isinstance(error, ProjectorStopped) else error
+                if not isinstance(cause, ReadStoreError | sqlite3.Error | OSError):
+                    raise
+                await self._fall_behind(f"the read store cannot be written anew yet: {error}")
+        log.warning("the read store is whole again, with %d records", seq)
+        self._lost = self.trouble = self._behind = None
+
+    async def _fall_behind(self, text: str) -> None:
+        """Nobody waits for rows of which nobody knows when they can be written."""
+        self._in_trouble(text)
+        self._behind = text
+        self._stored.fail(RowsBehind(text))
+        await asyncio.sleep(AGAIN_S)
+
+    def _in_trouble(self, text: str) -> None:
+        if text != self.trouble:
+            log.warning("%s", text)
+        self.trouble = text
 
     async def _linger(self) -> None:
         """Rows that nobody waits for yet are written together with those that follow soon."""
@@ -224,6 +291,21 @@ class Projector:
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER_S):
                 await self._hurry.wait()
+
+
+async def _until(
+    batches: AsyncIterator[Sequence[StoredRecord]], seq: int
+) -> AsyncGenerator[Sequence[StoredRecord], None]:
+    """What is read up to a sequence."""
+    try:
+        while seq and (entries := await anext(batches, None)) is not None:
+            if within := [entry for entry in entries if entry.seq <= seq]:
+                yield within
+            if entries[-1].seq >= seq:
+                return
+    finally:
+        if isinstance(batches, AsyncGenerator):
+            await batches.aclose()
 
 
 class _Waiters:
@@ -247,10 +329,10 @@ class _Waiters:
             if not future.done():  # cancelled ones stay in the heap until their turn
                 future.set_result(None)
 
-    def fail(self, reason: str) -> None:
+    def fail(self, error: ProjectorStopped) -> None:
         for _, _, future in self._heap:
             if not future.done():
-                future.set_exception(ProjectorStopped(reason))
+                future.set_exception(error)
         self._heap.clear()
 
 

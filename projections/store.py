@@ -6,6 +6,7 @@ cannot write; WAL lets them go on while a batch is written.
 
     ReadStoreError
     ├── StoreFenced     another projector moved the position; nothing was written
+    ├── StoreAway       the disk is full or read-only, or the file out of reach; try again
     └── StoreDamaged    the file cannot be read; the next `open` begins a new one
 """
 
@@ -16,7 +17,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -27,19 +27,14 @@ import msgspec
 from projections import schema, tables
 from projections.queries import Queries
 from projections.state import FINISHED_OPERATIONS_MAX, State
+from projections.store_file import StoreFile, bodies, is_away, is_damage, transaction, upsert
 from projections.tables import Batch, Row, Value
 
 READERS = 2
-ROWS_PER_STATEMENT_MAX = 1_000
-"""A statement with many rows gives up the interpreter lock once, not once a row: while records
-are folded, getting the lock back takes up to 5 ms. SQLite allows 32,766 parameters."""
-
 DUMP_ROWS = 1_000
 
 _BUSY_TIMEOUT_MS = 5_000
 _REBUILD_CACHE_KIB = 256 * 1024
-_DAMAGES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -52,6 +47,10 @@ class StoreFenced(ReadStoreError):
     """The position is not where this projector left it: another one writes to this file."""
 
 
+class StoreAway(ReadStoreError):
+    """The disk is full or read-only, or the file is locked or out of reach. Nothing was written."""
+
+
 class StoreDamaged(ReadStoreError):
     """The file cannot be read. It is marked, and the next `open` begins a new one."""
 
@@ -59,8 +58,8 @@ class StoreDamaged(ReadStoreError):
 class ReadStore(Queries):
     """The read store in a file.
 
-    Every method raises StoreDamaged when the file cannot be read, and sqlite3.Error when the
-    disk is full, or the file is locked or out of reach.
+    Every method raises StoreDamaged when the file cannot be read. When the disk is full, or the
+    file is locked or out of reach, queries and `apply` raise StoreAway, the others sqlite3.Error.
     """
 
     def __init__(self, path: Path, readers: int = READERS) -> None:
@@ -71,6 +70,7 @@ class ReadStore(Queries):
         self._readers: list[aiosqlite.Connection] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="read-store")
         self._writer: sqlite3.Connection | None = None
+        self._file = StoreFile(self._path, self._mark)
 
     async def open(self) -> None:
         """Open the file. One that is absent, damaged or of another version begins empty."""
@@ -110,8 +110,18 @@ class ReadStore(Queries):
         await self.close()
 
     async def apply(self, batch: Batch) -> None:
-        """Write a batch and move the position, all or nothing. Raises StoreFenced."""
+        """Write a batch and move the position, all or nothing.
+
+        Raises StoreFenced, and StoreAway: then it may be applied again.
+        """
         await self._in_thread(partial(self._apply, batch))
+
+    async def lost(self) -> str | None:
+        """Why what is written to the open file is lost, or read from it wrong; None when well.
+
+        A file that was deleted or replaced goes on working for whoever has it open.
+        """
+        return await self._in_thread(lambda: self._file.lost() if self._writer else None)
 
     async def load_state(self) -> State:
         """The state at `position`, from the rows; from rows that cannot be read, an empty one."""
@@ -160,14 +170,20 @@ class ReadStore(Queries):
 
     async def _rows(self, sql: str, *values: Value) -> list[Any]:
         async with self._reader() as reader:
-            return list(await reader.execute_fetchall(sql, values))
+            try:
+                return list(await reader.execute_fetchall(sql, values))
+            except sqlite3.OperationalError as error:
+                raise StoreAway(f"{self._path} cannot be asked: {error}") from error
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[aiosqlite.Connection]:
         if not self._readers:
-            raise ReadStoreError("the read store is not open")
+            raise StoreAway("the read store is not open")
         idle = self._idle  # `close` and `open` make another one
         reader = await idle.get()
+        if idle is not self._idle:
+            idle.put_nowait(reader)  # for the next who waits there, to learn the same
+            raise StoreAway(f"{self._path} is being opened anew")
         try:
             with self._damage_noted():
                 yield reader
@@ -185,7 +201,7 @@ class ReadStore(Queries):
         try:
             yield
         except (sqlite3.DatabaseError, msgspec.DecodeError) as error:
-            if not _is_damage(error):
+            if not is_damage(error):
                 raise
             self._mark.touch()
             raise StoreDamaged(f"{self._path} cannot be read: {error}") from error
@@ -195,11 +211,12 @@ class ReadStore(Queries):
             _log.warning("the read store %s begins anew: %s", self._path, reason)
             self._remove_files()
         self._writer = self._connect()
-        with _transaction(self._writer):
+        with transaction(self._writer):
             if self._writer.execute("PRAGMA user_version").fetchone()[0] == 0:
                 for statement in (*schema.DDL, *schema.INDEXES):
                     self._writer.execute(statement)
                 self._writer.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
+        self._file.remember()
 
     def _connect(self) -> sqlite3.Connection:
         writer = sqlite3.connect(self._path, isolation_level=None)
@@ -213,6 +230,7 @@ class ReadStore(Queries):
         return writer
 
     def _close_writer(self) -> None:
+        self._file.forget()
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -226,7 +244,7 @@ class ReadStore(Queries):
                 (version,) = probe.execute("PRAGMA user_version").fetchone()
                 (objects,) = probe.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
+            if not is_damage(error):
                 raise
             return str(error)
         if version == schema.SCHEMA_VERSION or not objects:
@@ -257,6 +275,7 @@ class ReadStore(Queries):
         writer.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
         self._close_writer()
         self._writer = self._connect()
+        self._file.remember()
 
     def _open_connection(self) -> sqlite3.Connection:
         if self._writer is None:
@@ -265,7 +284,16 @@ class ReadStore(Queries):
 
     def _apply(self, batch: Batch) -> None:
         writer = self._open_connection()
-        with _transaction(writer):
+        again = not writer.in_transaction  # a rebuild that fails begins from empty
+        try:
+            self._apply_in(writer, batch)
+        except sqlite3.OperationalError as error:
+            if again and is_away(error):
+                raise StoreAway(f"{self._path} cannot be written to: {error}") from error
+            raise
+
+    def _apply_in(self, writer: sqlite3.Connection, batch: Batch) -> None:
+        with transaction(writer):
             moved = writer.execute(schema.MOVE_POSITION, (batch.seq, batch.after_seq))
             if moved.rowcount != 1:
                 raise StoreFenced(
@@ -275,48 +303,14 @@ class ReadStore(Queries):
             for table, keys in batch.gone.items():
                 writer.executemany(schema.delete(table), keys)
             for table, aggregates in batch.changed.items():
-                _upsert(writer, table, list(map(tables.ROW_OF[table], aggregates)))
-            _upsert(writer, "history", batch.history)
+                upsert(writer, table, list(map(tables.ROW_OF[table], aggregates)))
+            upsert(writer, "history", batch.history)
 
     def _load(self) -> State:
         writer = self._open_connection()
 
-        with _transaction(writer):
+        with transaction(writer):
             (seq,) = writer.execute("SELECT seq FROM position").fetchone()
-            bodies = {table: _bodies(writer, sql) for table, sql in schema.STATE_BODIES.items()}
-            finished = _bodies(writer, schema.FINISHED_BODIES, FINISHED_OPERATIONS_MAX)
-        return tables.load_state(seq, bodies, finished)
-
-
-@contextmanager
-def _transaction(writer: sqlite3.Connection) -> Iterator[None]:
-    outermost = not writer.in_transaction  # a rebuild is one transaction as a whole
-    if outermost:
-        writer.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        if outermost:
-            writer.execute("COMMIT")
-    except BaseException:
-        if outermost and writer.in_transaction:
-            writer.execute("ROLLBACK")
-        raise
-
-
-def _upsert(writer: sqlite3.Connection, table: str, rows: list[Row]) -> None:
-    for begin in range(0, len(rows), ROWS_PER_STATEMENT_MAX):
-        some = rows[begin : begin + ROWS_PER_STATEMENT_MAX]
-        values = list(chain.from_iterable(some))
-        writer.execute(schema.upsert(table, len(some)), values)
-
-
-def _bodies(writer: sqlite3.Connection, sql: str, *values: Value) -> list[bytes]:
-    return [row[0] for row in writer.execute(sql, values)]
-
-
-def _is_damage(error: Exception) -> bool:
-    """Does the file hold something else than what was written? (Not: is it locked, or full.)"""
-    if isinstance(error, msgspec.DecodeError):
-        return True
-    code: int = getattr(error, "sqlite_errorcode", 0)
-    return code & 0xFF in _DAMAGES  # the bits above tell where it was noticed
+            found = {table: bodies(writer, sql) for table, sql in schema.STATE_BODIES.items()}
+            finished = bodies(writer, schema.FINISHED_BODIES, FINISHED_OPERATIONS_MAX)
+        return tables.load_state(seq, found, finished)

@@ -7,7 +7,7 @@ sequence, 13,000/s; more as an atomic batch, which is the group commit (one sync
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Self
@@ -77,16 +77,19 @@ class JetStreamLedger:
         *,
         replicas: int = 1,
         append_timeout_s: float = 5.0,
+        on_silence: Callable[[], None] = lambda: None,
     ) -> None:
         """`admin` makes the stream where it is missing; without it `server`'s user does.
 
         With three replicas a change of leader takes up to 5.4 s (measured): then appends may
-        raise LedgerUnavailable, and work again when asked again.
+        raise LedgerUnavailable, and work again when asked again. `on_silence` is called when an
+        append is not answered in time.
         """
         self._server = server
         self._admin = admin or server
         self._replicas = replicas
         self._append_timeout_s = append_timeout_s
+        self._on_silence = on_silence
         self._replicated = replicas > 1
         """Of the stream as it was when we connected."""
         self._stack = AsyncExitStack()
@@ -266,6 +269,7 @@ class JetStreamLedger:
             async with asyncio.timeout(self._append_timeout_s):
                 replies = [await reply for reply in sent]
         except TimeoutError as error:
+            self._on_silence()
             raise LedgerUnavailable(
                 f"no acknowledgement within {self._append_timeout_s} s; it may be stored"
             ) from error

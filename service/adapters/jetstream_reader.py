@@ -95,6 +95,8 @@ class _Session:
         """Records requested and not yet received."""
         self._more_coming = False
         """What the server said with the last record: are there more behind it?"""
+        self._end_seq = 0
+        """The end of the log when the session began: so far there must be records."""
         self._idle = False
         self._heard = True
         self._broken: LedgerUnavailable | LedgerDamaged | None = None
@@ -132,6 +134,7 @@ class _Session:
             raise _missing(self._last_seq + 1, f"the ledger begins at {state['first_seq']}")
         if state["last_seq"] < self._last_seq:
             raise _missing(state["last_seq"] + 1, f"seq {self._last_seq} was there before")
+        self._end_seq = state["last_seq"]
 
     async def _check_tail(self) -> None:
         """Nothing came for a while: is that because there is nothing?
@@ -246,8 +249,8 @@ class _Session:
     def _on_status(self, headers: dict[str, str]) -> None:
         status = headers.get(STATUS_HEADER, "")
         if status == _HEARTBEAT:
-            # The server is idle: when it said that there is more, something is wrong with that.
-            if self._more_coming:
+            # The server is idle: when there has to be more, something is wrong with that.
+            if self._more_coming or self._last_seq < self._end_seq:
                 self._idle = True
                 self._wake.set()
             return

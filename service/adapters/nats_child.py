@@ -24,7 +24,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from service.adapters import newest_block
+from service.adapters.disk_room import take_room
 from service.adapters.jetstream_connection import NatsAddress
+from service.adapters.nats_log import last_line, write_failed
 from service.errors import LedgerUnavailable
 
 log = logging.getLogger(__name__)
@@ -39,6 +42,9 @@ LOCK_TIMEOUT_S = 3.0
 """A child whose parent was killed needs some 10 ms to go; this is for a slow machine."""
 RESTARTS_MAX = 5
 RESTARTS_WITHIN_S = 600.0
+
+ROOM_LOOK_S = 1.0
+"""So often it looks whether a disk that was full has room again."""
 
 _POLL_S = 0.01
 _FORGETFUL = {"tmpfs", "ramfs", "overlay", "nfs", "nfs4"}
@@ -75,6 +81,10 @@ class NatsChild:
         self._lock_fd = -1
         self._process: asyncio.subprocess.Process | None = None
         self._stack = AsyncExitStack()
+        self._log_begin = 0
+        """Where the running server's part of the log begins."""
+        self._reviving: asyncio.Task[None] | None = None
+        self._revived = False
         self.failure: str | None = None
         """Why restarting was given up; None while all is well."""
 
@@ -113,6 +123,7 @@ class NatsChild:
             await self._start()
             supervisor = asyncio.create_task(self._supervise(), name="nats-child")
             stack.push_async_callback(_cancel, supervisor)
+            stack.push_async_callback(self._stop_reviving)
             self._stack = stack.pop_all()
         return self
 
@@ -124,6 +135,35 @@ class NatsChild:
     ) -> None:
         """Stop the child in order: SIGTERM, and SIGKILL after ten seconds."""
         await self._stack.aclose()
+
+    def revive(self) -> None:
+        """An append was not answered. Start the server again if it can write no more.
+
+        nats-server remembers a write that failed, and answers no append after it, also when its
+        disk has room again (2.15.1). So it is started again, as soon as there is room.
+        """
+        if self._reviving is None or self._reviving.done():
+            self._reviving = asyncio.create_task(self._revive(), name="nats-revival")
+
+    async def _revive(self) -> None:
+        process = self._process
+        if not await asyncio.to_thread(write_failed, self._log_path, self._log_begin):
+            return
+        log.warning("the ledger server cannot write; it is started again when there is room")
+        while True:
+            try:
+                await asyncio.to_thread(take_room, self.data_dir)
+                break
+            except OSError as error:
+                log.info("%s: %s", self.data_dir, error.strerror)
+            await asyncio.sleep(ROOM_LOOK_S)
+        if process is not None and process is self._process:
+            self._revived = True
+            await self._stop()
+
+    async def _stop_reviving(self) -> None:
+        if self._reviving is not None:
+            await _cancel(self._reviving)
 
     def _prepare(self) -> None:
         self._store_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -155,7 +195,9 @@ class NatsChild:
         """Start the server and wait until it listens. Raises LedgerUnavailable."""
         for stale in self._store_dir.glob("*.ports"):
             stale.unlink()
+        copy = await self._copy_newest()
         with self._log_path.open("ab") as early_errors:
+            self._log_begin = early_errors.tell()
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())),
                 *(server_binary(), "--config", str(NATS_CONF)),
@@ -177,6 +219,18 @@ class NatsChild:
             )
         self._listen = urlsplit(await self._wait_listening(self._process)).netloc
         log.info("ledger server %d listens on %s", self._process.pid, self._listen)
+        if copy is not None and (cut := await asyncio.to_thread(newest_block.compare, copy)):
+            log.warning("%s", cut)
+
+    async def _copy_newest(self) -> newest_block.Copy | None:
+        """The newest block as it is, since the server may cut it."""
+        try:
+            return await asyncio.to_thread(
+                newest_block.copy_newest, self._store_dir, self.data_dir
+            )
+        except OSError as error:
+            log.warning("the newest block of the ledger is not copied: %s", error)
+            return None
 
     async def _wait_listening(self, process: asyncio.subprocess.Process) -> str:
         """The URL from the ports file, which the server writes when it is ready."""
@@ -192,7 +246,7 @@ class NatsChild:
             await asyncio.sleep(_POLL_S)
         raise LedgerUnavailable(
             f"the ledger server did not start (exit code {process.returncode}):"
-            f" {_last_line(self._log_path)}; see {self._log_path}"
+            f" {last_line(self._log_path)}; see {self._log_path}"
         )
 
     async def _stop(self) -> None:
@@ -216,12 +270,15 @@ class NatsChild:
         while True:
             assert self._process is not None
             exit_code = await self._process.wait()
-            deaths.append(loop.time())
-            while deaths[0] < loop.time() - RESTARTS_WITHIN_S:
+            if self._revived:
+                self._revived = False
+            else:
+                deaths.append(loop.time())
+                log.warning("ledger server died (exit code %d), %d times", exit_code, len(deaths))
+            while deaths and deaths[0] < loop.time() - RESTARTS_WITHIN_S:
                 deaths.popleft()
             if len(deaths) > RESTARTS_MAX:
                 break
-            log.warning("ledger server died (exit code %d), restart %d", exit_code, len(deaths))
             # At once after the first death, then after 0.2, 0.4, 0.8 and 1.6 seconds.
             await asyncio.sleep(0.1 * 2 ** (len(deaths) - 1) if len(deaths) > 1 else 0)
             try:
@@ -272,8 +329,3 @@ def _file_system(path: Path) -> str:
             if path.is_relative_to(mount) and len(mount.parts) >= len(best.parts):
                 best, file_system = mount, mounted
     return file_system
-
-
-def _last_line(path: Path) -> str:
-    lines = path.read_text(errors="replace").splitlines()
-    return lines[-1] if lines else "it wrote no log"

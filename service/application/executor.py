@@ -2,7 +2,8 @@
 
 Level-triggered: it asks the folded ledger what is due and remembers only what it is doing just
 now, so a start after a crash is the normal path. An effect that is refused is reported; one
-whose reply was lost is done again after a pause (it is idempotent), for as long as it is due.
+whose reply was lost is done again after a pause (it is idempotent), for as long as it is due; of
+what an operation can fail by, for AWAY_S_MAX.
 """
 
 import asyncio
@@ -25,13 +26,20 @@ from service.domain.commands import (
     Succeeded,
 )
 from service.domain.effects import (
+    CommitImage,
+    CreateContainer,
     Effect,
+    EnsureImage,
     Execute,
+    FillDisk,
+    MakeVolume,
+    PreCopyDisk,
     PutBackDisk,
     RemoveContainer,
     RemoveSnapshot,
     RemoveVolume,
     Settle,
+    StartContainer,
     StopContainer,
     kind_of,
 )
@@ -56,6 +64,17 @@ PAUSE_S_MIN = 0.25
 RETRY_S_MAX = 30.0
 PROGRESS_EVERY_S = 2.0
 """Progress is recorded at most this often, so that a long pull does not fill the log."""
+
+AWAY_S_MAX = 600.0
+"""So long an operation waits for an engine that does not answer. Then it fails; what it had begun
+is undone, and what it leased is given back, as soon as the engine answers again."""
+
+GIVEN_UP = (
+    *(EnsureImage, MakeVolume, CreateContainer, PreCopyDisk, FillDisk, StartContainer),
+    CommitImage,
+)
+"""What an operation may fail by without an answer: its undoing fits whether it was done or not.
+Of the others one has to know: a layer that may have been moved is no layer to start on."""
 
 MUST_SUCCEED = (StopContainer, RemoveContainer, RemoveSnapshot, PutBackDisk, RemoveVolume)
 """Taking away and putting back are tried until they are done: a lease must not end before, nothing
@@ -206,18 +225,31 @@ class Executor:
 
     async def _outcome(self, effect: Effect) -> Succeeded | Failed:
         """What came of it: tried until there is an answer, and taking away until it is done."""
-        attempt = 0
+        attempt, asked_s = 0, self._clock.monotonic_s()
         while True:
             outcome = await self._attempt(effect)
-            if isinstance(outcome, Failed) and isinstance(effect, MUST_SUCCEED):
+            if isinstance(outcome, EngineUnavailable):
+                away_s = self._clock.monotonic_s() - asked_s
+                if away_s >= AWAY_S_MAX and self._may_give_up(effect):
+                    text = f"given up, as Docker has not answered for {away_s / 60:.0f} minutes"
+                    return Failed("engine_unavailable", f"{text}: {outcome}")
+            elif isinstance(outcome, Failed) and isinstance(effect, MUST_SUCCEED):
                 log.warning("%s refused, trying again: %s", effect.effect_id, outcome.message)
             elif outcome is not None:
                 return outcome
             await self._pause(attempt)
             attempt += 1
 
-    async def _attempt(self, effect: Effect) -> Succeeded | Failed | None:
-        """Do it; None when it is not known what came of it."""
+    def _may_give_up(self, effect: Effect) -> bool:
+        """Not while an operation is undone: what was there before comes back, however late."""
+        state = self._projector.state
+        known = state.volumes if kind_of(effect) == "volume" else state.replica_sets
+        one = known.get(effect.name)
+        undone = one is None or one.failure is not None
+        return isinstance(effect, GIVEN_UP) and bool(effect.operation_id) and not undone
+
+    async def _attempt(self, effect: Effect) -> Succeeded | Failed | EngineUnavailable | None:
+        """Do it; the engine's silence, or None, when it is not known what came of it."""
         name = type(effect).__name__
         if isinstance(effect, Execute):
             if effect.operation_id in self._begun:
@@ -229,18 +261,19 @@ class Executor:
             self._begun.add(effect.operation_id)
         async with self._executions if isinstance(effect, Execute) else self._slots:
             begun = self._clock.monotonic_s()
+            outcome: Succeeded | Failed | EngineUnavailable | None
             try:
                 outcome = await self._performer.perform(effect, self._progress_of(effect))
             except EngineUnavailable as error:
                 log.warning("%s: no answer, trying again: %s", effect.effect_id, error)
-                outcome = None
+                outcome = error
             except Exception:
                 # A fault of ours. It is tried again with pauses, and other effects go on.
                 log.exception("%s broke off, trying again", effect.effect_id)
                 outcome = None
-        if outcome is None:
+        if outcome is None or isinstance(outcome, EngineUnavailable):
             self._metrics.effects.labels(name, "unknown").inc()
-            return None
+            return outcome
         self._metrics.effect_duration.labels(name).observe(self._clock.monotonic_s() - begun)
         word = "succeeded" if isinstance(outcome, Succeeded) else "failed"
         self._metrics.effects.labels(name, word).inc()

@@ -77,6 +77,8 @@ class ServiceHealth:
     def _projector_component(self, last_seq: int | Component) -> Component:
         if self._projector.failure is not None:
             return Component(False, f"stopped: {self._projector.failure}")
+        if self._projector.trouble is not None:
+            return Component(False, self._projector.trouble)
         stored = self._projector.stored_seq
         if isinstance(last_seq, Component):
             return Component(True, f"at {stored}; the end of the ledger is not known")

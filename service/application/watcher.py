@@ -3,8 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
-from projections.projector import Projector
+from projections.projector import Projector, RowsBehind
 from service.application.writer import Receipt, Writer
 from service.domain.commands import Command, Envelope, Facts, ObserveGpus, ReportGpuErrors
 from service.domain.rejections import Rejected
@@ -51,7 +52,8 @@ class Watcher:
         """Record what changed since the last look. A look that fails changes nothing."""
         receipt = await self._look_once()
         if isinstance(receipt, Receipt):
-            await self._projector.wait_stored(receipt.seq)
+            with suppress(RowsBehind):
+                await self._projector.wait_stored(receipt.seq)
 
     async def refresh(self) -> None:
         """Look, unless that was done a moment ago, so that what is decided next is up to date.

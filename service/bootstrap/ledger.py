@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from service.adapters.disk_room import ROOM_BYTES, take_room
 from service.adapters.jetstream import JetStreamLedger
 from service.adapters.jetstream_connection import NatsAddress
 from service.adapters.nats_child import NatsChild
@@ -38,6 +39,7 @@ async def open_ledger(
     Raises LedgerUnavailable and SettingsError, with a line for people.
     """
     make_data_dir(settings.data_dir)
+    await asyncio.to_thread(_require_room, settings.data_dir)
     if settings.nats != "embedded":
         address = address_of(settings)
         with only_one(settings.data_dir):
@@ -48,7 +50,9 @@ async def open_ledger(
         address_file = settings.data_dir / ADDRESS_FILE
         await asyncio.to_thread(_write_private, address_file, msgspec.json.encode(child.service))
         try:
-            async with JetStreamLedger(child.service, child.admin) as ledger:
+            async with JetStreamLedger(
+                child.service, child.admin, on_silence=child.revive
+            ) as ledger:
                 where = f"{settings.data_dir / 'ledger'} (embedded, {child.url})"
                 yield OpenLedger(ledger, child.service, where)
         finally:
@@ -102,6 +106,18 @@ def make_data_dir(data_dir: Path) -> None:
         raise SettingsError(
             f"the data directory {data_dir} cannot be written to; choose another with --data-dir"
         )
+
+
+def _require_room(data_dir: Path) -> None:
+    """Neither the server nor the read store says in a line that it cannot begin."""
+    try:
+        take_room(data_dir)
+    except OSError as error:
+        raise SettingsError(
+            f"the data directory {data_dir} cannot be written to ({error.strerror}):"
+            f" {ROOM_BYTES >> 20} MB must be free there; make room, or choose another with"
+            " --data-dir"
+        ) from error
 
 
 @contextmanager

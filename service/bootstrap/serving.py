@@ -28,16 +28,16 @@ from service.application.supervisor import Supervisor
 from service.application.watcher import Watcher
 from service.application.writer import Writer
 from service.bootstrap.access import Door, open_door
+from service.bootstrap.catching_up import catch_up, told
 from service.bootstrap.gauges import show_gauges
 from service.bootstrap.host import Host
 from service.bootstrap.ledger import OpenLedger, make_data_dir
 from service.bootstrap.listening import is_ours, listen
-from service.bootstrap.maintaining import READ_STORE
 from service.bootstrap.stopping import Stopping, wind_down
 from service.disk_ports import SystemDisks, VolumeStore
 from service.domain.commands import Envelope, Facts, RegisterNode
 from service.domain.retention import DAY_US
-from service.errors import EngineUnavailable, LedgerDamaged, SettingsError, VolumeStoreError
+from service.errors import EngineUnavailable, SettingsError, VolumeStoreError
 from service.ports import ContainerEngine
 from service.settings import Settings
 from service.telemetry import Metrics, configure_logging, start_tracing
@@ -97,32 +97,22 @@ class _Service:
         self.opened: OpenLedger = await stack.enter_async_context(
             self.host.ledger(settings, self._on_nats_failed)
         )
-        self.store = await stack.enter_async_context(self.host.read_store(settings))
+        with told(settings.data_dir):
+            self.store = await stack.enter_async_context(self.host.read_store(settings))
         self.projector = Projector(self.opened.ledger.read, self.store)
         await stack.enter_async_context(self.supervisor)
         if self.door.tls is not None:
             self.supervisor.start("tls", self.door.tls.follow(self.clock))
-        await self._catch_up()
+        with told(settings.data_dir):
+            await catch_up(
+                self.opened.ledger, self.projector, self.supervisor, self.clock, settings.data_dir
+            )
         self.writer = Writer(self.opened.ledger, self.projector, settings.node, self.metrics)
         self.supervisor.start("writer", self.writer.run())
         self.owner = await self._register()
 
     def _on_nats_failed(self, reason: str) -> None:
         self.remarks["nats"] = Component(False, reason)
-
-    async def _catch_up(self) -> None:
-        """Fold to the end of the ledger before anything is decided or done."""
-        last_seq = await self.opened.ledger.last_seq()
-        await self.projector.load()
-        if self.projector.folded_seq > last_seq:
-            raise LedgerDamaged(
-                f"the read store has seen record {self.projector.folded_seq}, but the ledger ends"
-                f" at {last_seq}: records were lost, or this is another ledger. Restore it from a"
-                f" backup; if it is right as it is, delete"
-                f" {self.settings.data_dir / READ_STORE} and start again"
-            )
-        self.supervisor.start("projector", self.projector.run())
-        await self.projector.wait_stored(last_seq)
 
     async def _register(self) -> str:
         """The owner of this installation's containers; the first start makes it up."""

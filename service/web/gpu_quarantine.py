@@ -8,13 +8,9 @@ from aiohttp import web
 from service.domain.commands import QuarantineGpu, RestoreGpu
 from service.web import schemas_checks as check
 from service.web.problems import Action, Code
-from service.web.routes import API, Route
-from service.web.schemas_fields import (
-    WHY_LENGTH_MAX,
-)
-from service.web.schemas_requests import (
-    QuarantineBody,
-)
+from service.web.routes import API, UUID_PATTERN, Route
+from service.web.schemas_fields import WHY_LENGTH_MAX
+from service.web.schemas_requests import QuarantineBody
 from service.web.submission import submit
 
 _ONE = f"{API}/resources/gpus/{{uuid}}/quarantine"
@@ -22,7 +18,7 @@ _TAG = "Resources"
 _QUARANTINE: Action = ("gpu", "quarantine")
 _RESTORE: Action = ("gpu", "restore")
 
-_UUID = re.compile(r"[A-Za-z0-9-]{1,128}")
+_UUID = re.compile(UUID_PATTERN)
 _body = msgspec.json.Decoder(QuarantineBody)
 
 

@@ -14,13 +14,14 @@ from aiohttp.typedefs import Handler
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from events.codec import RecordTooLarge
+from projections.store import ReadStoreError
 from service.access_ports import Role
 from service.errors import GpuledgerError
 from service.telemetry import REQUEST_ID, checked_traceparent, span_from
 from service.web.access import NotAdmitted
 from service.web.context import CONTEXT, WebContext
 from service.web.envelope import refuse
-from service.web.problems import BadRequest, Code, Problem, of_error
+from service.web.problems import BadRequest, Code, Problem, of_error, of_reads_away
 
 BODY_BYTES_MAX = 1 << 20
 """Of a request's body, unpacked; a record of the ledger is no larger."""
@@ -69,6 +70,9 @@ async def _answered(
         problem = of_error(error)
         _log.warning("%s %s: %s", request.method, request.path, problem.message)
         return refuse(problem)
+    except ReadStoreError as error:
+        _log.warning("%s %s: %s", request.method, request.path, error)
+        return refuse(of_reads_away())
     except web.HTTPException as error:
         return _of_http(request, error)
     except web.RequestPayloadError as error:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from service.web.problems import OWN_CODES, Code
-from service.web.routes import Route
+from service.web.routes import NAME_PATTERN, UUID_PATTERN, Query, Route
 from service.web.schemas_responses import AcceptedData, Refusal
 from service.web.submission import IDEMPOTENCY_KEY_LENGTH_MAX
 
@@ -28,6 +28,13 @@ _AWAY = (Code.ENGINE_UNAVAILABLE, Code.LEDGER_UNAVAILABLE)
 
 _ACCESS = (Code.TOKEN_NEEDED, Code.ROLE_TOO_SMALL, Code.TOO_MANY_REQUESTS, Code.OTHER_SITE)
 """Why a request can be turned away before it is looked at."""
+
+_IN_PATHS: dict[str, dict[str, Any]] = {
+    "name": {"type": "string", "pattern": NAME_PATTERN},
+    "uuid": {"type": "string", "pattern": UUID_PATTERN},
+    "id": {"type": "string", "minLength": 1},
+}
+"""What the parts of a path that are left open may be."""
 
 _BEARER = "token"
 """The name of the security scheme."""
@@ -112,7 +119,7 @@ def _operation_id(route: Route) -> str:
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": name, "in": "path", "required": True, "schema": _IN_PATHS[name]}
         for name in re.findall(r"\{(\w+)\}", route.path)
     ]
     found += [
@@ -121,11 +128,16 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
             "in": "query",
             "required": query.needed,
             "description": query.about,
-            "schema": {"type": query.kind},
+            "schema": _query_schema(query),
         }
         for query in route.queries
     ]
     return [*found, *_COMMAND_HEADERS] if route.action is not None else found
+
+
+def _query_schema(query: Query) -> dict[str, Any]:
+    known = {"minimum": query.least, "maximum": query.most, "pattern": query.pattern or None}
+    return {"type": query.kind, **{key: value for key, value in known.items() if value is not None}}
 
 
 def _responses(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from service.web import schemas_responses as responses
 from service.web.context import CONTEXT
 from service.web.envelope import answer, refuse
 from service.web.problems import Code, code_of_failure, not_found
-from service.web.routes import API, Query, Route, number_in
+from service.web.routes import API, NAME_PATTERN, Query, Route, number_in
 from service.web.secrets import hidden_request, shows_secrets
 
 PAGE_DEFAULT = 100
@@ -103,9 +103,17 @@ ROUTES = (
         *("GET", f"{API}/operations", _list, "List operations, newest first", _TAG),
         data=responses.OperationsData,
         queries=(
-            Query("limit", f"How many at most, up to {PAGE_MAX}.", "integer"),
-            Query("before", "Only those before this seq: `next` of the page before.", "integer"),
-            Query("name", "Only those of this replica set or volume."),
+            Query(
+                "limit", f"How many at most, up to {PAGE_MAX}.", "integer", least=1, most=PAGE_MAX
+            ),
+            Query(
+                "before",
+                "Only those before this seq: `next` of the page before.",
+                "integer",
+                least=1,
+                most=SEQ_MAX,
+            ),
+            Query("name", "Only those of this replica set or volume.", pattern=NAME_PATTERN),
         ),
         codes=(Code.BAD_REQUEST,),
     ),

@@ -258,6 +258,12 @@ def of_error(error: GpuledgerError | RecordTooLarge) -> Problem:
     return Problem(Code.SERVER_BUSY, HTTPStatus.INTERNAL_SERVER_ERROR, text, "internal_error")
 
 
+def of_reads_away() -> Problem:
+    """What to answer while the read store cannot be asked."""
+    text = "the read store cannot be asked just now; /readyz says why. Ask again in a moment"
+    return Problem(Code.SERVER_BUSY, _AWAY, text, "read_store_away", retry_after_s=1)
+
+
 def not_found(code: Code, message: str, reason: str) -> Problem:
     """What to answer when a read asks for a name that is not there."""
     return Problem(code, _NOT_FOUND, message, reason)

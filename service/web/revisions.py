@@ -232,7 +232,9 @@ ROUTES = (
         *("GET", f"{API}/replicaSet", _list, "List the replica sets", _TAG),
         data=responses.ReplicaSetsData,
         queries=(
-            Query("limit", f"How many at most, up to {PAGE_MAX}.", "integer"),
+            Query(
+                "limit", f"How many at most, up to {PAGE_MAX}.", "integer", least=1, most=PAGE_MAX
+            ),
             Query("after", "Only names behind this one: `next` of the page before."),
         ),
         codes=(Code.BAD_REQUEST,),
@@ -251,9 +253,19 @@ ROUTES = (
         *("GET", f"{_ONE}/diff", _diff, "Show what is other in one version than in another", _TAG),
         data=versions.DiffData,
         queries=(
-            Query("from", "The older version.", "integer", needed=True),
-            Query("to", "The newer one; without it the current one.", "integer"),
-            Query("files", "0 leaves the files of the system disks out.", "integer"),
+            Query(
+                "from", "The older version.", "integer", needed=True, least=1, most=VERSION_MAX
+            ),
+            Query(
+                "to",
+                "The newer one; without it the current one.",
+                "integer",
+                least=1,
+                most=VERSION_MAX,
+            ),
+            Query(
+                "files", "0 leaves the files of the system disks out.", "integer", least=0, most=1
+            ),
         ),
         codes=(
             *(Code.BAD_REQUEST, Code.NAME_HAS_DASH, Code.HISTORY_NOT_FOUND),

@@ -7,10 +7,15 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from msgspec import Struct
 
+from events.values import NAME_LENGTH_MAX
 from service.access_ports import Role
 from service.web.problems import Action, BadRequest, Code
 
 API = "/api/v1"
+
+NAME_PATTERN = f"^[A-Za-z0-9][A-Za-z0-9_]{{0,{NAME_LENGTH_MAX - 1}}}$"
+UUID_PATTERN = "^[A-Za-z0-9-]{1,128}$"
+"""What a name and a GPU's UUID are, in JSON Schema's words."""
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
 
@@ -23,6 +28,10 @@ class Query(Struct, frozen=True):
     kind: str = "string"
     """JSON Schema's word for its type."""
     needed: bool = False
+    least: int | None = None
+    """With `most`: the bounds of a number."""
+    most: int | None = None
+    pattern: str = ""
 
 
 class Route(Struct, frozen=True):

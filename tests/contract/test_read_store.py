@@ -13,7 +13,14 @@ import pytest
 from projections.evolve import evolve
 from projections.schema import COLUMNS, SCHEMA_VERSION
 from projections.state import FINISHED_OPERATIONS_MAX, State
-from projections.store import DUMP_ROWS, ReadStore, ReadStoreError, StoreDamaged, StoreFenced
+from projections.store import (
+    DUMP_ROWS,
+    ReadStore,
+    ReadStoreError,
+    StoreAway,
+    StoreDamaged,
+    StoreFenced,
+)
 from projections.tables import Row, history_row, take_batch
 from tests.kit.histories import gpu_uuid, records
 from tests.kit.logs import content, fold
@@ -165,7 +172,7 @@ async def test_a_batch_that_fails_in_the_middle_writes_nothing(store: ReadStore)
 
 
 async def test_readers_cannot_write(store: ReadStore) -> None:
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+    with pytest.raises(StoreAway, match="readonly"):
         await store._rows("DELETE FROM history")
 
 

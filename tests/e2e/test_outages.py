@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -95,6 +96,33 @@ def test_an_operation_that_docker_died_under_ends_when_it_is_back(
     assert service.shell("foo", "cat /root/f") == "kept\n"
     assert service.leases() == (2, 0)
     assert service.check().returncode == 0
+
+
+def test_an_engine_that_hangs_is_waited_for(
+    service: ServiceProcess, dockerd: PrivateDockerd
+) -> None:
+    service.run("foo", 1).ok()
+    assert dockerd.pid is not None
+    operation = service.begin("PATCH", "/replicaSet/foo", {"gpuPatch": {"gpuCount": 2}})
+    os.kill(dockerd.pid, signal.SIGSTOP)
+    try:
+        all_refused_within(service, 4.0)
+        assert readiness(service) == 503
+        assert service.get(f"/operations/{operation}").ok()["state"] == "running"
+        assert service.leases() == (2, 0)
+    finally:
+        os.kill(dockerd.pid, signal.SIGCONT)
+    assert service.ended(operation)["state"] == "succeeded"
+    assert service.leases() == (2, 0)
+    assert service.check().returncode == 0
+
+
+def all_refused_within(service: ServiceProcess, seconds: float) -> None:
+    """An engine that hangs keeps no caller hanging, also while an operation waits for it."""
+    eventually(lambda: readiness(service) == 503)
+    begun = monotonic()
+    service.run("bar").refused(1104, 503, "Docker does not answer")
+    assert monotonic() - begun < seconds
 
 
 def test_nats_server_dies_and_no_acknowledged_command_is_lost(service: ServiceProcess) -> None:

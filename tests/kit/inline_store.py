@@ -44,6 +44,10 @@ class InlineStore(ReadStore):
     def _fault(self) -> None:
         return None
 
+    async def lost(self) -> str | None:
+        """As the store's; memory is not lost."""
+        return None
+
     async def _rows(self, sql: str, *values: Value) -> list[Any]:
         return await self._in_thread(
             lambda: self._open_connection().execute(sql, values).fetchall()

@@ -24,6 +24,11 @@ class MemoryLedger:
         self._grown = asyncio.Event()
         self._faults: list[tuple[Fault, int]] = []
 
+    @property
+    def entries(self) -> Sequence[StoredEntry]:
+        """All that is stored, in order."""
+        return tuple(self._entries)
+
     def fail_next(self, fault: Fault, stored: int = 0) -> None:
         """Plan a fault for the next append that has none; `stored` says how many entries
         "prefix" stores. Faults queue up, in order."""

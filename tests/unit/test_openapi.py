@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from events.values import is_name
 from service.web.app import ROUTES
 from service.web.docs_page import render
 from service.web.openapi import document
@@ -117,6 +118,16 @@ def test_a_query_that_is_needed_is_said_to_be() -> None:
     diff = DOCUMENT["paths"]["/api/v1/replicaSet/{name}/diff"]["get"]
     needed = {p["name"]: p["required"] for p in diff["parameters"]}
     assert needed == {"name": True, "from": True, "to": False, "files": False}
+
+
+def test_what_a_name_and_a_number_may_be_is_said() -> None:
+    patch = DOCUMENT["paths"]["/api/v1/replicaSet/{name}"]["patch"]
+    (name,) = (p["schema"] for p in patch["parameters"] if p["in"] == "path")
+    for text in ("foo", "F_0", "9", "a" * 63, "", "_", "a-b", "a.b", "ä", "٣", "a" * 64, "a\n"):
+        assert (re.search(name["pattern"].replace("$", r"\Z"), text) is not None) == is_name(text)
+    listed = DOCUMENT["paths"]["/api/v1/operations"]["get"]["parameters"]
+    bounds = {p["name"]: p["schema"] for p in listed if p["in"] == "query"}
+    assert bounds["limit"] == {"type": "integer", "minimum": 1, "maximum": 1000}
 
 
 def test_who_is_out_of_reach_is_no_refusal() -> None:
