@@ -259,11 +259,10 @@ class Simulation:
         kinds: tuple[Callable[[], Awaitable[None]], ...] = (
             *(self._crash, self._crash, self._crash, self._forget_rows, self._boot),
             *(self._engine_away, self._engine_restarted, self._engine_hangs),
-            *(self._ledger_away, self._ledger_hangs, self._disk_full),
+            *(self._ledger_away, self._ledger_hangs, self._disk_full, self._driver_stuck),
             *(containers.end_one, containers.run_out_of_memory, containers.remove_one),
-            *(containers.start_one, containers.take_port, self._driver_stuck),
+            *(containers.start_one, containers.take_port, containers.take_gpus_away),
             *(gpus.change_one, gpus.change_one, gpus.fail_one, gpus.lose_one, gpus.find_all),
-            containers.take_gpus_away,
         )
         while True:
             self.weather.fault_rate = self._rng.choice(FAULT_RATES)

@@ -125,7 +125,7 @@ def test_a_start_that_is_refused_is_tried_again() -> None:
     events = world.fail(world.due()[0])
     assert not isinstance(events, Rejected)
     assert isinstance(events[-1], RetryScheduled)
-    world.send(RetryReplicaSet("foo", 2))
+    world.send(RetryReplicaSet("foo", events[-1].attempt))
     world.drive()
     assert world.state.revisions["foo", 1].container == "running"
 
