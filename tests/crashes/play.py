@@ -156,7 +156,7 @@ class Play:
         await check_at_rest(service)
         if host.disks.free:
             check_retention(service)
-        await check_world(service.state, host, self.seen)
+        await check_world(service.state, host)
         check_done_once(records, self.seen)
         check_disks(records, host)
         end = {**self._answer, **_end(service.state, host)}

@@ -135,7 +135,9 @@ class SimulatedHost:
         clones_share_blocks: bool = True,
         gpu_runtime: RuntimeChoice = "nvidia",
         keep_revisions: int = 10,
+        orphan_grace_s: float = ORPHAN_GRACE_S,
     ) -> None:
+        self.orphan_grace_s = orphan_grace_s
         self.system_disk: DiskChoice = system_disk
         self.gpu_runtime: RuntimeChoice = gpu_runtime
         self.clock = VirtualClock()
@@ -204,7 +206,7 @@ class SimulatedService:
             host.clock,
             host.ids,
             self.facts,
-            ORPHAN_GRACE_S,
+            host.orphan_grace_s,
         )
         self.performer = Performer(
             self.engine,

@@ -1,11 +1,11 @@
 """The engine at the end of a line: replies lost, late or refused, and calls that hang."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import TypeVar
 
 from service.errors import EngineUnavailable
-from service.ports import ExecOutcome, ImageInfo
+from service.ports import ExecOutcome
 from tests.kit.builders import OWNER
 from tests.kit.simulated_engine import SimulatedEngine
 from tests.kit.simulated_service import SimulatedHost
@@ -33,9 +33,6 @@ UNDOES = {
 
 COMMAND: ContextVar[str] = ContextVar("command")
 """The command being executed, which the engine's fault plan and watch are not told."""
-
-IMAGE: ContextVar[str] = ContextVar("image")
-"""The image being saved; the same."""
 
 LOST = ("before", "after")
 """No reply: nothing was done, or all was."""
@@ -75,13 +72,6 @@ class LineEngine(SimulatedEngine):
         COMMAND.set(cmd[-1])
         return await super().execute(name, cmd, work_dir, output_bytes_max)
 
-    async def commit_container(
-        self, name: str, image: str, labels: Mapping[str, str], *, pause: bool
-    ) -> ImageInfo:
-        """As the port says."""
-        IMAGE.set(image)
-        return await super().commit_container(name, image, labels, pause=pause)
-
     async def _call(self, verb: str, name: str, do: Callable[[], T]) -> T:
         async def arrive() -> T:
             self.down = self._line.weather.engine_down
@@ -120,8 +110,6 @@ class LineEngine(SimulatedEngine):
             self._note_start(name)
         elif verb == "execute":
             self._seen.executed[COMMAND.get()] += 1
-        elif verb == "commit_container" and self._line.is_cut:
-            self._seen.orphans.add(IMAGE.get())
         return reply
 
     def _note_start(self, name: str) -> None:

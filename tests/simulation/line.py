@@ -61,9 +61,6 @@ class Seen:
     """Verbs and names of what was done and not undone."""
     breaches: list[str] = field(default_factory=list)
     """What must never happen: GPUs that two running containers had by our own doing, say."""
-    orphans: set[str] = field(default_factory=set)
-    """Images that Docker saved when who had asked for it was dead: the next life may have been
-    refused the same before they were there, and then nobody knows of them."""
     met: Counter[str] = field(default_factory=Counter)
     """How often each fault, trouble and refusal was met."""
 

@@ -70,7 +70,7 @@ async def _simulate(simulation: Simulation) -> None:
     check_every_record(records)
     await check_at_rest(service)
     check_retention(service)
-    await check_world(service.state, host, seen)
+    await check_world(service.state, host)
     check_told(simulation.told, records)
     check_done_once(records, seen)
     check_gpus(records)

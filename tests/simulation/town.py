@@ -1,23 +1,19 @@
 """A simulation: one host, one life of the service after another, clients, and bad weather."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from random import Random
 from typing import Any, TypeVar
 
-from projections.projector import Projector
 from projections.state import Operation, State
 from service.application.intake import Accepted, Caller
 from service.application.observer import LOOK_EVERY_S as CONTAINERS_EVERY_S
+from service.application.orphans import LOOK_EVERY_S as ORPHANS_EVERY_S
 from service.application.retention import LOOK_EVERY_S as DISKS_EVERY_S
 from service.application.watcher import LOOK_EVERY_S as GPUS_EVERY_S
-from service.application.writer import Receipt, Writer
-from service.domain.commands import Envelope, Request
+from service.domain.commands import Request
 from service.domain.rejections import Rejected
 from service.errors import LedgerUnavailable
-from service.ports import Ledger
-from service.telemetry import Metrics
 from tests.kit.inline_store import InlineStore
 from tests.kit.simulated_service import SimulatedHost, SimulatedService
 from tests.simulation.checks import due, waiting
@@ -30,11 +26,9 @@ from tests.simulation.clients import (
     ConnectionLost,
     Told,
 )
-from tests.simulation.disk_lines import LineDisks, LineVolumes
-from tests.simulation.engine_line import LineEngine
 from tests.simulation.gpu_meddlers import GpuMeddlers
-from tests.simulation.ledger_line import LineLedger
-from tests.simulation.line import DELAY_S_MAX, Line, Seen, Weather
+from tests.simulation.life import Life
+from tests.simulation.line import DELAY_S_MAX, Seen, Weather
 from tests.simulation.meddlers import Meddlers
 
 T = TypeVar("T")
@@ -60,72 +54,10 @@ DRIVER_PATIENCE_S = 10.0
 LOOKED_S = 75.0
 """What a look takes at most, where one before it hangs, and what follows from it."""
 
+ORPHAN_GRACE_S = 60.0
+
 QUIET_WITHIN_S = 600.0
 """From when all is well again: far more than the longest pause between two attempts."""
-
-
-class CountingWriter(Writer):
-    """A Writer that counts what it refuses the service itself."""
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        projector: Projector,
-        node: str,
-        metrics: Metrics,
-        *,
-        met: Counter[str],
-    ) -> None:
-        super().__init__(ledger, projector, node, metrics)
-        self._met = met
-
-    async def submit(self, envelope: Envelope) -> Receipt | Rejected:
-        answer = await super().submit(envelope)
-        if isinstance(answer, Rejected) and not envelope.request:
-            self._met[f"refused: {answer.reason}"] += 1
-        return answer
-
-
-class Life:
-    """The service from a start to its crash, and the requests that it serves."""
-
-    def __init__(
-        self, number: int, host: SimulatedHost, rng: Random, weather: Weather, seen: Seen
-    ) -> None:
-        self.line = Line(number, rng, weather, seen.met)
-        self.engine = LineEngine(self.line, host, seen)
-        self.service = SimulatedService(
-            host,
-            ledger=LineLedger(self.line, host.ledger),
-            engine=self.engine,
-            volumes=LineVolumes(self.line, host),
-            disks=LineDisks(self.line, host),
-            writer=lambda *parts: CountingWriter(*parts, met=seen.met),
-        )
-        self.up = asyncio.Event()
-        self._requests: list[asyncio.Task[Any]] = []
-
-    async def run(self) -> None:
-        """Until it is cancelled. Raises LedgerUnavailable when it cannot start."""
-        try:
-            async with self.service:
-                self.up.set()
-                await asyncio.get_running_loop().create_future()
-        finally:
-            self.line.is_cut = True
-            for request in self._requests:
-                request.cancel()
-            assert not self.service.supervisor.failures, self.service.supervisor.failures
-
-    async def serve(self, request: Coroutine[Any, Any, T]) -> T:
-        """A request, as its client sees it. Raises ConnectionLost when the service dies."""
-        task = asyncio.create_task(request)
-        self._requests.append(task)
-        await asyncio.wait((task,))
-        self._requests.remove(task)
-        if task.cancelled():
-            raise ConnectionLost
-        return task.result()
 
 
 class Simulation:
@@ -141,6 +73,7 @@ class Simulation:
             clones_share_blocks=bool(seed // 2 % 2),
             gpu_runtime="cdi" if seed // 4 % 2 else "nvidia",
             keep_revisions=KEEP_REVISIONS,
+            orphan_grace_s=ORPHAN_GRACE_S,
         )
         self.host.paths.forbidden.add(FORBIDDEN)
         self._peace_s = self._rng.choice(PEACES_S)
@@ -342,6 +275,10 @@ class Simulation:
             await asyncio.sleep(0.1)
         # GPUs and containers were looked at as they are now, and what expired is given up.
         await asyncio.sleep(LOOKED_S + max(GPUS_EVERY_S, DISKS_EVERY_S, CONTAINERS_EVERY_S))
+        until = self.host.clock.monotonic_s() + 2 * ORPHANS_EVERY_S + ORPHAN_GRACE_S
+        while orphans := (await service.orphans.look()).orphans:
+            assert self.host.clock.monotonic_s() < until, f"no end to {orphans}"
+            await asyncio.sleep(ORPHAN_GRACE_S)
         until = self.host.clock.monotonic_s() + QUIET_WITHIN_S
         while left := [*due(service.state), *waiting(service.state)]:
             assert self.host.clock.monotonic_s() < until, f"no end to {left}"
