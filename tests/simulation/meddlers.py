@@ -45,6 +45,11 @@ class Meddlers:
         for container in self._world.containers.values():
             container.gpu_access = False
 
+    async def give_gpus_back(self) -> None:
+        """Somebody mends the device rules of the containers that run."""
+        for container in self._world.containers.values():
+            container.gpu_access = True
+
     async def take_port(self) -> None:
         """Another process listens on a host port, for good or until somebody else does."""
         first, last = self._facts.port_first, self._facts.port_last

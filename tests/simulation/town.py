@@ -6,6 +6,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from projections.state import Operation, State
+from service.application.gpu_access import LOOK_EVERY_S as ACCESS_EVERY_S
 from service.application.intake import Accepted, Caller
 from service.application.observer import LOOK_EVERY_S as CONTAINERS_EVERY_S
 from service.application.orphans import LOOK_EVERY_S as ORPHANS_EVERY_S
@@ -117,7 +118,13 @@ class Simulation:
         await asyncio.gather(keeper, return_exceptions=True)
         if self._life is not None and (self._life.line.is_cut or not self._life.up.is_set()):
             await self._crash()
-        return await self.restart() if self._is_dead() else await self._rest()
+        service = await self.restart() if self._is_dead() else await self._rest()
+        if any(revision.gpu_access_lost_us for revision in service.state.revisions.values()):
+            await self.meddlers.give_gpus_back()
+            await asyncio.sleep(2 * ACCESS_EVERY_S)
+            assert not any(r.gpu_access_lost_us for r in service.state.revisions.values())
+            await self._rest()
+        return service
 
     async def restart(self) -> SimulatedService:
         """Stop it in order, if it runs, and start it again; the new one, at rest."""
@@ -194,7 +201,8 @@ class Simulation:
             *(self._engine_away, self._engine_restarted, self._engine_hangs),
             *(self._ledger_away, self._ledger_hangs, self._disk_full, self._driver_stuck),
             *(containers.end_one, containers.run_out_of_memory, containers.remove_one),
-            *(containers.start_one, containers.take_port, containers.take_gpus_away),
+            *(containers.start_one, containers.take_port),
+            *(containers.take_gpus_away, containers.give_gpus_back),
             *(gpus.change_one, gpus.change_one, gpus.fail_one, gpus.lose_one, gpus.find_all),
         )
         while True:
