@@ -4,7 +4,8 @@ A commit adds a layer, and Docker's own image store takes no more than 125 of th
 are read (`docker save`), made one, and loaded (`docker load`) as an image that names the base's
 layers without bringing them: Docker finds them by their digests. The tag moves when all of that is
 there and seen to be right. A crash before leaves the old image, and at most one without a name,
-which is the very one that the next try makes. Everything blocks.
+which is the very one that the next try makes. A crash after leaves the old one with a name that
+the next try knows. Everything blocks.
 """
 
 import hashlib
@@ -34,6 +35,10 @@ LOAD_TIMEOUT_S = 3600.0
 """Docker says nothing while it unpacks, at 0.3 to 1 GB/s."""
 
 
+OLD = "-unsquashed"
+"""What the name of the old image ends with, while its own goes over to the new one."""
+
+
 class _Plan(Struct, frozen=True):
     """The layers of an image: `shared` are its base's, `own` are to be made one."""
 
@@ -61,14 +66,16 @@ def squash(client: docker.APIClient, image: str, base: str, listening: Listening
     if layers[: len(shared)] != shared:
         raise EngineRefused(f"image {image} does not lie on image {base}", "bad_request")
     if len(layers) <= len(shared) + 1:
+        _drop_old(client, image, seen["Id"], below["Id"])
         return objects.image_info(seen)
     plan = _Plan(seen["Id"], tuple(shared), tuple(layers[len(shared) :]))
     with spool_folder() as folder:
         made = _make(client, plan, folder, listening)
     _require_meant(client, made, seen)
     repository, tag = parse_repository_tag(image)
+    client.tag(plan.image_id, repository, f"{tag}{OLD}")
     client.tag(made.id, repository, tag)
-    _drop_nameless(client, plan.image_id, below["Id"])
+    _drop_old(client, image, made.id, below["Id"])
     return objects.image_info(client.inspect_image(image))
 
 
@@ -161,12 +168,26 @@ def _require_meant(client: docker.APIClient, made: _Made, old: Mapping[str, Any]
         raise _other_store("made another image of what was loaded")
 
 
-def _drop_nameless(client: docker.APIClient, image_id: str, base_id: str) -> None:
-    """Remove the old image, and those it was made from, down to what has a name or is in use."""
+def _drop_old(client: docker.APIClient, image: str, image_id: str, base_id: str) -> None:
+    """Remove the image that had the name before, if it is there; in use, it stays without one."""
+    name = f"{image}{OLD}"
+    try:
+        old_id = client.inspect_image(name)["Id"]
+    except NotFound:
+        return
+    _drop_nameless(client, old_id, base_id, name)
+    # In use it could not be removed, nor its last name: that goes to the new one, and away.
+    client.tag(image_id, *parse_repository_tag(name))
+    client.remove_image(name, noprune=True)
+
+
+def _drop_nameless(client: docker.APIClient, image_id: str, base_id: str, name: str) -> None:
+    """Remove an image with no other name than this, and those it was made from, down to what has
+    a name or is in use."""
     while image_id and image_id != base_id:
         try:
             seen = client.inspect_image(image_id)
-            if seen.get("RepoTags"):
+            if set(seen.get("RepoTags") or ()) - {name}:
                 return
             # Docker's own pruning would not stop at the base, which may have no name left.
             client.remove_image(image_id, noprune=True)

@@ -114,20 +114,25 @@ class DiskWork:
 
     async def _keep_as_image(self, effect: TakeSnapshot, on_progress: OnProgress) -> Succeeded:
         # A commit goes on in the daemon when its client dies: look before doing it again.
-        image = await self._engine.inspect_image(effect.image)
-        if image is None:
-            image = await self._commit(
-                effect.container, effect.image, on_progress, kept_by=self._owner, pause=False
-            )
-        squashed = False
-        if image.layers > LAYERS_MAX and effect.squash_onto:
+        found = await self._engine.inspect_image(effect.image)
+        image = found or await self._commit(
+            effect.container, effect.image, on_progress, kept_by=self._owner, pause=False
+        )
+        squashed, deep = False, image.layers > LAYERS_MAX
+        begun = found is not None and await self._may_be_squashed(found, effect.squash_onto)
+        if effect.squash_onto and (deep or begun):
             try:
                 image = await self._engine.squash_image(effect.image, effect.squash_onto)
-                squashed = True
+                squashed = deep
             except EngineRefused as error:
                 # The disk is kept all the same; the next patch tries again, up to the limit.
                 log.warning("%s has %d layers: %s", effect.image, image.layers, error)
         return Succeeded({"size_bytes": image.size_bytes, "squashed": squashed})
+
+    async def _may_be_squashed(self, found: ImageInfo, onto: str) -> bool:
+        """Was an image made one layer before a crash? Then to squash it again removes the old."""
+        base = await self._engine.inspect_image(onto) if onto else None
+        return base is not None and found.layers <= base.layers + 1
 
     async def _save(self, effect: CommitImage, on_progress: OnProgress) -> Succeeded:
         # The name is the caller's: an image that has it may be another. One that this effect made

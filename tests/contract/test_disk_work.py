@@ -50,6 +50,7 @@ class SlowEngine(SimulatedEngine):
     def __init__(self, world: World, disks: MemoryDisks) -> None:
         super().__init__(world, owner=OWNER)
         self.commits = 0
+        self.squashes = 0
         self._disks = disks
         self._clock = VirtualClock()
 
@@ -61,6 +62,12 @@ class SlowEngine(SimulatedEngine):
             if self._disks.free is not None:
                 self._disks.free -= 30
         return await super().commit_container(*arguments, **options)
+
+
+    async def squash_image(self, image: str, base: str) -> ImageInfo:
+        """As the port says."""
+        self.squashes += 1
+        return await super().squash_image(image, base)
 
 
 class Host:
@@ -211,6 +218,16 @@ async def test_a_disk_that_cannot_be_squashed_is_kept_all_the_same(
     assert len(host.world.images["kept:1"].layers) == LAYERS_MAX + 2
     assert "kept:1 has 102 layers" in caplog.text
     assert (await host.do(take()))["squashed"] is True
+
+
+@pytest.mark.parametrize(("above", "squashes"), [(LAYERS_MAX, 2), (5, 0), (0, 1)])
+@virtual
+async def test_what_a_crash_left_of_a_squash_is_asked_away(above: int, squashes: int) -> None:
+    host = await (await Host().make()).stop()
+    await layered(host, above)
+    for _ in range(2):  # the second time is after a crash
+        await host.do(take())
+    assert host.engine.squashes == squashes
 
 
 @pytest.mark.parametrize(("short", "refused"), [(1, True), (0, False)])

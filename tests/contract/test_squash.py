@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.adapters.docker_engine import DockerEngine
+from service.adapters.docker_squash import OLD
 from service.errors import EngineRefused
 from service.ports import ContainerEngine, ImageInfo
 from tests.kit.busybox import busybox_rootfs
@@ -134,6 +135,23 @@ async def test_revisions_without_a_name_go_and_the_base_stays(engine: DockerEngi
     assert await engine.inspect_image(nameless.id) is None
     await revise(engine, "saved:2", "saved:3", echo("three", "/c"))
     assert (await engine.squash_image("saved:3", base.id)).layers == base.layers + 1
+
+
+async def test_the_old_image_goes_also_after_a_crash(
+    engine: DockerEngine, dockerd: PrivateDockerd
+) -> None:
+    base = await image_of(engine, IMAGE)
+    await revise(engine, IMAGE, "saved:1", echo("one", "/a"))
+    old = await revise(engine, "saved:1", "saved:2", echo("two", "/b"))
+    new = await revise(engine, IMAGE, "other:1", echo("three", "/c"))
+    with dockerd.client() as client:
+        client.api.tag(old.id, "saved", f"2{OLD}")
+        client.api.tag(new.id, "saved", "2")
+    done = await engine.squash_image("saved:2", base.id)
+    assert done.id == new.id
+    assert await engine.inspect_image(old.id) is None
+    assert await engine.inspect_image(f"saved:2{OLD}") is None
+    assert (await engine.squash_image("saved:2", base.id)).id == new.id
 
 
 async def test_what_cannot_be_made_one_is_refused(rig: EngineRig) -> None:

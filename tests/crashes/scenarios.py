@@ -1,6 +1,6 @@
 """What is crashed: a set-up, and one deed whose every step is a place to die at."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from msgspec import Struct
@@ -39,6 +39,9 @@ COPIED: dict[str, Any] = {"system_disk": "auto", "clones_share_blocks": False}
 WAYS = {"upper": UPPER, "copied": COPIED, "commit": COMMIT}
 """How a system disk is carried."""
 
+MAIN_WAYS = ("upper", "commit")
+"""Where copying ahead and compacting take no other steps."""
+
 SMALL_BYTES = 16 << 20
 
 
@@ -67,12 +70,15 @@ def write(path: str = "/data/mine") -> ExecuteInReplicaSet:
 
 
 def carried(
-    name: str, before: tuple[Deed, ...], deed: Deed, **host: Any
+    name: str,
+    before: tuple[Deed, ...],
+    deed: Deed,
+    ways: Iterable[str] = WAYS,
+    **host: Any,
 ) -> tuple[Scenario, ...]:
     """A scenario for each way to carry a system disk."""
     return tuple(
-        Scenario(f"{name}, {way}", before, deed, {**options, **host})
-        for way, options in WAYS.items()
+        Scenario(f"{name}, {way}", before, deed, {**WAYS[way], **host}) for way in ways
     )
 
 
@@ -129,6 +135,8 @@ def gpu_fails(host: SimulatedHost) -> None:
 
 BROKEN = (NO_SUCH_COMMAND,)
 VOLUME = (CreateVolume("vol", GIB), run(mounts=("vol-1",)))
+STOPPED = (run(), write(), StopReplicaSet("foo"))
+ONE_PORT = patch(container_ports=("22/tcp",))
 NOT_KEPT_UP = run(cmd=("false",), on_exit="restart", max_retries=2)
 KEPT = (run(), write(), patch(), write("/data/more"))
 
@@ -148,8 +156,8 @@ RUNS = (
 PATCHES = (
     *carried("patch of GPUs", (run("foo", 1, 1), write()), patch(gpu_count=2)),
     *carried("patch that cannot start", (run("foo", 1), write()), patch(cmd=BROKEN, gpu_count=2)),
-    *carried("patch of one stopped", (run(), write(), StopReplicaSet("foo")), patch(gpu_count=1)),
-    *carried("patch on a taken port", (run(), port_taken), patch(container_ports=("22/tcp",))),
+    *carried("patch of one stopped", STOPPED, patch(gpu_count=1), MAIN_WAYS),
+    *carried("patch on a taken port", (run(), port_taken), ONE_PORT, MAIN_WAYS),
     Scenario("patch of the image", (run(),), patch(image=PULLED), {**UPPER, "pullable": [PULLED]}),
     Scenario("patch to no image", (run(),), patch(image=MISSING), UPPER),
     Scenario("patch of binds", (run(), VOLUME[0]), patch(binds=(BindAt("vol-1", "/x"),))),
@@ -163,7 +171,7 @@ PATCHES = (
 
 ROLLBACKS = (
     *carried("rollback", KEPT, RollBackReplicaSet("foo", 1)),
-    *carried("restart", (run("foo", 1, 1), write()), RestartReplicaSet("foo")),
+    *carried("restart", (run("foo", 1, 1), write()), RestartReplicaSet("foo"), MAIN_WAYS),
     Scenario(
         "rollback in place",
         (run(memory_bytes=GIB), patch(memory_bytes=2 * GIB)),
@@ -182,7 +190,7 @@ OTHERS = (
     Scenario("execute", (run(),), write(), same_end=False),
     Scenario("delete", (run("foo", 1, 1),), DeleteReplicaSet("foo")),
     Scenario("delete with a data disk", (run(data_disk_bytes=GIB),), DeleteReplicaSet("foo")),
-    *carried("delete of kept disks", (*KEPT, patch()), DeleteReplicaSet("foo")),
+    *carried("delete of kept disks", (*KEPT, patch()), DeleteReplicaSet("foo"), MAIN_WAYS),
     Scenario("delete of one removed", (run("foo", 1, 1), vanishes), DeleteReplicaSet("foo")),
     Scenario("pin", KEPT, PinRevision("foo", 1), UPPER),
     Scenario("unpin", (*KEPT, PinRevision("foo", 1)), UnpinRevision("foo", 1), UPPER),

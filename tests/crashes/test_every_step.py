@@ -28,7 +28,7 @@ from tests.kit.crash_points import (
 )
 from tests.kit.virtual_time import run_virtually
 
-TWICE_EVERY = 6
+TWICE_EVERY = 10
 """Of so many points one is followed by a crash in its recovery, at a step chosen by the seed."""
 
 SEED = 4
