@@ -153,6 +153,10 @@ class SystemDisks(Protocol):
         """Drop a kept disk; one that is not there is success."""
         ...
 
+    async def is_kept(self, kept: str) -> bool:
+        """Is there a kept disk of this name?"""
+        ...
+
     async def size(self, container: str) -> int | None:
         """Bytes that a container's own layer takes; None when that is not soon known."""
         ...
