@@ -169,6 +169,10 @@ class SystemDisks(Protocol):
         """All kept disks that are there, by name; none where the store is out of reach."""
         ...
 
+    async def is_kept(self, kept: str) -> bool:
+        """Is there a kept disk of this name?"""
+        ...
+
     async def size(self, container: str) -> int | None:
         """Bytes that a container's own layer takes; None when that is not soon known."""
         ...

@@ -190,6 +190,11 @@ class UpperDisks:
         async with self._host.locked():
             return await self._host.in_thread(Store(root, self._host.owner).list_kept)
 
+    async def is_kept(self, kept: str) -> bool:
+        async with self._host.locked(f"kept {kept}"):
+            store = await self._host.store(kept)
+            return await self._host.in_thread(lambda: store.holds(kept))
+
     async def size(self, container: str) -> int | None:
         """None too when the directory is not one of this host's."""
         async with self._host.locked():

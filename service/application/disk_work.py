@@ -97,11 +97,13 @@ class DiskWork:
         return Succeeded()
 
     async def _put_back(self, effect: PutBackDisk) -> Succeeded:
-        """Somebody else may have removed the container meanwhile."""
+        """Somebody else may have removed the container meanwhile: also right after its disk was
+        put back, when nobody had heard of that yet."""
         is_there = await self._still(effect.container)
         if is_there:
             await self._disks.put_back(effect.image, effect.container)
-        return Succeeded({"gone": not is_there})
+        lost = not is_there and not await self._disks.is_kept(effect.image)
+        return Succeeded({"gone": not is_there, "lost": lost})
 
     async def _still(self, container: str) -> bool:
         """Stop it, if somebody else started it meanwhile; False when it is not there."""

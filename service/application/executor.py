@@ -221,12 +221,17 @@ class Executor:
         traceparent = self._traces.get(effect.operation_id, "")
         with span_from(traceparent, type(effect).__name__):
             outcome = await self._outcome(effect)
-        await self._report(effect, RecordOutcome(effect, outcome))
+        if outcome is not None:
+            await self._report(effect, RecordOutcome(effect, outcome))
 
-    async def _outcome(self, effect: Effect) -> Succeeded | Failed:
-        """What came of it: tried until there is an answer, and taking away until it is done."""
+    async def _outcome(self, effect: Effect) -> Succeeded | Failed | None:
+        """What came of it: tried until there is an answer, and taking away until it is done.
+
+        None when it is not due any more: its outcome was on its way into the ledger before this
+        process began.
+        """
         attempt, asked_s = 0, self._clock.monotonic_s()
-        while True:
+        while self._is_due(effect):
             outcome = await self._attempt(effect)
             if isinstance(outcome, EngineUnavailable):
                 away_s = self._clock.monotonic_s() - asked_s
@@ -239,6 +244,11 @@ class Executor:
                 return outcome
             await self._pause(attempt)
             attempt += 1
+        return None
+
+    def _is_due(self, effect: Effect) -> bool:
+        due = reconcile(self._projector.state, kind_of(effect), effect.name)
+        return any(other.effect_id == effect.effect_id for other in due)
 
     def _may_give_up(self, effect: Effect) -> bool:
         """Not while an operation is undone: what was there before comes back, however late."""

@@ -59,6 +59,8 @@ from service.domain.reconcile import DECLARING, reconcile
 from service.domain.rejections import Reason, Rejected
 from service.domain.settle import settle
 
+REMOVED_BY_OTHERS = "its container was removed by somebody else"
+
 
 def record_outcome(state: State, envelope: Envelope, command: RecordOutcome) -> Decision:
     """An effect that is due becomes a fact; anything else is an old story."""
@@ -126,8 +128,11 @@ def _succeeded(state: State, effect: Effect, facts: dict[str, Any]) -> Decision:
         case FillDisk():
             return (SystemDiskFilled(name, number, effect.image),)
         case PutBackDisk():
+            vanished = ContainerVanished(name, number)
+            if facts["lost"]:
+                return SnapshotRemoved(name, number, effect.image, REMOVED_BY_OTHERS), vanished
             if facts["gone"]:
-                return (ContainerVanished(name, number),)
+                return (vanished,)
             return (SystemDiskPutBack(name, number, effect.image),)
         case CommitImage():
             image_id, size = facts["image_id"], facts["size_bytes"]

@@ -137,7 +137,7 @@ async def test_one_that_somebody_started_again_is_stopped_and_its_disk_moved_bot
     assert container.status == "exited"
     host.world.begin(container)
     put_back = PutBackDisk(*IDS, container="foo-1", image="kept")
-    assert await host.do(put_back) == {"gone": False}
+    assert await host.do(put_back) == {"gone": False, "lost": False}
     assert (container.status, container.files["/data"]) == ("exited", bytes(100))
 
 
@@ -147,10 +147,20 @@ async def test_a_disk_stays_kept_when_its_container_is_gone() -> None:
     await host.do(take("upper"))
     put_back = PutBackDisk(*IDS, container="foo-1", image="kept")
     host.world.containers["foo-1"].labels[LABEL_OWNER] = "somebody else"
-    assert await host.do(put_back) == {"gone": True}
+    assert await host.do(put_back) == {"gone": True, "lost": False}
     host.world.remove("foo-1")
-    assert await host.do(put_back) == {"gone": True}
+    assert await host.do(put_back) == {"gone": True, "lost": False}
     assert list(host.disks.kept) == ["kept"]
+
+
+@virtual
+async def test_a_disk_that_was_put_back_is_lost_with_its_container() -> None:
+    host = await (await Host().make()).stop()
+    await host.do(take("upper"))
+    put_back = PutBackDisk(*IDS, container="foo-1", image="kept")
+    await host.do(put_back)
+    host.world.remove("foo-1")
+    assert await host.do(put_back) == {"gone": True, "lost": True}
 
 
 @virtual

@@ -127,7 +127,9 @@ async def test_put_back_replaces_what_an_empty_layer_was_used_for(rig: DiskRig) 
 async def test_remove_what_is_there_and_what_is_not(rig: DiskRig) -> None:
     await rig.run_and_stop("c-1", *CHANGES)
     await rig.disks.keep("c-1", "kept")
+    assert await rig.disks.is_kept("kept")
     await rig.disks.remove("kept")
+    assert not await rig.disks.is_kept("kept")
     await rig.disks.remove("kept")
     with pytest.raises(SystemDiskError, match="no kept system disk kept"):
         await rig.disks.put_back("kept", "c-1")

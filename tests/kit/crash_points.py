@@ -17,7 +17,14 @@ from msgspec import Struct
 
 from service import access_ports, disk_ports, ports
 from service.disk_ports import HostPaths, SystemDisks, VolumeStore
-from service.ports import Clock, ContainerEngine, DeviceProbe, Ids, Ledger
+from service.ports import (
+    Clock,
+    ContainerEngine,
+    DeviceProbe,
+    GpuAccessProbe,
+    Ids,
+    Ledger,
+)
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -30,11 +37,12 @@ ASKING: dict[type[Any], frozenset[str]] = {
     ContainerEngine: frozenset(
         {
             *("info", "ping", "inspect_image", "inspect_container", "list_containers"),
-            *("changes", "list_volumes"),
+            *("changes", "list_volumes", "list_images"),
         }
     ),
-    VolumeStore: frozenset({"probe", "resizes_mounted"}),
-    SystemDisks: frozenset({"probe", "size", "free_bytes", "changes"}),
+    VolumeStore: frozenset({"probe", "resizes_mounted", "list_disks"}),
+    SystemDisks: frozenset({"probe", "size", "free_bytes", "changes", "list_kept", "is_kept"}),
+    GpuAccessProbe: frozenset({"look"}),
     HostPaths: frozenset({"refusal"}),
     DeviceProbe: frozenset({"health", "errors", "describe", "close"}),
     Clock: frozenset({"now_us", "monotonic_s", "sleep"}),

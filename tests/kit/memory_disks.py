@@ -145,6 +145,10 @@ class MemoryDisks:
     async def remove(self, kept: str) -> None:
         await self._call("remove_layer", kept, lambda: self.kept.pop(kept, None))
 
+    async def is_kept(self, kept: str) -> bool:
+        await asyncio.sleep(0)
+        return kept in self.kept
+
     async def compact(self, kept: str, other: str) -> int:
         def do() -> int:
             mine, others = self._kept(kept), self._kept(other)

@@ -99,7 +99,7 @@ def success_of(effect: Effect) -> Succeeded:
         case PreCopyDisk():
             return Succeeded({"size_bytes": 1, "message": ""})
         case PutBackDisk():
-            return Succeeded({"gone": False})
+            return Succeeded({"gone": False, "lost": False})
         case CommitImage():
             return Succeeded({"image_id": IMAGE_ID, "size_bytes": 1})
         case Execute():
@@ -167,9 +167,10 @@ class World:
         """The engine refused it."""
         return self.report(effect, FAILURE)
 
-    def find_gone(self, effect: PutBackDisk) -> Decision:
-        """Somebody removed the container that a kept system disk was to be put back into."""
-        return self.report(effect, Succeeded({"gone": True}))
+    def find_gone(self, effect: PutBackDisk, *, lost: bool = False) -> Decision:
+        """Somebody removed the container that a kept system disk was to be put back into, or,
+        so that it is lost, had been."""
+        return self.report(effect, Succeeded({"gone": True, "lost": lost}))
 
     def has_ports(self, effect: StartContainer) -> bool:
         """Can its start be refused because of a host port?"""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from events.codec import decode
 from events.labels import LABEL_OWNER
 from events.operations import OperationAccepted, OperationFailed, OperationSucceeded
-from events.outcomes import CommandExecuted, ContainerStarted
+from events.outcomes import CommandExecuted, ContainerStarted, EffectFailed
 from events.record import Record
 from events.replica_sets import ExecutionRequested, RevisionDeclared
 from events.resources import (
@@ -151,9 +151,12 @@ def check_done_once(records: Sequence[Record], seen: Seen) -> None:
     really = {(*name.rsplit("-", 1), at) for name, ats in seen.starts.items() for at in ats}
     told = {(name, str(number), at) for name, number, at in starts}
     # What somebody else started just before us is as good as started; and of one that he started
-    # anew or removed right after us, when our reply was lost, our start is not known.
+    # anew or removed right after us, when our reply was lost, our start is not known; nor of one
+    # that was refused to the life before, whose record came when this one tried again already.
     others = {(name.rsplit("-", 1)[0], at) for name, ats in seen.meddled.items() for at in ats}
     unsure = {tuple(name.rsplit("-", 1)) for name in (*seen.meddled, *seen.removed)}
+    failed = (event for event in events if isinstance(event, EffectFailed))
+    unsure |= {(e.name, str(e.number)) for e in failed if e.effect == "StartContainer"}
     assert {start for start in really - told if start[:2] not in unsure} == set()
     assert {start for start in told - really if (start[0], start[2]) not in others} == set()
 

@@ -31,15 +31,21 @@ class LineLedger:
         self._about = f"ledger, life {line.life}"
         """A life's own connection: what a dead one sent may arrive after what the next sends."""
         self._sent: dict[int, str] = {}
-        """By the sequence at which it was to be stored: the id of what was sent last."""
+        """Ids of what is not answered yet, by the sequence at which it is to be stored."""
 
     async def append(self, entries: Sequence[Entry], expected_last_seq: int) -> int:
         """As the port says, in any weather."""
         before = self._sent.get(expected_last_seq)
-        self._sent.update((n, e.message_id) for n, e in enumerate(entries, expected_last_seq + 1))
-        return await self._carry(
-            lambda: self._append(entries, expected_last_seq, before), APPEND_PATIENCE
-        )
+        sent = {n: entry.message_id for n, entry in enumerate(entries, expected_last_seq + 1)}
+        self._sent.update(sent)
+        try:
+            return await self._carry(
+                lambda: self._append(entries, expected_last_seq, before), APPEND_PATIENCE
+            )
+        finally:
+            for seq, message_id in sent.items():
+                if self._sent.get(seq) == message_id:
+                    del self._sent[seq]
 
     async def _append(
         self, entries: Sequence[Entry], expected_last_seq: int, before: str | None

@@ -8,12 +8,13 @@ from service.domain.effects import (
     CreateContainer,
     EnsureImage,
     MakeVolume,
+    PutBackDisk,
     RemoveContainer,
     RemoveVolume,
     StartContainer,
     TakeSnapshot,
 )
-from tests.kit.builders import GIB, PORT_FIRST, patch, run
+from tests.kit.builders import GIB, PORT_FIRST, facts, patch, run
 from tests.kit.gwt import given, unfinished
 
 
@@ -102,3 +103,21 @@ def test_a_failed_patch_is_no_version() -> None:
     ]
     assert abandoned == [RevisionAbandoned("foo", 2, 1, "running")]
     assert ("foo", 2) not in decided.state.revisions
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_when_the_old_container_is_gone_its_disk_is_kept_unless_it_was_put_back(lost: bool) -> None:
+    world = given(run(), on=facts(carry="upper")).world
+    world.send(patch(env=("A=1",)))
+    while world.due():
+        effect = world.due()[0]
+        if isinstance(effect, PutBackDisk):
+            world.find_gone(effect, lost=lost)
+        elif isinstance(effect, StartContainer):
+            world.fail(effect)
+        else:
+            world.succeed(effect)
+    revision = world.state.revisions["foo", 1]
+    assert world.state.replica_sets["foo"].phase == "stopped"
+    assert (revision.snapshot is None) == lost
+    assert bool(revision.gone) == lost
