@@ -23,6 +23,7 @@ PLAIN = spec()
         ({"shm_bytes": GIB // 2}, (("shmSize", "", "512MB"),)),
         ({"pids_limit": 7}, (("pidsLimit", "", "7"),)),
         ({"on_exit": "restart"}, (("onExit", "none", "restart"),)),
+        ({"on_gpu_lost": "restart"}, (("onGpuLost", "none", "restart"),)),
         ({"max_retries": 3}, (("maxRetries", "0", "3"),)),
         ({"cmd": ("sleep", "9")}, (("cmd", "", "sleep 9"),)),
         ({"container_ports": ("22/tcp", "80/tcp")}, (("containerPorts", "", "22/tcp, 80/tcp"),)),

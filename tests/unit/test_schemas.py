@@ -186,6 +186,7 @@ BAD_RUNS: list[tuple[dict[str, Any], int, str]] = [
     ({"pidsLimit": 0}, 1000, "pidsLimit"),
     ({"pidsLimit": -1}, 1000, "pidsLimit"),
     ({"onExit": "always"}, 1000, "onExit"),
+    ({"onGpuLost": "stop"}, 1000, "onGpuLost"),
     ({"maxRetries": -1}, 1000, "maxRetries"),
     ({"maxRetries": 1001}, 1000, "maxRetries"),
     ({"maxRetries": "3"}, 1000, "maxRetries"),
