@@ -107,7 +107,7 @@ class CgroupAccess:
         procs = await loop.run_in_executor(self._threads, _procs_file, target)
         if procs is None:
             return GpuAccess("unknown", f"the control group of {container} is not seen here")
-        return self._meaning(await _ask_child(target, self._node, procs))
+        return self._meaning(await try_to_open(target.pid, self._node, procs))
 
     def _find(self, container: str) -> _Target | None:
         def call(client: docker.APIClient) -> _Target | None:
@@ -139,9 +139,14 @@ class CgroupAccess:
         return GpuAccess("unknown", f"{device}: {step}: {words}")
 
 
-async def _ask_child(target: _Target, node: DeviceNode, procs: Path) -> str:
-    """What the child printed; empty when it could not be run, or did not come back."""
-    words = (target.pid, node.name, node.major, node.minor, procs)
+async def try_to_open(
+    pid: int, node: DeviceNode, procs: Path, timeout_s: float = CHILD_TIMEOUT_S
+) -> str:
+    """What the child printed; empty when it could not be run, or did not come back.
+
+    It looks for the device in the root directory of `pid`, and opens it in the group of `procs`.
+    """
+    words = (pid, node.name, node.major, node.minor, procs)
     try:
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", "-c", _CHILD),
@@ -154,7 +159,7 @@ async def _ask_child(target: _Target, node: DeviceNode, procs: Path) -> str:
     except OSError:
         return ""
     try:
-        async with asyncio.timeout(CHILD_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             printed, _ = await child.communicate()
     except TimeoutError:
         return ""
@@ -172,18 +177,24 @@ def _procs_file(target: _Target) -> Path | None:
     and another one have its number.
     """
     try:
-        groups = Path(f"/proc/{target.pid}/cgroup").read_text().splitlines()
-        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        groups = Path(f"/proc/{target.pid}/cgroup").read_text()
+        mounts = Path("/proc/self/mountinfo").read_text()
     except OSError:
         return None
-    paths = {controllers: path for _, controllers, path in (g.split(":", 2) for g in groups)}
+    found = devices_group(groups, mounts, target.id)
+    return found / "cgroup.procs" if found is not None and found.is_dir() else None
+
+
+def devices_group(groups: str, mounts: str, container_id: str) -> Path | None:
+    """The directory of a container's group, from /proc/PID/cgroup and our /proc/self/mountinfo."""
+    lines = groups.splitlines()
+    paths = {controllers: path for _, controllers, path in (g.split(":", 2) for g in lines)}
     version_1 = next((name for name in paths if "devices" in name.split(",")), None)
     path = paths.get("" if version_1 is None else version_1, "/")
-    root = _mounted("cgroup2" if version_1 is None else "cgroup", mounts)
-    if root is None or target.id not in path or ".." in path.split("/"):
+    root = _mounted("cgroup2" if version_1 is None else "cgroup", mounts.splitlines())
+    if root is None or container_id not in path or ".." in path.split("/"):
         return None
-    found = root / path.lstrip("/") / "cgroup.procs"
-    return found if found.exists() else None
+    return root / path.lstrip("/")
 
 
 def _mounted(kind: str, mounts: list[str]) -> Path | None:

@@ -10,6 +10,7 @@ from tests.kit.command_line import Rig, nobody
 from tests.kit.contract_server import ContractServer
 from tests.kit.contract_world import PORT_FIRST, uuid_of
 
+SINCE = "2026-01-02T03:04:05.000000Z"
 RETRY = {"attempt": 2, "dueTime": "2026-01-02T03:04:09Z"}
 """An ended container that is to be started again."""
 
@@ -38,7 +39,7 @@ def test_run_sends_everything_in_the_contracts_words(rig: Rig) -> None:
         *("-e", "A=b=c", "-p", "22", "-p", "53/udp", "--cpus", "1.5", "--memory", "4GB"),
         *("--shm-size", "1GB", "--pids", "64", "-l", "team=vision", "--data-disk", "20GB"),
         *("--secret-env", "S=1"),
-        *("--on-exit", "restart", "--max-retries", "3"),
+        *("--on-exit", "restart", "--max-retries", "3", "--on-gpu-lost", "restart"),
         *("--file-storage", "nas:/export", "--", "sh", "-c", "sleep 1"),
     )
     assert (result.exit_code, result.stdout) == (0, "foo-1 is running\n"), result.output
@@ -60,6 +61,7 @@ def test_run_sends_everything_in_the_contracts_words(rig: Rig) -> None:
             "pidsLimit": 64,
             "onExit": "restart",
             "maxRetries": 3,
+            "onGpuLost": "restart",
             "labels": {"team": "vision"},
             "dataDisk": {"size": "20GB"},
             "fileStorage": {"nfs": {"server": "nas", "path": "/export"}},
@@ -87,6 +89,8 @@ def test_ps_shows_a_line_for_each(foo: Rig) -> None:
         ),
         ({"phase": "running", "exitCode": 1, "retry": RETRY}, "exited (1), retry 2"),
         ({"phase": "stopped", "container": "removed"}, "removed by somebody else"),
+        ({"gpuAccessLostTime": SINCE}, "running, no access to its GPUs"),
+        ({"gpuAccessLostTime": SINCE, "retry": RETRY}, "running, no access to its GPUs, retry 2"),
     ],
 )
 def test_ps_tells_of_what_ended_by_itself(foo: Rig, ended: dict[str, Any], phase: str) -> None:
@@ -105,6 +109,9 @@ def test_info_tells_how_and_when_it_ended_and_when_it_is_started_again(foo: Rig)
     lines = [line.split(maxsplit=1) for line in foo("info", "foo").stdout.splitlines()]
     assert ["ended", "2026-01-02 03:04:05Z with exit code 137, out of memory"] in lines
     assert ["retry", "2, at 2026-01-02 03:04:09Z"] in lines
+    foo.world.sets["foo"].end = {"gpuAccessLostTime": SINCE}
+    told = "the kernel does not let it use them, since 2026-01-02 03:04:05Z"
+    assert told in foo("info", "foo").stdout
 
 
 def test_ps_reads_every_page(foo: Rig) -> None:

@@ -5,16 +5,24 @@ the rules of the container's control group allow, until they do not.
 """
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from service.adapters.cgroup_access import CgroupAccess, DeviceNode
+from service.adapters.cgroup_access import (
+    CgroupAccess,
+    DeviceNode,
+    devices_group,
+    try_to_open,
+)
 from service.ports import GpuAccessProbe
+from tests.kit.device_programs import deny_devices, group, version_2
 from tests.kit.dockerd import PrivateDockerd
 from tests.kit.engine_rigs import (
     FOREVER,
@@ -127,7 +135,7 @@ async def test_nothing_of_the_probe_is_left_in_the_group(
     [
         "rm /dev/null; mknod /dev/null c 1 5",
         "rm /dev/null; echo > /dev/null",
-        "rm /dev/null; ln -s /dev/zero /dev/null",
+        "mv /dev/null /dev/x; ln -s x /dev/null",
         "rm /dev/null",
     ],
 )
@@ -146,3 +154,45 @@ async def test_of_a_container_without_the_device_nothing_is_known(
         probe = CgroupAccess(url, owner=OWNER)
         assert (await probe.look("c-1")).state == "unknown"
         await probe.close()
+
+
+
+async def test_a_group_of_version_2_is_asked_in_the_same_way() -> None:
+    """Its devices are ruled by a program, as systemd and the runtime attach one."""
+    root = version_2()
+    assert root is not None, "no control groups of version 2 are mounted here"
+    with group(root, f"gpuledger-{uuid4().hex[:8]}") as made:
+        procs = made / "cgroup.procs"
+        assert await try_to_open(os.getpid(), NULL, procs) == "open -1"
+        deny_devices(made)
+        assert await try_to_open(os.getpid(), NULL, procs) == f"open {errno.EPERM}"
+        (made / "cgroup.freeze").write_text("1")
+        assert await try_to_open(os.getpid(), NULL, procs, timeout_s=0.5) == ""
+        assert procs.read_text() == ""
+
+
+V1 = "35 25 0:30 / /sys/fs/cgroup/devices rw,nosuid shared:15 - cgroup cgroup rw,devices\n"
+V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
+HYBRID = "31 25 0:27 / /sys/fs/cgroup/unified rw shared:5 - cgroup2 cgroup2 rw\n" + V1
+NOT_ALL = "35 25 0:30 /docker/x /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices\n"
+
+
+@pytest.mark.parametrize(
+    ("groups", "mounts", "found"),
+    [
+        ("5:devices:/docker/abc\n1:cpu:/\n", V1, "/sys/fs/cgroup/devices/docker/abc"),
+        ("0::/system.slice/docker-abc.scope\n", V2, "/sys/fs/cgroup/system.slice/docker-abc.scope"),
+        ("5:devices:/docker/abc\n0::/\n", HYBRID, "/sys/fs/cgroup/devices/docker/abc"),
+        # Another process has the number by now.
+        ("5:devices:/docker/def\n", V1, None),
+        ("0::/user.slice\n", V2, None),
+        # Namespaces of ours, in which the host's groups have other names.
+        ("0::/../docker-abc.scope\n", V2, None),
+        ("5:devices:/docker/abc\n", NOT_ALL, None),
+        ("5:devices:/docker/abc\n", V2, None),
+        ("", V2, None),
+    ],
+)
+def test_where_the_group_is(groups: str, mounts: str, found: str | None) -> None:
+    where = devices_group(groups, mounts, "abc")
+    assert (None if where is None else str(where)) == found

@@ -115,6 +115,14 @@ class TestReplicaSetReads:
                 *(137, True, "2026-01-01T00:00:00.5Z"),
                 {"attempt": 2, "dueTime": SENT_AT},
             ]
+        assert not any("gpuAccessLostTime" in told for told in (one, other, info))
+        site.reads.versions["b"] = [revision(1, name="b", gpu_access_lost_us=SENT_AT_US)]
+        for told in (
+            (await site.get("/api/v1/replicaSet")).data["replicaSets"][1],
+            (await site.get("/api/v1/replicaSet/b")).data["info"],
+        ):
+            assert (told["gpuAccessLostTime"], "exitCode" in told) == (SENT_AT, False)
+            assert told["retry"]["attempt"] == 2
         site.reads.sets["b"] = ReplicaSet("b", "stopped", 1, retry=2)
         assert "retry" not in (await site.get("/api/v1/replicaSet/b")).data["info"]
 

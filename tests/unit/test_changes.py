@@ -24,6 +24,7 @@ PLAIN = spec()
         ({"pids_limit": 7}, (("pidsLimit", "", "7"),)),
         ({"secret_env": ("A", "B")}, (("secretEnv", "", "A, B"),)),
         ({"on_exit": "restart"}, (("onExit", "none", "restart"),)),
+        ({"on_gpu_lost": "restart"}, (("onGpuLost", "none", "restart"),)),
         ({"max_retries": 3}, (("maxRetries", "0", "3"),)),
         ({"cmd": ("sleep", "9")}, (("cmd", "", "sleep 9"),)),
         ({"container_ports": ("22/tcp", "80/tcp")}, (("containerPorts", "", "22/tcp, 80/tcp"),)),

@@ -169,6 +169,7 @@ LIMITED = spec(nano_cpus=5, memory_bytes=GIB, pids_limit=100, env=("A=1",))
         (spec(), {"nano_cpus": 9, "memory_bytes": GIB, "pids_limit": 7}, True),
         (LIMITED, {}, False),
         (LIMITED, {"on_exit": "restart"}, True),
+        (LIMITED, {"on_gpu_lost": "restart"}, True),
         (LIMITED, {"max_retries": 3, "memory_bytes": 2 * GIB}, True),
         (LIMITED, {"on_exit": "restart", "memory_bytes": None}, False),
         (LIMITED, {"on_exit": "restart", "env": ("A=2",)}, False),

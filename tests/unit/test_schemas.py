@@ -188,6 +188,7 @@ BAD_RUNS: list[tuple[dict[str, Any], int, str]] = [
     ({"onExit": "always"}, 1000, "onExit"),
     ({"secretEnv": ["=v"]}, 1000, "secretEnv[0]"),
     ({"env": ["A=" + "x" * 40_000], "secretEnv": ["B=" + "x" * 40_000]}, 1000, "env"),
+    ({"onGpuLost": "stop"}, 1000, "onGpuLost"),
     ({"maxRetries": -1}, 1000, "maxRetries"),
     ({"maxRetries": 1001}, 1000, "maxRetries"),
     ({"maxRetries": "3"}, 1000, "maxRetries"),

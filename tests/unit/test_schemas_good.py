@@ -88,6 +88,7 @@ def test_a_run_with_everything() -> None:
         "pidsLimit": 4_194_304,
         "onExit": "restart",
         "maxRetries": 1000,
+        "onGpuLost": "restart",
         "labels": {"team": "vision"},
         "dataDisk": {"size": "1.5GB"},
         "fileStorage": {"nfs": {"server": "10.0.0.7", "path": "/export", "options": "ro"}},
@@ -109,6 +110,7 @@ def test_a_run_with_everything() -> None:
     assert (spec.nano_cpus, spec.memory_bytes, spec.shm_bytes) == (1_500_000_000, 4 << 30, 1 << 29)
     assert spec.pids_limit == 4_194_304
     assert (spec.on_exit, spec.max_retries) == ("restart", 1000)
+    assert spec.on_gpu_lost == "restart"
     assert spec.labels == {"team": "vision"}
 
 
@@ -148,6 +150,7 @@ def test_null_is_as_good_as_left_out() -> None:
             {"cpus": 0, "memory": "0", "shmSize": "0", "pidsLimit": 0},
             PatchReplicaSet("foo", nano_cpus=0, memory_bytes=0, shm_bytes=0, pids_limit=0),
         ),
+        (patch, {"onGpuLost": "restart"}, PatchReplicaSet("foo", on_gpu_lost="restart")),
         (
             patch,
             {"onExit": "none", "maxRetries": 0},

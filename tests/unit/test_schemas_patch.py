@@ -25,6 +25,7 @@ BAD_PATCHES: list[tuple[dict[str, Any], int, str]] = [
     ({"shmSize": "x"}, 1029, "shmSize"),
     ({"pidsLimit": -1}, 1000, "pidsLimit"),
     ({"onExit": "always"}, 1000, "onExit"),
+    ({"onGpuLost": "stop"}, 1000, "onGpuLost"),
     ({"maxRetries": -1}, 1000, "maxRetries"),
     ({"maxRetries": 1001}, 1000, "maxRetries"),
     ({"maxRetries": "3"}, 1000, "maxRetries"),
