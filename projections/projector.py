@@ -8,12 +8,10 @@ folded into the next one, and what several of them changed is written once.
 """
 
 import asyncio
-import heapq
 import logging
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from itertools import count
 from typing import Protocol
 
 from msgspec import Struct
@@ -24,6 +22,7 @@ from projections.evolve import evolve
 from projections.state import State
 from projections.store import ReadStore, ReadStoreError, StoreAway
 from projections.tables import Batch, Row, history_row, take_batch
+from projections.waiters import Waiters
 
 BATCH_RECORDS_MAX = 5_000
 """Records folded ahead of the rows; above it, folding waits for the batch being written."""
@@ -94,8 +93,8 @@ class Projector:
         self._loaded = False
         self._history: list[Row] = []
         self._subscribers: list[Subscriber] = []
-        self._folded = _Waiters()
-        self._stored = _Waiters()
+        self._folded = Waiters()
+        self._stored = Waiters()
         self._work = asyncio.Event()
         self._room = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -154,7 +153,7 @@ class Projector:
             self._lost = reason
             self._work.set()
 
-    async def _wait(self, waiters: "_Waiters", seq: int) -> None:
+    async def _wait(self, waiters: "Waiters", seq: int) -> None:
         if self.failure is not None:
             raise ProjectorStopped(self.failure)
         await waiters.wait(seq)
@@ -306,34 +305,6 @@ async def _until(
     finally:
         if isinstance(batches, AsyncGenerator):
             await batches.aclose()
-
-
-class _Waiters:
-    """Those who wait for a sequence, the lowest first."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[int, int, asyncio.Future[None]]] = []
-        self._arrivals = count()
-
-    def __bool__(self) -> bool:
-        return bool(self._heap)
-
-    async def wait(self, seq: int) -> None:
-        future = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._heap, (seq, next(self._arrivals), future))
-        await future
-
-    def reached(self, seq: int) -> None:
-        while self._heap and self._heap[0][0] <= seq:
-            future = heapq.heappop(self._heap)[2]
-            if not future.done():  # cancelled ones stay in the heap until their turn
-                future.set_result(None)
-
-    def fail(self, error: ProjectorStopped) -> None:
-        for _, _, future in self._heap:
-            if not future.done():
-                future.set_exception(error)
-        self._heap.clear()
 
 
 async def rebuild(read: Read, store: ReadStore) -> RebuildReport:
