@@ -153,7 +153,7 @@ class Projector:
             self._lost = reason
             self._work.set()
 
-    async def _wait(self, waiters: Waiters, seq: int) -> None:
+    async def _wait(self, waiters: "Waiters", seq: int) -> None:
         if self.failure is not None:
             raise ProjectorStopped(self.failure)
         await waiters.wait(seq)

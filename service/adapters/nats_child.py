@@ -69,13 +69,19 @@ class NatsChild:
     """
 
     def __init__(
-        self, data_dir: Path, on_failed: Callable[[str], None] = lambda reason: None
+        self,
+        data_dir: Path,
+        on_failed: Callable[[str], None] = lambda reason: None,
+        on_full: Callable[[str], None] = lambda reason: None,
     ) -> None:
-        """`on_failed` is called once, with a line for people, when restarting was given up."""
+        """`on_failed` is called once, with a line for people, when restarting was given up;
+        `on_full` with one when it cannot write any more, and with "" when it can again.
+        """
         self.data_dir = data_dir.resolve()
         self._store_dir = self.data_dir / "ledger"
         self._log_path = self.data_dir / "nats.log"
         self._on_failed = on_failed
+        self._on_full = on_full
         self._passwords = {"service": _password(), "admin": _password()}
         self._listen = "127.0.0.1:-1"
         self._lock_fd = -1
@@ -149,7 +155,9 @@ class NatsChild:
         process = self._process
         if not await asyncio.to_thread(write_failed, self._log_path, self._log_begin):
             return
-        log.warning("the ledger server cannot write; it is started again when there is room")
+        full = "the ledger server cannot write; it is started again when there is room"
+        log.warning("%s", full)
+        self._on_full(full)
         while True:
             try:
                 await asyncio.to_thread(take_room, self.data_dir)
@@ -160,6 +168,7 @@ class NatsChild:
         if process is not None and process is self._process:
             self._revived = True
             await self._stop()
+        self._on_full("")
 
     async def _stop_reviving(self) -> None:
         if self._reviving is not None:

@@ -32,10 +32,13 @@ class Host:
     """What a service acts on: Docker, disks and GPUs, the real ones. A bench makes others."""
 
     def ledger(
-        self, settings: Settings, on_failed: Callable[[str], None]
+        self,
+        settings: Settings,
+        on_failed: Callable[[str], None],
+        on_full: Callable[[str], None],
     ) -> AbstractAsyncContextManager[OpenLedger]:
-        """The ledger; `on_failed` hears why its server is not started again."""
-        return open_ledger(settings, on_failed)
+        """The ledger; they hear why its server is not started again, or cannot write for now."""
+        return open_ledger(settings, on_failed, on_full)
 
     def read_store(self, settings: Settings) -> ReadStore:
         """Where the rows are, not opened yet."""

@@ -32,7 +32,9 @@ class OpenLedger(Struct):
 
 @asynccontextmanager
 async def open_ledger(
-    settings: Settings, on_failed: Callable[[str], None] = lambda reason: None
+    settings: Settings,
+    on_failed: Callable[[str], None] = lambda reason: None,
+    on_full: Callable[[str], None] = lambda reason: None,
 ) -> AsyncIterator[OpenLedger]:
     """The ledger, for the one service of this data directory.
 
@@ -46,7 +48,7 @@ async def open_ledger(
             async with JetStreamLedger(address) as ledger:
                 yield OpenLedger(ledger, address, repr(address))  # which leaves passwords out
         return
-    async with NatsChild(settings.data_dir, on_failed) as child:
+    async with NatsChild(settings.data_dir, on_failed, on_full) as child:
         address_file = settings.data_dir / ADDRESS_FILE
         await asyncio.to_thread(_write_private, address_file, msgspec.json.encode(child.service))
         try:

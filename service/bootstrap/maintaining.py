@@ -19,7 +19,8 @@ from service.adapters.upper_disks import UpperDisks
 from service.adapters.volume_choice import choose
 from service.application.check import compare_engine, compare_rows, compare_things
 from service.application.orphan_work import OrphanWork
-from service.bootstrap.ledger import make_data_dir, open_ledger, visit_ledger
+from service.bootstrap.ledger import OpenLedger, make_data_dir, open_ledger, visit_ledger
+from service.bootstrap.told import told
 from service.errors import EngineError
 from service.ports import Ledger, StoredEntry
 from service.settings import Settings
@@ -44,10 +45,13 @@ class CheckReport(Struct, frozen=True):
 async def rebuild(settings: Settings) -> RebuildSummary:
     """Drop the read store and fold the whole ledger into a new one; not beside a service."""
     make_data_dir(settings.data_dir)
-    async with (
-        open_ledger(settings) as opened,
-        ReadStore(settings.data_dir / READ_STORE) as store,
-    ):
+    async with open_ledger(settings) as opened:
+        with told(settings.data_dir):
+            return await _rebuilt(opened, settings.data_dir / READ_STORE)
+
+
+async def _rebuilt(opened: OpenLedger, path: Path) -> RebuildSummary:
+    async with ReadStore(path) as store:
         until = await opened.ledger.last_seq()
         begun = perf_counter()
         report = await rebuild_store(lambda after: _beside(opened.address, after, until), store)
@@ -61,7 +65,10 @@ async def check(settings: Settings) -> CheckReport:
     what is busy is left out of the comparison with Docker.
     """
     make_data_dir(settings.data_dir)
-    with tempfile.TemporaryDirectory(prefix="gpuledger-check-") as folder:
+    with (
+        told(settings.data_dir),
+        tempfile.TemporaryDirectory(prefix="gpuledger-check-") as folder,
+    ):
         async with (
             visit_ledger(settings) as ledger,
             ReadStore(settings.data_dir / READ_STORE) as stored,

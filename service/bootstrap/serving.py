@@ -28,12 +28,13 @@ from service.application.supervisor import Supervisor
 from service.application.watcher import Watcher
 from service.application.writer import Writer
 from service.bootstrap.access import Door, open_door
-from service.bootstrap.catching_up import catch_up, told
+from service.bootstrap.catching_up import catch_up
 from service.bootstrap.gauges import show_gauges
 from service.bootstrap.host import Host
 from service.bootstrap.ledger import OpenLedger, make_data_dir
 from service.bootstrap.listening import is_ours, listen
 from service.bootstrap.stopping import Stopping, wind_down
+from service.bootstrap.told import told
 from service.disk_ports import SystemDisks, VolumeStore
 from service.domain.commands import Envelope, Facts, RegisterNode
 from service.domain.retention import DAY_US
@@ -95,7 +96,7 @@ class _Service:
         stop_tracing = start_tracing(node=settings.node, endpoint=settings.otlp_endpoint)
         stack.push_async_callback(asyncio.to_thread, stop_tracing)
         self.opened: OpenLedger = await stack.enter_async_context(
-            self.host.ledger(settings, self._on_nats_failed)
+            self.host.ledger(settings, self._on_nats_failed, self._on_nats_full)
         )
         with told(settings.data_dir):
             self.store = await stack.enter_async_context(self.host.read_store(settings))
@@ -113,6 +114,11 @@ class _Service:
 
     def _on_nats_failed(self, reason: str) -> None:
         self.remarks["nats"] = Component(False, reason)
+
+    def _on_nats_full(self, reason: str) -> None:
+        self.remarks.pop("nats", None)
+        if reason:
+            self.remarks["nats"] = Component(False, reason)
 
     async def _register(self) -> str:
         """The owner of this installation's containers; the first start makes it up."""

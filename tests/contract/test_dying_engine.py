@@ -99,3 +99,28 @@ async def test_a_stop_is_never_given_up() -> None:
         outage.over = True
         assert (await service.ended(accepted)).state == "succeeded"
         await check_at_rest(service)
+
+
+@virtual
+async def test_what_is_undone_waits_for_the_engine_for_ever() -> None:
+    """The new one is refused its start; and then nobody answers when the old one is to start."""
+    host = SimulatedHost(gpus=2, system_disk="upper")
+    over, refused = False, False
+
+    def faults(verb: str, _name: str) -> str | None:
+        nonlocal refused
+        if verb != "start_container" or over:
+            return None
+        first, refused = not refused, True
+        return "refuse" if first else "before"
+
+    async with SimulatedService(host) as service:
+        await service.succeed(run("ann", 1, cmd=("sleep", "600000")))
+        host.engine.faults = faults
+        accepted = await service.submit(patch("ann", 2))
+        await host.clock.sleep(5 * AWAY_S_MAX)
+        assert len(await failures(host)) == 1
+        over = True
+        assert (await service.ended(accepted)).state == "failed"
+        assert host.world.containers["ann-1"].status == "running"
+        await check_at_rest(service)

@@ -25,7 +25,9 @@ from service.domain.commands import (
     StopReplicaSet,
     UnpinRevision,
 )
+from service.domain.orphan_commands import RemoveOrphan
 from tests.kit.builders import GIB, IMAGE, PORT_FIRST, patch, resize, run
+from tests.kit.memory_disks import KeptDisk
 from tests.kit.simulated_programs import NO_SUCH_COMMAND
 from tests.kit.simulated_service import SimulatedHost
 from tests.simulation.clients import MISSING, PULLED
@@ -106,6 +108,11 @@ def offline(host: SimulatedHost) -> None:
 def full_volume(host: SimulatedHost) -> None:
     """The volume cannot be made smaller than this."""
     host.volumes.disks["vol"].files["big"] = bytes(SMALL_BYTES)
+
+
+def orphaned(host: SimulatedHost) -> None:
+    """A kept disk of a replica set that no record knows."""
+    host.disks.kept["old-1-op"] = KeptDisk("gone", "sha256:x", {"/f": b"abc"}, frozenset())
 
 
 def ends(exit_code: int, name: str = "foo-1") -> Callable[[SimulatedHost], None]:
@@ -194,6 +201,7 @@ OTHERS = (
     Scenario("delete of one removed", (run("foo", 1, 1), vanishes), DeleteReplicaSet("foo")),
     Scenario("pin", KEPT, PinRevision("foo", 1), UPPER),
     Scenario("unpin", (*KEPT, PinRevision("foo", 1)), UnpinRevision("foo", 1), UPPER),
+    Scenario("orphan removed", (run(), orphaned), RemoveOrphan("system_disk-old-1-op")),
     Scenario("quarantine", (run("foo", 1),), QuarantineGpu("gpu-0", "noisy")),
     Scenario("restore", (QuarantineGpu("gpu-0", "noisy"),), RestoreGpu("gpu-0")),
 )

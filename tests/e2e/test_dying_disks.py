@@ -3,6 +3,7 @@
 No engine is needed for it: to put a GPU in quarantine is a command like any other.
 """
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
@@ -11,7 +12,10 @@ from typing import Any
 
 import pytest
 
+from service.adapters.jetstream import JetStreamLedger
+from service.adapters.nats_child import NatsChild
 from service.adapters.newest_block import FOLDER
+from service.ports import Entry
 from tests.kit.damage import block_of, flip, place_of
 from tests.kit.full_disk import FullDisk
 from tests.kit.service_process import Answer, ServiceProcess, eventually
@@ -102,11 +106,13 @@ def test_a_disk_that_is_full_refuses_and_recovers(tmp_path: Path) -> None:
                 taken.append(uuid)
             else:
                 pytest.fail("it was never refused")
+            assert component(service, "nats")["ok"] is False
             assert service.get("/resources/gpus").status == 200
             assert service.page("/healthz").status_code == 200
             disk.make_room()
             eventually(lambda: quarantine(service, last).code == 200, 20)
             eventually(lambda: component(service, "projector")["ok"], 10)
+            assert "nats" not in service.page("/readyz").json()["data"]["components"]
             after = {**before, **dict.fromkeys((*taken, last), "hand")}
             assert gpus_of(service) == after
             assert service.stop() == 0
@@ -120,18 +126,6 @@ def test_a_disk_that_is_full_refuses_and_recovers(tmp_path: Path) -> None:
             assert gpus_of(service) == after
             records = [(record.name, record.verb) for record in service.records()]
             assert records.count((last, "quarantine")) == 1
-
-
-def test_a_damaged_ledger_is_refused_to_the_byte(alone: ServiceProcess) -> None:
-    alone.stop()
-    data_dir = alone.data_dir
-    flip(block_of(data_dir), place_of(data_dir, 2))
-    stored = block_of(data_dir).read_bytes()
-    assert "seq 2 of the ledger is missing: the next record is 3" in refusal(alone, 1)
-    assert block_of(data_dir).read_bytes() == stored
-    flip(block_of(data_dir), place_of(data_dir, 2))
-    alone.start()
-    assert list(gpus_of(alone).values()).count("hand") == 1
 
 
 def test_a_damaged_ledger_after_a_crash(alone: ServiceProcess) -> None:
@@ -159,3 +153,23 @@ def test_a_damaged_ledger_after_a_crash(alone: ServiceProcess) -> None:
     alone.start()
     assert alone.last_seq() == count
     assert list(gpus_of(alone).values()).count("hand") == 1
+
+
+def test_a_record_that_cannot_be_read(alone: ServiceProcess) -> None:
+    count = alone.last_seq()
+    alone.stop()
+
+    async def append() -> None:
+        async with (
+            NatsChild(alone.data_dir) as child,
+            JetStreamLedger(child.service, child.admin) as ledger,
+        ):
+            body = b'{"specversion":"1.0","type":"gpu.repainted.v1"}'
+            await ledger.append([Entry("ledger.test.gpu.x.repaint", "id", body)], count)
+
+    asyncio.run(append())
+    said = f"record {count + 1} cannot be read: gpu.repainted.v1"
+    assert said in refusal(alone, 1)
+    rebuilt = alone.cli("rebuild", *alone.common_flags)
+    assert (rebuilt.returncode, len(rebuilt.stderr.splitlines())) == (1, 1), rebuilt.stderr
+    assert said in rebuilt.stderr

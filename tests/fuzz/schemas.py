@@ -7,6 +7,7 @@ allows, and many a rule is none of a schema's (two binds at one path, more GPUs 
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 
 from tests.kit.simulated_site import SimulatedSite
@@ -20,7 +21,7 @@ def fuzz(options: Sequence[str], *, shown: bool = False) -> tuple[int, str]:
     Afterwards every record that was stored must decode and fold, and nothing that nobody foresaw
     must have been logged. With `shown` the output goes to the terminal and is not returned.
     """
-    with SimulatedSite() as site:
+    with SimulatedSite() as site, tempfile.TemporaryDirectory() as folder:
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "run"),
             *(f"{site.url}/api/v1/openapi.json", "--url", site.url),
@@ -28,7 +29,8 @@ def fuzz(options: Sequence[str], *, shown: bool = False) -> tuple[int, str]:
             *("--continue-on-failure", "--no-color", "--generation-database", "none"),
             *options,
         ]
-        ended = subprocess.run(command, capture_output=not shown, text=True)
+        # In a folder of its own, since it leaves a cache where it runs.
+        ended = subprocess.run(command, capture_output=not shown, text=True, cwd=folder)
         said = (ended.stdout or "") + (ended.stderr or "")
         count = site.records_are_read_back()
         # What is no HTTP is answered 400 by aiohttp, and logged by it.

@@ -160,16 +160,22 @@ class DyingHost(Host):
         self._fate = fate
 
     def ledger(
-        self, settings: Settings, on_failed: Callable[[str], None]
+        self,
+        settings: Settings,
+        on_failed: Callable[[str], None],
+        on_full: Callable[[str], None],
     ) -> AbstractAsyncContextManager[OpenLedger]:
         """As the host's."""
-        return self._ledger(settings, on_failed)
+        return self._ledger(settings, on_failed, on_full)
 
     @asynccontextmanager
     async def _ledger(
-        self, settings: Settings, on_failed: Callable[[str], None]
+        self,
+        settings: Settings,
+        on_failed: Callable[[str], None],
+        on_full: Callable[[str], None],
     ) -> AsyncGenerator[OpenLedger, None]:
-        async with super().ledger(settings, on_failed) as opened:
+        async with super().ledger(settings, on_failed, on_full) as opened:
             armed = cast(Ledger, ArmingLedger(opened.ledger, self._fate))
             yield msgspec.structs.replace(opened, ledger=armed)
 
