@@ -60,6 +60,8 @@ class Scenario(Struct, frozen=True):
     """What the host is, if it is to be a special one."""
     look_s: float = 1.0
     """So long it takes at most until the service notices what happens on the host."""
+    grace_s: float = 0.0
+    """So long nothing is done about it after a start."""
     same_end: bool = True
     """A crash changes nothing of what comes of it. Not so of a command that was being executed,
     which is not executed again; of an error that the driver tells once; and of a container that
@@ -128,6 +130,11 @@ def vanishes(host: SimulatedHost) -> None:
 def is_started(host: SimulatedHost) -> None:
     """`docker start`, by somebody else."""
     host.world.begin(host.world.containers["foo-1"])
+
+
+def no_gpu_access(host: SimulatedHost) -> None:
+    """`systemctl daemon-reload`: a running container may not open its GPUs any more."""
+    host.world.containers["foo-1"].gpu_access = False
 
 
 def gpu_lost(host: SimulatedHost) -> None:
@@ -215,6 +222,9 @@ VOLUMES = (
     Scenario("volume delete", (VOLUME[0], resize("vol", 2)), DeleteVolume("vol")),
 )
 
+ORPHANS: dict[str, Any] = {"orphan_grace_s": 60.0}
+GIVEN_BACK = run("foo", 1, 1, on_gpu_lost="restart")
+
 HAPPENINGS = (
     *carried("retention by count", KEPT, patch(), keep_revisions=1),
     Scenario("retention by space", (*KEPT, patch()), no_room, UPPER, look_s=61),
@@ -224,6 +234,8 @@ HAPPENINGS = (
     Scenario("retries that are given up", (), NOT_KEPT_UP),
     Scenario("a container removed", (run("foo", 1, 1),), vanishes),
     Scenario("a paused one started", (run("foo", 1), PauseReplicaSet("foo")), is_started),
+    Scenario("orphan expires", (run(),), orphaned, ORPHANS, look_s=700, grace_s=700),
+    Scenario("GPUs taken away", (GIVEN_BACK,), no_gpu_access, look_s=130),
     Scenario("a GPU lost", (run("foo", 1),), gpu_lost, look_s=11),
     Scenario("a GPU fails", (run("foo", 1),), gpu_fails, same_end=False),
 )

@@ -39,8 +39,10 @@ OWN_COMMANDS = {
     "ObserveGpus": "observe",
     "ReportGpuErrors": "report",
     "ObserveContainer": "observe",
+    "ObserveGpuAccess": "observe",
     "RetryReplicaSet": "retry",
     "ExpireSnapshots": "expire",
+    "ExpireOrphan": "expire",
     "RegisterNode": "register",
 }
 """The commands of the service to itself, and the verbs of their records."""
@@ -59,7 +61,7 @@ def crash(scenario: Scenario, free: Played, *at: Point) -> Played:
     """Die there; it has to come to the same in time."""
     played = play(scenario, *at)
     where = f"{scenario.name}: {', then '.join(map(str, at))}"
-    assert played.converged_s <= CONVERGED_S_MAX, where
+    assert played.converged_s <= CONVERGED_S_MAX + scenario.grace_s, where
     if scenario.same_end:
         assert played.end == free.end, where
     return played
