@@ -18,8 +18,9 @@ _TAG = "Resources"
 _QUARANTINE: Action = ("gpu", "quarantine")
 _RESTORE: Action = ("gpu", "restore")
 
-_UUID = re.compile(r"[A-Za-z0-9-]{1,128}")
 WHY_LENGTH_MAX = 200
+
+_UUID = re.compile(r"[A-Za-z0-9-]{1,128}")
 
 
 class QuarantineBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
