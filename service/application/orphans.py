@@ -35,6 +35,15 @@ class Found(Struct, frozen=True):
     """The kinds that could not be looked at, and why."""
 
 
+class _Watched(Struct, frozen=True):
+    """Since when one is one, by both clocks: that of the host may be set."""
+
+    kind: OrphanKind
+    since_us: int
+    since_s: float
+    """Monotonic."""
+
+
 class Orphans:
     """`run` looks until it is cancelled. `grace_s` is how long one is only told; 0 is for ever."""
 
@@ -57,9 +66,8 @@ class Orphans:
         self._ids = ids
         self._facts = facts
         self._grace_us = round(grace_s * 1_000_000)
-        self._since_us: dict[str, int] = {}
-        """By id, of all that were orphans at the last look."""
-        self._kinds: dict[str, OrphanKind] = {}
+        self._watched: dict[str, _Watched] = {}
+        """By id, all that were orphans at the last look."""
         self._looking = asyncio.Lock()
 
     async def run(self) -> None:
@@ -72,39 +80,53 @@ class Orphans:
         """What there is now. The graces of a kind that cannot be looked at go on."""
         async with self._looking:
             sight = await self._work.look()
+            unseen = dict(sight.unseen)
             if suspects := {orphan.thing.id for orphan in self._judged(sight)}:
                 # What was being removed and forgotten meanwhile is not there any more.
                 sight = await self._work.look()
-            for kind, why in sight.unseen.items():
+                unseen |= sight.unseen
+            for kind, why in unseen.items():
                 log.info("%ss were not looked at for orphans: %s", WORDS[kind], why)
             found = tuple(one for one in self._judged(sight) if one.thing.id in suspects)
             for orphan in found:
-                if orphan.thing.id not in self._since_us:
-                    thing = orphan.thing
-                    log.warning("orphan: %s %s: %s", WORDS[thing.kind], thing.name, orphan.why)
-            kept = {
-                one: since_us
-                for one, since_us in self._since_us.items()
-                if self._kinds[one] in sight.unseen
-            }
-            self._since_us = kept | {one.thing.id: one.since_us for one in found}
-            self._kinds |= {one.thing.id: one.thing.kind for one in found}
-            self._kinds = {one: self._kinds[one] for one in self._since_us}
-            return Found(found, sight.unseen)
+                if orphan.thing.id not in self._watched:
+                    self._tell(orphan)
+            self._watch(found, unseen)
+            return Found(found, unseen)
+
+    def _tell(self, orphan: Orphan) -> None:
+        what, name = WORDS[orphan.thing.kind], orphan.thing.name
+        when = f"it is removed in {self._grace_us // 1_000_000} s" if self._grace_us else "it stays"
+        log.warning("orphan: %s %s: %s; %s", what, name, orphan.why, when)
+
+    def _watch(self, found: tuple[Orphan, ...], unseen: Mapping[OrphanKind, str]) -> None:
+        """Remember what is one now, and what nobody could look at."""
+        before, now_s = self._watched, self._clock.monotonic_s()
+        self._watched = {one: seen for one, seen in before.items() if seen.kind in unseen}
+        for orphan in found:
+            new = _Watched(orphan.thing.kind, orphan.since_us, now_s)
+            self._watched[orphan.thing.id] = before.get(orphan.thing.id, new)
 
     def _judged(self, sight: Sight) -> tuple[Orphan, ...]:
         now_us, state = self._clock.now_us(), self._projector.state
-        return orphans(state, sight.things, self._since_us, now_us, self._grace_us)
+        since_us = {one: seen.since_us for one, seen in self._watched.items()}
+        return orphans(state, sight.things, since_us, now_us, self._grace_us)
 
     async def find(self, orphan_id: str) -> Thing | None:
         """The orphan with this id, seen now; None when there is none."""
         things = (orphan.thing for orphan in (await self.look()).orphans)
         return next((thing for thing in things if thing.id == orphan_id), None)
 
+    def _lasted(self, orphan_id: str) -> bool:
+        """Was it one for the whole grace, also if somebody set the clock meanwhile?"""
+        seen = self._watched.get(orphan_id)
+        grace_s = self._grace_us / 1_000_000
+        return seen is not None and self._clock.monotonic_s() - seen.since_s >= grace_s
+
     async def _expire(self, found: tuple[Orphan, ...]) -> None:
         """Record what is to go. Nothing while it is not sure that the state is all there is."""
         now_us = self._clock.now_us()
-        due = [orphan for orphan in found if 0 < orphan.due_us <= now_us]
+        due = [one for one in found if 0 < one.due_us <= now_us and self._lasted(one.thing.id)]
         try:
             if due and self._projector.folded_seq < await self._ledger.last_seq():
                 log.info("%d orphans stay for now: not all records are folded yet", len(due))

@@ -18,12 +18,13 @@ from service.application.disk_diff import Compare
 from service.bootstrap.host import Closing, Host
 from service.bootstrap.serving import serve
 from service.disk_ports import SystemDisks, VolumeStore
-from service.ports import ContainerEngine, DeviceProbe, GpuError, GpuHealth
+from service.ports import ContainerEngine, DeviceProbe, GpuAccessProbe, GpuError, GpuHealth
 from service.settings import Settings
 from service.settings_table import SETTINGS
 from tests.kit.histories import gpu_uuid
 from tests.kit.memory_disks import MemoryDisks
 from tests.kit.memory_volumes import MemoryVolumes
+from tests.kit.simulated_access import SimulatedAccess
 from tests.kit.simulated_engine import SimulatedEngine
 from tests.kit.simulated_world import World
 
@@ -72,6 +73,11 @@ class MemoryHost(Host):
         """Layers of the same world."""
         disks = MemoryDisks(self._world, owner=owner)
         return disks, disks.close
+
+    def gpu_access(self, settings: Settings, owner: str) -> Closing[GpuAccessProbe]:
+        """As the same world says."""
+        engine = SimulatedEngine(self._world, owner=owner)
+        return SimulatedAccess(engine, owner), engine.close
 
     async def volumes(self, settings: Settings) -> VolumeStore:
         """Disks that are numbers."""

@@ -112,6 +112,44 @@ async def test_the_grace_goes_on_while_nobody_can_look() -> None:
 
 
 @virtual
+async def test_a_clock_that_is_set_ends_no_grace() -> None:
+    host = SimulatedHost()
+    await strew(host)
+    async with SimulatedService(host) as service:
+        await host.clock.sleep(1)
+        right = host.clock.now_us
+
+        def ahead() -> int:
+            return right() + 2 * ORPHAN_GRACE_S * 1_000_000
+
+        host.clock.now_us = ahead  # type: ignore[method-assign]
+        await host.clock.sleep(2 * LOOK_EVERY_S)
+        assert await names(service) == EVERY
+        await host.clock.sleep(ORPHAN_GRACE_S)
+        assert await names(service) == []
+
+
+@virtual
+async def test_what_is_seen_at_the_second_glance_only_keeps_its_grace() -> None:
+    host = SimulatedHost()
+    await strew(host)
+    async with SimulatedService(host) as service:
+        await host.clock.sleep(1)
+        since = {one.thing.id: one.since_us for one in (await service.orphans.look()).orphans}
+        glances: list[str] = []
+
+        def first_is_lost(verb: str, _: str) -> str | None:
+            glances.extend([verb] if verb == "list_volumes" else [])
+            return "before" if verb == "list_volumes" and len(glances) == 1 else None
+
+        host.engine.faults = first_is_lost
+        await host.clock.sleep(LOOK_EVERY_S)
+        assert len(glances) == 2
+        again = {one.thing.id: one.since_us for one in (await service.orphans.look()).orphans}
+        assert again == since
+
+
+@virtual
 async def test_nothing_goes_while_a_record_is_not_folded() -> None:
     host = SimulatedHost()
     await strew(host)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from events.codec import decode, encode
-from events.observations import ContainerFoundRunning
+from events.observations import ContainerFoundRunning, GpuAccessLost, GpuAccessRestored
 from events.operations import OperationProgressed
+from events.orphans import OrphanExpired, OrphanRemoved, OrphanSpared
 from events.outcomes import (
     SnapshotCompacted,
     SnapshotRemoved,
@@ -149,6 +150,11 @@ def rare() -> list[bytes]:
         GpuRecovered(GPU, "xid", 79),
         GpuOccupied(GPU, (4242, 4243)),
         GpuVacated(GPU),
+        GpuAccessLost("foo", 1, "open(/dev/nvidia0): Operation not permitted"),
+        GpuAccessRestored("foo", 1),
+        OrphanExpired("volume-old-1", "volume", "old-1", "no volume of this name", of="old"),
+        OrphanSpared("volume-old-1", "volume", "old-1", "volume_in_use", "volume is in use"),
+        OrphanRemoved("volume-old-1", "volume", "old-1"),
     )
     return [
         encode(Record(f"rare-{number}", "test", "replica_set", "foo", "outcome", number, (event,)))
