@@ -85,3 +85,23 @@ def test_the_story_of_v0_2_0_is_told_as_it_was(carry: str) -> None:
     assert sources == ["foo-2"]
     ended = [operation.state for operation in state.operations.values()]
     assert (ended.count("succeeded"), ended.count("failed")) == (22, 4)
+
+
+def test_what_v0_3_0_observed_is_told_as_it_was() -> None:
+    state = fold(Path(__file__).parent / "ledgers" / "v0.3.0-observed.jsonl")
+    current = {name: state.revisions[name, one.current] for name, one in state.replica_sets.items()}
+    sets = {n: (s.phase, current[n].container) for n, s in state.replica_sets.items()}
+    assert sets == {
+        "foo": ("stopped", "exited"),
+        "bar": ("running", "running"),
+        "baz": ("paused", "exited"),
+        "qux": ("stopped", "removed"),
+    }
+    assert current["foo"].exit_code == 3
+    assert state.replica_sets["bar"].retry == 1
+    # Another process had the first port.
+    assert list(state.ports) == [32001]
+    assert state.node is not None
+    assert [resting.host_port for resting in state.node.resting] == [32000]
+    assert [gpu.holder for gpu in state.gpus.values()] == ["bar", None, None, None]
+    assert all(gpu.quarantine is None for gpu in state.gpus.values())
