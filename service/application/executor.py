@@ -26,23 +26,12 @@ from service.domain.commands import (
     Succeeded,
 )
 from service.domain.effects import (
-    CommitImage,
-    CreateContainer,
     Effect,
-    EnsureImage,
     Execute,
-    FillDisk,
-    MakeVolume,
-    PreCopyDisk,
-    PutBackDisk,
-    RemoveContainer,
-    RemoveSnapshot,
-    RemoveVolume,
     Settle,
-    StartContainer,
-    StopContainer,
     kind_of,
 )
+from service.domain.giving_up import MUST_SUCCEED, may_give_up
 from service.domain.reconcile import reconcile
 from service.domain.reconcile_idle import is_under_way
 from service.domain.rejections import Rejected
@@ -68,18 +57,6 @@ PROGRESS_EVERY_S = 2.0
 AWAY_S_MAX = 600.0
 """So long an operation waits for an engine that does not answer. Then it fails; what it had begun
 is undone, and what it leased is given back, as soon as the engine answers again."""
-
-GIVEN_UP = (
-    *(EnsureImage, MakeVolume, CreateContainer, PreCopyDisk, FillDisk, StartContainer),
-    CommitImage,
-)
-"""What an operation may fail by without an answer: its undoing fits whether it was done or not.
-Of the others one has to know: a layer that may have been moved is no layer to start on."""
-
-MUST_SUCCEED = (StopContainer, RemoveContainer, RemoveSnapshot, PutBackDisk, RemoveVolume)
-"""Taking away and putting back are tried until they are done: a lease must not end before, nothing
-is left over, and what was there before a failed operation is there after it."""
-
 
 class Executor:
     """`run` does effects until it is cancelled."""
@@ -235,7 +212,7 @@ class Executor:
             outcome = await self._attempt(effect)
             if isinstance(outcome, EngineUnavailable):
                 away_s = self._clock.monotonic_s() - asked_s
-                if away_s >= AWAY_S_MAX and self._may_give_up(effect):
+                if away_s >= AWAY_S_MAX and may_give_up(self._projector.state, effect):
                     text = f"given up, as Docker has not answered for {away_s / 60:.0f} minutes"
                     return Failed("engine_unavailable", f"{text}: {outcome}")
             elif isinstance(outcome, Failed) and isinstance(effect, MUST_SUCCEED):
@@ -249,14 +226,6 @@ class Executor:
     def _is_due(self, effect: Effect) -> bool:
         due = reconcile(self._projector.state, kind_of(effect), effect.name)
         return any(other.effect_id == effect.effect_id for other in due)
-
-    def _may_give_up(self, effect: Effect) -> bool:
-        """Not while an operation is undone: what was there before comes back, however late."""
-        state = self._projector.state
-        known = state.volumes if kind_of(effect) == "volume" else state.replica_sets
-        one = known.get(effect.name)
-        undone = one is None or one.failure is not None
-        return isinstance(effect, GIVEN_UP) and bool(effect.operation_id) and not undone
 
     async def _attempt(self, effect: Effect) -> Succeeded | Failed | EngineUnavailable | None:
         """Do it; the engine's silence, or None, when it is not known what came of it."""

@@ -96,7 +96,7 @@ class Orphans:
 
     def _tell(self, orphan: Orphan) -> None:
         what, name = WORDS[orphan.thing.kind], orphan.thing.name
-        when = f"it is removed in {self._grace_us // 1_000_000} s" if self._grace_us else "it stays"
+        when = f"it is removed in {self._grace_us // 1_000_000} s" if orphan.due_us else "it stays"
         log.warning("orphan: %s %s: %s; %s", what, name, orphan.why, when)
 
     def _watch(self, found: tuple[Orphan, ...], unseen: Mapping[OrphanKind, str]) -> None:

@@ -3,7 +3,7 @@
 A record comes before what it asks for, so an engine object that the state does not know was made
 by nobody whom this ledger knows of: by a ledger that is younger than the backup it was restored
 from, or by hand. It is only told at first; it goes when a caller says so, or when it was an orphan
-throughout the grace period.
+throughout the grace period. A volume's disk is somebody's data: it goes only when a caller says so.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,6 +30,9 @@ WORDS: Mapping[OrphanKind, str] = {
     "volume_disk": "volume disk",
 }
 """What people call each kind; in this order they are removed, what uses before what is used."""
+
+BY_HAND: OrphanKind = "volume_disk"
+"""The kind that has no grace which could be over."""
 
 _ORDER = {kind: place for place, kind in enumerate(WORDS)}
 
@@ -58,7 +61,7 @@ def orphans(
     for thing in seen:
         if _is_ours(state, thing) and not _is_known(state, thing, kept):
             since = since_us.get(thing.id, now_us)
-            due = since + grace_us if grace_us else 0
+            due = since + grace_us if grace_us and thing.kind != BY_HAND else 0
             found.append(Orphan(thing, _why(thing), since, due))
     return tuple(sorted(found, key=lambda one: (_ORDER[one.thing.kind], one.thing.name)))
 
@@ -83,7 +86,7 @@ def expire(state: State, envelope: Envelope, command: ExpireOrphan) -> Decision:
     if refused is not None:
         return refused
     age_us = envelope.issued_at_us - command.since_us
-    if not 0 < command.grace_us <= age_us:
+    if command.thing.kind == BY_HAND or not 0 < command.grace_us <= age_us:
         return Rejected(Reason.NOTHING_NEW, f"the grace of {command.name} is not over")
     age_s, grace_s = age_us // 1_000_000, command.grace_us // 1_000_000
     return (_expired(command.thing, f"it was one for {age_s} s, and {grace_s} s are its grace"),)

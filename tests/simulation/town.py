@@ -13,6 +13,8 @@ from service.application.orphans import LOOK_EVERY_S as ORPHANS_EVERY_S
 from service.application.retention import LOOK_EVERY_S as DISKS_EVERY_S
 from service.application.watcher import LOOK_EVERY_S as GPUS_EVERY_S
 from service.domain.commands import Request
+from service.domain.orphan_commands import RemoveOrphan
+from service.domain.orphans import BY_HAND
 from service.domain.rejections import Rejected
 from service.errors import LedgerUnavailable
 from tests.kit.inline_store import InlineStore
@@ -286,6 +288,9 @@ class Simulation:
         until = self.host.clock.monotonic_s() + 2 * ORPHANS_EVERY_S + ORPHAN_GRACE_S
         while orphans := (await service.orphans.look()).orphans:
             assert self.host.clock.monotonic_s() < until, f"no end to {orphans}"
+            for orphan in orphans:
+                if orphan.thing.kind == BY_HAND:
+                    await service.succeed(RemoveOrphan(orphan.thing.id))
             await asyncio.sleep(ORPHAN_GRACE_S)
         until = self.host.clock.monotonic_s() + QUIET_WITHIN_S
         while left := [*due(service.state), *waiting(service.state)]:

@@ -4,8 +4,8 @@ import pytest
 from msgspec.structs import replace
 
 from projections.state import Operation, PortLease, State, VolumeVersion
-from service.application.executor import MUST_SUCCEED
 from service.domain.effects import Settle
+from service.domain.giving_up import MUST_SUCCEED
 from service.domain.invariants import Breach, check
 from tests.kit.builders import GIB, replica_set, revision, spec, state_of, unit, volume
 from tests.kit.gwt import given

@@ -97,6 +97,7 @@ def test_those_that_use_others_come_first_and_the_grace_begins_when_one_is_seen(
     order = [one.thing.kind for one in all_]
     assert order == ["container", "volume", "image", "system_disk", "volume_disk"]
     assert [(one.since_us, one.due_us) for one in all_[:2]] == [(9, 19), (5, 15)]
+    assert all_[-1].due_us == 0
     assert {one.due_us for one in orphans(state, seen, {}, now_us=9, grace_us=0)} == {0}
 
 
@@ -116,6 +117,12 @@ def drop(world: World) -> DropOrphan:
     (effect,) = world.due()
     assert isinstance(effect, DropOrphan)
     return effect
+
+
+def test_no_time_takes_somebodys_data() -> None:
+    disk = thing("volume_disk", "old", "old")
+    with_orphan(disk).when(expire(disk)).rejected(Reason.NOTHING_NEW)
+    with_orphan(disk).when(RemoveOrphan(disk.id)).then_due(DropOrphan)
 
 
 def test_a_caller_waits_until_it_is_gone() -> None:
