@@ -194,7 +194,7 @@ def send_and_hang_up(
     """A caller that sends a command, waits until something is so, and is gone."""
     host, _, port = service.url.removeprefix("http://").partition(":")
     content = msgspec.json.encode(body)
-    head = f"POST /api/v1{path} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(content)}\r\n\r\n"
+    head = f"POST /api/v1{path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(content)}\r\n\r\n"
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(head.encode() + content)
         eventually(until)
