@@ -12,7 +12,8 @@ from service.errors import LedgerDamaged
 from service.ports import Ledger
 
 NEWEST_RECORDS = 16_384
-"""What fills the server's newest file of 8 MiB with records of 512 bytes; read in 0.1 s."""
+"""What fills the server's newest file of 8 MiB with records of 512 bytes. To read them took 0.33 s
+on two busy cores."""
 
 
 async def require_whole_end(
