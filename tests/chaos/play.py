@@ -26,7 +26,8 @@ from tests.kit.logs import fold
 
 REST_S_MAX = 120.0
 """So long may what was accepted take to end, once everything is up and nobody asks for more."""
-QUIET_S = 2.0
+QUIET_S = 4.0
+"""Longer than a container takes that ends by itself (`asking.py`), and to see that it did."""
 
 
 class Plan(Struct, frozen=True):

@@ -185,7 +185,11 @@ async def test_a_disk_is_saved_for_its_caller_as_often_as_asked() -> None:
     second = await host.do(replace(SAVE, effect_id="op2/step"))
     assert host.engine.commits == 2
     assert first["image_id"] != second["image_id"] == host.world.images["saved:1"].id
-    assert host.world.images["saved:1"].labels == {**NO_CLAIM, LABEL_EFFECT: "op2/step"}
+    assert host.world.images["saved:1"].labels == {
+        **NO_CLAIM,
+        LABEL_EFFECT: "op2/step",
+        LABEL_KEPT_BY: "",
+    }
 
 
 async def layered(host: Host, layers: int) -> None:

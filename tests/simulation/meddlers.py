@@ -2,7 +2,11 @@
 
 from random import Random
 
+from events.labels import LABEL_KEPT_BY
+from service.domain.reconcile import SNAPSHOT_REPOSITORY
+from tests.kit.builders import OWNER
 from tests.kit.simulated_service import SimulatedHost
+from tests.kit.simulated_world import SimulatedImage
 from tests.simulation.line import Seen
 
 EXIT_CODES = (0, 1, 137, 139)
@@ -49,6 +53,11 @@ class Meddlers:
         """Somebody mends the device rules of the containers that run."""
         for container in self._world.containers.values():
             container.gpu_access = True
+
+    async def leave_something(self) -> None:
+        """An image in our name that no record knows, as of another ledger before this one."""
+        image = SimulatedImage("sha256:old", labels={LABEL_KEPT_BY: OWNER})
+        self._world.images[f"{SNAPSHOT_REPOSITORY}:old-1-op"] = image
 
     async def take_port(self) -> None:
         """Another process listens on a host port, for good or until somebody else does."""

@@ -204,7 +204,7 @@ class Simulation:
             *(self._ledger_away, self._ledger_hangs, self._disk_full, self._driver_stuck),
             *(containers.end_one, containers.run_out_of_memory, containers.remove_one),
             *(containers.start_one, containers.take_port),
-            *(containers.take_gpus_away, containers.give_gpus_back),
+            *(containers.take_gpus_away, containers.give_gpus_back, containers.leave_something),
             *(gpus.change_one, gpus.change_one, gpus.fail_one, gpus.lose_one, gpus.find_all),
         )
         while True:
