@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.adapters.loop_tools import run_tool
 
-SETTLES_WITHIN_S = 2.0
+SETTLES_WITHIN_S = 5.0
 _LOOK_EVERY_S = 0.02
 
 
