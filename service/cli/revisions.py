@@ -89,8 +89,17 @@ def info(
         ("memory", _size(host.get("Memory"))),
         ("/dev/shm", _size(host.get("ShmSize"))),
         ("processes", f"{host['PidsLimit']} at most" if host.get("PidsLimit") else ""),
+        *_policies(found),
     ]
     session.print(data, show.details(pairs))
+
+
+def _policies(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is done by itself, where that is anything."""
+    most = found["maxRetries"]
+    again = f"started again, {most} times in a row at most" if most else "started again"
+    when = {"it ends": found["onExit"], "GPUs lost": found["onGpuLost"]}
+    return [(what, again) for what, done in when.items() if done == "restart"]
 
 
 def history(session: Session, name: Name) -> None:

@@ -123,13 +123,17 @@ def test_ps_reads_every_page(foo: Rig) -> None:
 
 
 def test_info_shows_what_runs_and_what_it_holds(foo: Rig) -> None:
-    foo("run", "bar", "--image", "busybox", "--pids", "64")
+    policies = ("--on-exit", "restart", "--max-retries", "3", "--on-gpu-lost", "restart")
+    foo("run", "bar", "--image", "busybox", "--pids", "64", *policies)
     text = foo("info", "foo").stdout
     assert "foo-1" in text
     assert uuid_of(0) in text
     assert f"{PORT_FIRST} -> 22/tcp" in text
     lines = [line.split() for line in foo("info", "bar").stdout.splitlines()]
     assert ["processes", "64", "at", "most"] in lines
+    again = "started again, 3 times in a row at most".split()
+    assert ["it", "ends", *again] in lines
+    assert ["GPUs", "lost", *again] in lines
 
 
 def test_info_without_a_name_shows_the_service(foo: Rig) -> None:

@@ -66,6 +66,9 @@ def info_of(name: str, version: Version) -> dict[str, Any]:
         "createTime": CREATED.isoformat(),
         "containerName": f"{name}-{version.number}",
         "gpus": list(version.gpus),
+        "onExit": body.get("onExit", "none"),
+        "maxRetries": body.get("maxRetries", 0),
+        "onGpuLost": body.get("onGpuLost", "none"),
         "config": {"Image": body["imageName"], "Env": body.get("env"), "Cmd": body.get("cmd")},
         "hostConfig": {
             "Mounts": [
