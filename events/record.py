@@ -2,7 +2,15 @@
 
 from msgspec import Struct
 
-from events import observations, operations, outcomes, replica_sets, resources, volumes
+from events import (
+    billing,
+    observations,
+    operations,
+    outcomes,
+    replica_sets,
+    resources,
+    volumes,
+)
 from events.values import Kind
 
 Event = (
@@ -63,6 +71,8 @@ Event = (
     | observations.RetryBegun
     | observations.PortRefused
     | observations.PortsMoved
+    | billing.PriceSet
+    | billing.MonthClosed
 )
 
 

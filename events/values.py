@@ -51,6 +51,8 @@ Verb = Literal[
     "resize",
     "quarantine",
     "restore",
+    "set",
+    "close",
 ]
 """What a caller can ask for, in the contract's words."""
 
@@ -61,7 +63,7 @@ Expiry = Literal["count", "age", "space"]
 """Why a kept system disk is given up: there are newer ones enough, it is too old, or the disk
 that it lies on is nearly full."""
 
-Kind = Literal["replica_set", "volume", "gpu"]
+Kind = Literal["replica_set", "volume", "gpu", "price", "month"]
 """What can be asked for by name."""
 
 Phase = Literal["running", "paused", "stopped", "deleted"]

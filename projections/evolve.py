@@ -6,6 +6,7 @@ of what the record touches.
 
 from events.record import Record
 from projections import (
+    evolve_billing,
     evolve_observations,
     evolve_outcomes,
     evolve_replica_sets,
@@ -20,6 +21,7 @@ FOLDS: Folds = {
     **evolve_resources.FOLDS,
     **evolve_outcomes.FOLDS,
     **evolve_observations.FOLDS,
+    **evolve_billing.FOLDS,
 }
 """One function per event; a test compares this with the union `Event`."""
 

@@ -28,6 +28,7 @@ from projections import schema, tables
 from projections.queries import Queries
 from projections.state import FINISHED_OPERATIONS_MAX, State
 from projections.tables import Batch, Row, Value
+from projections.usage import Usage
 
 READERS = 2
 ROWS_PER_STATEMENT_MAX = 1_000
@@ -113,14 +114,18 @@ class ReadStore(Queries):
         """Write a batch and move the position, all or nothing. Raises StoreFenced."""
         await self._in_thread(partial(self._apply, batch))
 
-    async def load_state(self) -> State:
-        """The state at `position`, from the rows; from rows that cannot be read, an empty one."""
+    async def load(self) -> tuple[State, Usage]:
+        """Both folds at `position`, from the rows; from rows that cannot be read, empty ones."""
         try:
             return await self._in_thread(self._load)
         except StoreDamaged:
             await self.close()
             await self.open()
-            return State()
+            return State(), Usage()
+
+    async def load_state(self) -> State:
+        """The state alone."""
+        return (await self.load())[0]
 
     @asynccontextmanager
     async def fast_rebuild(self) -> AsyncIterator[None]:
@@ -278,14 +283,17 @@ class ReadStore(Queries):
                 _upsert(writer, table, list(map(tables.ROW_OF[table], aggregates)))
             _upsert(writer, "history", batch.history)
 
-    def _load(self) -> State:
+    def _load(self) -> tuple[State, Usage]:
         writer = self._open_connection()
 
         with _transaction(writer):
             (seq,) = writer.execute("SELECT seq FROM position").fetchone()
             bodies = {table: _bodies(writer, sql) for table, sql in schema.STATE_BODIES.items()}
             finished = _bodies(writer, schema.FINISHED_BODIES, FINISHED_OPERATIONS_MAX)
-        return tables.load_state(seq, bodies, finished)
+            intervals = _bodies(writer, schema.OPEN_USAGE)
+            gpus = writer.execute(schema.GPUS_USED).fetchall()
+        state = tables.load_state(seq, bodies, finished)
+        return state, tables.load_usage(seq, intervals, gpus)
 
 
 @contextmanager

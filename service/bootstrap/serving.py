@@ -289,6 +289,7 @@ class _Service:
                 wait_timeout_s=self.settings.wait_timeout_s,
                 disk_diff=self.disk_diff,
                 access=self.door.access,
+                now_us=self.clock.now_us,
                 disks=DiskPaths(self.settings.data_disk_path, self.settings.file_storage_path),
             )
         )

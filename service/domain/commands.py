@@ -8,8 +8,10 @@ from typing import Any
 
 from msgspec import Struct
 
+from events.billing import MonthClosed
 from events.gpu_health import GpuError, GpuReport, MissingGpu
 from events.values import Bind, Carry, ContainerSpec, Gpu, GpuRuntime, OnExit
+from service.domain.billing_commands import CloseMonth, SetPrice
 from service.domain.effects import Effect
 
 
@@ -179,6 +181,8 @@ Request = (
     | DeleteVolume
     | QuarantineGpu
     | RestoreGpu
+    | SetPrice
+    | CloseMonth
 )
 """What a caller can send. An accepted one becomes an operation."""
 
@@ -309,6 +313,8 @@ class Facts(Struct, frozen=True):
     keep_us: int = 0
     """A kept system disk that is older than this is given up; 0 never."""
     data_disk_path: str = "/root/foo-tmp"
+    totals: MonthClosed | None = None
+    """Of the month that is to be closed, as the rows have them."""
 
 
 class Envelope(Struct, frozen=True):

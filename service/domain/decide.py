@@ -5,7 +5,18 @@ from typing import assert_never
 from events.resources import NodeRegistered
 from events.values import Kind, Verb
 from projections.state import State
-from service.domain import gpus, observing, outcomes, replica_sets, retention, revisions, volumes
+from service.domain import (
+    gpus,
+    months,
+    observing,
+    outcomes,
+    prices,
+    replica_sets,
+    retention,
+    revisions,
+    volumes,
+)
+from service.domain.billing_commands import CloseMonth, SetPrice
 from service.domain.commands import (
     Command,
     CommitReplicaSet,
@@ -58,6 +69,8 @@ VERBS: dict[type[Request], tuple[Kind, Verb]] = {
     DeleteVolume: ("volume", "delete"),
     QuarantineGpu: ("gpu", "quarantine"),
     RestoreGpu: ("gpu", "restore"),
+    SetPrice: ("price", "set"),
+    CloseMonth: ("month", "close"),
 }
 """Whose command it is, and the contract's word for it."""
 
@@ -122,6 +135,10 @@ def decide(state: State, envelope: Envelope) -> Decision:
             return gpus.quarantine(state, envelope, command)
         case RestoreGpu():
             return gpus.restore(state, envelope, command)
+        case SetPrice():
+            return prices.set_price(state, envelope, command)
+        case CloseMonth():
+            return months.close(state, envelope, command)
         case RecordOutcome():
             return outcomes.record_outcome(state, envelope, command)
         case RecordProgress():

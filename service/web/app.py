@@ -4,6 +4,7 @@ import msgspec
 from aiohttp import web
 
 from service.web import (
+    billing,
     gpu_quarantine,
     health,
     operations,
@@ -25,6 +26,7 @@ ROUTES: tuple[Route, ...] = (
     *volumes.ROUTES,
     *resources.ROUTES,
     *gpu_quarantine.ROUTES,
+    *billing.ROUTES,
     *operations.ROUTES,
     *health.ROUTES,
 )

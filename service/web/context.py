@@ -11,13 +11,14 @@ from projections.state import GpuUnit, Operation, PortLease, ReplicaSet, Revisio
 from service.application.disk_diff import DiskDiff
 from service.application.health import Health
 from service.application.intake import Intake
+from service.application.usage_reader import UsageReads
 from service.ports import Ids
 from service.telemetry import Metrics
 from service.web.access import Access
 from service.web.schemas import DiskPaths
 
 
-class Reads(Protocol):
+class Reads(UsageReads, Protocol):
     """The questions that pages ask the read store."""
 
     async def replica_set(self, name: str) -> ReplicaSet | None:
@@ -89,6 +90,7 @@ class WebContext(Struct, frozen=True):
     """Asked at every request, because Docker may be there later, or be another one."""
     disk_diff: DiskDiff
     access: Access
+    now_us: Callable[[], int]
     port_first: int = 40000
     port_last: int = 65535
     wait_timeout_s: float = 600

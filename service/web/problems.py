@@ -90,6 +90,10 @@ class Code(IntEnum):
     OTHER_SITE = 1114, "asked for by a name or by a page that is not ours"
     QUARANTINE_FAILED = 1115, "quarantine failed (no such GPU)"
     RESTORE_FAILED = 1116, "restore failed (no such GPU)"
+    SET_PRICE_FAILED = 1117, "price not set"
+    CLOSE_MONTH_FAILED = 1118, "month not closed"
+    MONTH_CLOSED = 1119, "the month is closed, and stays as it is"
+    MONTH_NOT_FOUND = 1120, "no such month was closed"
 
 
 class Problem(Struct, frozen=True):
@@ -141,6 +145,8 @@ OWN_CODES: Mapping[Action, Code] = {
     ("volume", "delete"): Code.VOLUME_DELETE_FAILED,
     ("gpu", "quarantine"): Code.QUARANTINE_FAILED,
     ("gpu", "restore"): Code.RESTORE_FAILED,
+    ("price", "set"): Code.SET_PRICE_FAILED,
+    ("month", "close"): Code.CLOSE_MONTH_FAILED,
 }
 """The code "<verb> failed" of every action."""
 
@@ -165,6 +171,7 @@ _SHARED: Mapping[Reason, tuple[Code, HTTPStatus]] = {
     Reason.VOLUME_BUSY: (Code.VOLUME_BUSY, _CONFLICT),
     Reason.GPUS_EXHAUSTED: (Code.GPUS_SHORT, _CONFLICT),
     Reason.PORTS_EXHAUSTED: (Code.PORTS_SHORT, _CONFLICT),
+    Reason.MONTH_CLOSED: (Code.MONTH_CLOSED, _CONFLICT),
     # The service's own commands get these, never a caller's: here for the sake of totality.
     Reason.STALE_OUTCOME: (Code.SERVER_BUSY, HTTPStatus.INTERNAL_SERVER_ERROR),
     Reason.NOTHING_NEW: (Code.SERVER_BUSY, HTTPStatus.INTERNAL_SERVER_ERROR),
@@ -182,6 +189,8 @@ _OWN: Mapping[Reason, HTTPStatus] = {
     Reason.ENV_NOT_FOUND: _RULE,
     Reason.NOT_RUNNING: _CONFLICT,
     Reason.STOPPED: _CONFLICT,
+    Reason.MONTH_NOT_OVER: _CONFLICT,
+    Reason.CURRENCY_DIFFERS: _RULE,
 }
 
 # What Docker and the disks say when an accepted operation fails. Any word that is not here is

@@ -1,0 +1,150 @@
+"""Usage: the second fold. What was used, of whom, from when to when, and which records say so.
+
+Beside the state, and as pure: the same records give the same intervals. An interval that has
+ended is only in the rows; those that are open are here too. `usage_folds` has the rules.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from events.billing import Meter
+
+Kept = Literal["", "paused", "waiting"]
+"""Why a GPU is kept whose container does not run: its caller paused it, or it ended by itself and
+is to be started again, as its caller wished."""
+
+Note = Literal["no_limit", "no_size", "record_time", "clock"]
+"""What is to be known of an interval: nothing is metered, as there is no limit; the disk's size
+was not counted; Docker had no time for its begin or end, so that of the record was taken; a time
+was before what came before it, and was moved there."""
+
+Subject = tuple[Literal["replica_set", "volume"], str]
+
+Slot = tuple[Meter, int, str]
+"""Meter, revision or version, and UUID where it is a GPU: one interval at a time is open there."""
+
+
+class Interval(Struct, frozen=True, gc=False, omit_defaults=True):
+    """So much of something, of one owner, from one instant to another (microseconds, UTC)."""
+
+    opened_seq: int
+    """The record that opened it."""
+    place: int
+    """Which of those that this record opened."""
+    meter: Meter
+    name: str
+    """The replica set; of a volume, the volume."""
+    number: int
+    amount: int
+    """1 GPU, billionths of a core, or bytes; 0 where there is nothing to meter by."""
+    begun_us: int
+    ended_us: int | None = None
+    closed_seq: int | None = None
+    """The record that closed it; None while it is open."""
+    tenant: str = ""
+    labels: dict[str, str] = {}
+    """Those of the spec while it lasted."""
+    gpu: str = ""
+    model: str = ""
+    kept: Kept = ""
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def subject(self) -> Subject:
+        """Whose it is."""
+        return "volume" if self.meter == "volume" else "replica_set", self.name
+
+    @property
+    def slot(self) -> Slot:
+        """Where it is open."""
+        return self.meter, self.number, self.gpu
+
+
+class GpuUntil(Struct, frozen=True, gc=False):
+    """A GPU, and the end of the last interval of it: none that begins later begins before."""
+
+    uuid: str
+    until_us: int
+
+
+class Usage:
+    """The intervals that are open at `seq`, and those that changed since rows were last taken."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.open: dict[Subject, dict[Slot, Interval]] = {}
+        """A subject of which nothing is open has no entry."""
+        self.lent: dict[str, Interval] = {}
+        """By UUID: what is open of a GPU."""
+        self.until: dict[str, GpuUntil] = {}
+        self._touched: dict[tuple[int, int], Interval] = {}
+        self._touched_gpus: set[str] = set()
+        self._place = 0
+
+    def at(self, seq: int) -> None:
+        """A record begins."""
+        self.seq = seq
+        self._place = 0
+
+    def next_place(self) -> int:
+        """The place of one more interval that this record opens."""
+        self._place += 1
+        return self._place - 1
+
+    def begin(self, interval: Interval) -> None:
+        """Open an interval. What was open there ends, and a GPU is used once at a time."""
+        before = self.open.get(interval.subject, {}).get(interval.slot)
+        if before is not None:
+            self.end(before, interval.begun_us)
+        if interval.gpu:
+            if (lent := self.lent.get(interval.gpu)) is not None:
+                self.end(lent, interval.begun_us)
+            until = self.until.get(interval.gpu)
+            if until is not None and until.until_us > interval.begun_us:
+                moved: tuple[Note, ...] = (*interval.notes, "clock")
+                interval = replace(interval, begun_us=until.until_us, notes=moved)
+        self._touched[interval.opened_seq, interval.place] = interval
+        self._note_open(interval)
+
+    def end(self, interval: Interval, at_us: int, *notes: Note) -> None:
+        """Close an open interval, at this record; never before its begin."""
+        if at_us < interval.begun_us:
+            at_us, notes = interval.begun_us, (*notes, "clock")
+        of_both = (*interval.notes, *(note for note in notes if note not in interval.notes))
+        ended = replace(interval, ended_us=at_us, closed_seq=self.seq, notes=of_both)
+        self._touched[ended.opened_seq, ended.place] = ended
+        slots = self.open[ended.subject]
+        del slots[ended.slot]
+        if not slots:
+            del self.open[ended.subject]
+        if ended.gpu:
+            del self.lent[ended.gpu]
+            self.until[ended.gpu] = GpuUntil(ended.gpu, at_us)
+            self._touched_gpus.add(ended.gpu)
+
+    def of(self, subject: Subject) -> tuple[Interval, ...]:
+        """What is open of a subject, oldest first."""
+        return tuple(self.open.get(subject, {}).values())
+
+    def take(self) -> tuple[list[Interval], list[GpuUntil]]:
+        """What changed since the last call, as it is now."""
+        intervals = list(self._touched.values())
+        gpus = [self.until[uuid] for uuid in self._touched_gpus]
+        self._touched.clear()
+        self._touched_gpus.clear()
+        return intervals, gpus
+
+    def load(self, seq: int, intervals: Iterable[Interval], gpus: Iterable[GpuUntil]) -> None:
+        """Take up the open intervals of the rows, oldest first, and the GPUs' ends."""
+        self.seq = seq
+        for interval in intervals:
+            self._note_open(interval)
+        self.until = {gpu.uuid: gpu for gpu in gpus}
+
+    def _note_open(self, opened: Interval) -> None:
+        self.open.setdefault(opened.subject, {})[opened.slot] = opened
+        if opened.gpu:
+            self.lent[opened.gpu] = opened

@@ -1,0 +1,317 @@
+"""Usage: what opens and closes intervals, and which clock says when."""
+
+import pytest
+
+from events.observations import (
+    ContainerExited,
+    ContainerFoundRunning,
+    ContainerVanished,
+    RetryScheduled,
+)
+from events.outcomes import (
+    ContainerRemoved,
+    ContainerStarted,
+    ContainerStopped,
+    ContainerUpdated,
+    SnapshotCompacted,
+    SnapshotRemoved,
+    SnapshotTaken,
+    SystemDiskPutBack,
+    VolumeMade,
+    VolumeRemoved,
+)
+from events.replica_sets import PhaseRequested, ReplicaSetDeleted
+from events.values import SIZE_UNITS
+from events.volumes import VolumeVersionDeclared
+from projections.usage import Usage
+from tests.kit.usage_log import UsageLog, docker, uuids
+
+GB = SIZE_UNITS["GB"]
+ONE = uuids(0)
+
+
+@pytest.fixture
+def log() -> UsageLog:
+    return UsageLog()
+
+
+def running(log: UsageLog, gpus: tuple[str, ...] = ONE, **spec: object) -> int:
+    """foo-1 runs from second 100 on, by Docker's clock; the record of it."""
+    log.declare(90, 1, gpus, tenant="lab", **spec)
+    return log.start(100.1)
+
+
+# -- a container ------------------------------------------------------------------------------
+
+
+def test_a_container_uses_what_it_has_from_dockers_start_to_dockers_finish(log: UsageLog) -> None:
+    opened = running(log, uuids(0, 2), nano_cpus=1_500_000_000, memory_bytes=GB, labels={"a": "b"})
+    closed = log.stop(200.1)
+    log.release(201, uuids(0, 2))
+    found = [one for _, one in sorted(log.rows.items())]
+    assert log.spans("gpu") == [(100, 200), (100, 200)]
+    assert log.spans("cpu") == log.spans("memory") == [(100, 200)]
+    assert {(one.opened_seq, one.closed_seq) for one in found} == {(opened, closed)}
+    assert [(one.meter, one.gpu, one.model, one.amount) for one in found] == [
+        ("gpu", "GPU-0", "A100", 1),
+        ("gpu", "GPU-2", "H100", 1),
+        ("cpu", "", "", 1_500_000_000),
+        ("memory", "", "", GB),
+    ]
+    assert {(one.name, one.number, one.tenant, one.labels["a"]) for one in found} == {
+        ("foo", 1, "lab", "b")
+    }
+    assert {one.notes for one in found} == {()}
+    assert log.usage.open == {}
+
+
+def test_nothing_is_used_before_the_first_start(log: UsageLog) -> None:
+    log.declare(10, 1, ONE)
+    log(20, PhaseRequested("foo", "paused"))
+    log.release(60, ONE)
+    assert log.rows == {}
+
+
+def test_without_a_limit_nothing_is_metered_and_the_interval_says_so(log: UsageLog) -> None:
+    running(log, (), memory_bytes=GB)
+    (cpu,), (memory,) = log.of("cpu"), log.of("memory")
+    assert (cpu.amount, cpu.notes) == (0, ("no_limit",))
+    assert (memory.amount, memory.notes) == (GB, ())
+
+
+def test_who_died_unseen_is_charged_to_dockers_finish(log: UsageLog) -> None:
+    running(log)
+    log(
+        9_000,
+        ContainerExited("foo", 1, 137, docker(4_000)),
+        PhaseRequested("foo", "stopped"),
+    )
+    log.release(9_000, ONE)
+    assert log.spans("gpu") == log.spans("cpu") == [(100, 4_000)]
+
+
+def test_what_ended_with_the_engine_is_not_charged_until_it_runs_again(log: UsageLog) -> None:
+    running(log)
+    exited = ContainerExited("foo", 1, 137, docker(4_000), with_engine=True)
+    log(9_000, exited, RetryScheduled("foo", 1, 0, 0))
+    log.start(9_010.1)
+    assert log.spans("gpu") == [(100, 4_000), (9_010, None)]
+
+
+def test_a_gpu_is_kept_while_its_container_is_to_be_started_again(log: UsageLog) -> None:
+    """Unless it was nobody's decision: from its end to the record, the service did not know."""
+    running(log, on_exit="restart")
+    exited = ContainerExited("foo", 1, 1, docker(4_000))
+    noticed = log(4_500, exited, RetryScheduled("foo", 1, 1, 0))
+    log(4_600, RetryScheduled("foo", 1, 2, 0))
+    started = log.start(4_700.1)
+    assert log.spans("gpu") == [(100, 4_000), (4_500, 4_700), (4_700, None)]
+    assert log.spans("cpu") == [(100, 4_000), (4_700, None)]
+    kept = log.of("gpu")[1]
+    assert (kept.kept, kept.opened_seq, kept.closed_seq) == ("waiting", noticed, started)
+
+
+def test_paused_time_counts_the_gpu_and_nothing_else(log: UsageLog) -> None:
+    running(log, nano_cpus=10**9)
+    paused = log.pause(200.1)
+    log(300, PhaseRequested("foo", "running"))
+    continued = log.start(301.1)
+    log.stop(400.1)
+    log.release(400.2, ONE)
+    assert log.spans("gpu") == [(100, 200), (200, 301), (301, 400)]
+    assert log.spans("cpu") == [(100, 200), (301, 400)]
+    kept = [(one.kept, one.opened_seq, one.closed_seq) for one in log.of("gpu")][1]
+    assert kept == ("paused", paused, continued)
+
+
+def test_what_was_paused_is_charged_until_the_gpu_is_given_back(log: UsageLog) -> None:
+    running(log)
+    log.pause(200.1)
+    log(500, PhaseRequested("foo", "stopped"))
+    released = log.release(501, ONE)
+    assert log.spans("gpu") == [(100, 200), (200, 501)]
+    assert (log.of("gpu")[1].closed_seq, log.of("gpu")[1].notes) == (released, ())
+
+
+def test_to_pause_what_stands_still_keeps_its_gpu_from_then_on(log: UsageLog) -> None:
+    running(log)
+    log.stop(200.1)
+    log(250, PhaseRequested("foo", "paused"))
+    log(260, PhaseRequested("foo", "paused"))
+    assert log.spans("gpu") == [(100, 200), (250, None)]
+
+
+def test_a_patch_hands_a_gpu_on(log: UsageLog) -> None:
+    """Neither revision is charged for the moment in which the disk is carried over."""
+    running(log, uuids(0, 1))
+    log.declare(150, 2, ONE, cause="patch", supersedes=1, tenant="somebody else")
+    log.stop(200.1)
+    log.start(230.1, 2)
+    log.release(231, uuids(0, 1))
+    assert [(one.number, one.gpu, one.tenant) for one in log.of("gpu")] == [
+        (1, "GPU-0", "lab"),
+        (1, "GPU-1", "lab"),
+        (2, "GPU-0", "lab"),
+    ]
+    assert log.spans("gpu") == [(100, 200), (100, 200), (230, None)]
+
+
+def test_limits_changed_in_place_close_and_open_at_the_record(log: UsageLog) -> None:
+    running(log, nano_cpus=10**9, memory_bytes=GB)
+    changes = {"cause": "patch", "supersedes": 1, "in_place": True}
+    log.declare(150, 2, ONE, nano_cpus=2 * 10**9, memory_bytes=GB, **changes)  # type: ignore[arg-type]
+    seq = log(160, ContainerUpdated("foo", 2))
+    log.release(160, ONE, 1)
+    log.stop(200.1, 2)
+    assert log.spans("cpu") == log.spans("gpu") == [(100, 160), (160, 200)]
+    assert [(one.amount, one.number) for one in log.of("cpu")] == [(10**9, 1), (2 * 10**9, 2)]
+    before, after = log.of("gpu")
+    assert (before.closed_seq, after.opened_seq) == (seq, seq)
+
+
+def test_removed_or_vanished_is_charged_to_the_record_and_says_so(log: UsageLog) -> None:
+    running(log)
+    log(300, ContainerRemoved("foo", 1))
+    log.release(300, ONE)
+    log.declare(400, 2, ONE)
+    log.start(410.1, 2)
+    log(500, ContainerVanished("foo", 2))
+    log.release(500, ONE, 2)
+    assert log.spans("gpu") == [(100, 300), (410, 500)]
+    assert [one.notes for one in log.of("gpu")] == [("record_time",)] * 2
+
+
+def test_who_was_found_running_again_goes_on(log: UsageLog) -> None:
+    running(log)
+    log(300, ContainerFoundRunning("foo", 1, docker(250)))
+    assert log.spans("gpu") == [(100, 250), (250, None)]
+    log.stop(400.1)
+    log(500, ContainerFoundRunning("foo", 1, docker(450)))
+    assert log.spans("gpu") == [(100, 250), (250, 400), (450, None)]
+
+
+@pytest.mark.parametrize("phase", ["paused", "stopped"])
+def test_who_was_started_by_somebody_else_is_not_charged(log: UsageLog, phase: str) -> None:
+    running(log)
+    log(190, PhaseRequested("foo", phase))  # type: ignore[arg-type]
+    log.stop(200.1)
+    log.release(201, ONE)
+    log(300, ContainerFoundRunning("foo", 1, docker(290)))
+    log.stop(310)
+    assert log.spans("cpu") == [(100, 200)]
+    assert log.usage.open == {}
+
+
+# -- clocks -----------------------------------------------------------------------------------
+
+
+def test_without_a_time_of_dockers_that_of_the_record_is_taken(log: UsageLog) -> None:
+    log.declare(90, 1, ONE)
+    log(100, ContainerStarted("foo", 1, "?"))
+    log(200, ContainerStopped("foo", 1, 0))
+    assert log.spans("gpu") == [(100, 200)]
+    assert log.of("gpu")[0].notes == ("record_time",)
+
+
+def test_an_end_before_the_start_is_no_time_at_all(log: UsageLog) -> None:
+    running(log)
+    log(200, ContainerStopped("foo", 1, 0, docker(50)))
+    assert log.spans("gpu") == [(100, 100)]
+    assert log.of("gpu")[0].notes == ("clock",)
+
+
+def test_one_gpu_is_never_used_twice_at_a_time(log: UsageLog) -> None:
+    """Docker's clock was set back meanwhile: the next holder begins where the last one ended."""
+    running(log)
+    log.stop(1_000.1)
+    log.release(1_001, ONE)
+    log.declare(1_010, 1, ONE, name="bar")
+    log.start(1_020, started=docker(500), name="bar")
+    log.stop(1_100.1, name="bar")
+    assert log.spans("gpu") == [(100, 1_000), (1_000, 1_100)]
+    assert log.of("gpu")[1].notes == ("clock",)
+    assert log.spans("cpu")[1] == (500, 1_100)
+
+
+def test_a_gpu_that_another_has_by_now_is_not_used_by_both(log: UsageLog) -> None:
+    """The rules never lend it so; if records ever said it, it would be charged once."""
+    running(log)
+    log.declare(170, 1, ONE, name="bar")
+    log.start(180.1, name="bar")
+    assert log.spans("gpu") == [(100, 180), (180, None)]
+
+
+# -- disks ------------------------------------------------------------------------------------
+
+
+def volume(log: UsageLog, second: float, number: int, gigabytes: int) -> int:
+    """A version of the volume bar is there; the record of it."""
+    before = number - 1 or None
+    size = gigabytes * GB
+    log(second - 1, VolumeVersionDeclared("bar", number, size, "create", before), tenant="lab")
+    return log(second, VolumeMade("bar", number))
+
+
+def test_a_volume_is_used_from_its_making_to_its_removal(log: UsageLog) -> None:
+    made = volume(log, 100, 1, 20)
+    resized = volume(log, 200, 2, 30)
+    removed = log(500, VolumeRemoved("bar"))
+    assert log.spans("volume") == [(100, 200), (200, 500)]
+    found = [(o.amount // GB, o.number, o.opened_seq, o.closed_seq) for o in log.of("volume")]
+    assert found == [(20, 1, made, resized), (30, 2, resized, removed)]
+    assert {(one.name, one.tenant) for one in log.of("volume")} == {("bar", "lab")}
+
+
+def test_a_volume_that_never_came_to_be_is_not_used(log: UsageLog) -> None:
+    log(100, VolumeVersionDeclared("bar", 1, GB, "create"))
+    log(200, VolumeRemoved("bar"))
+    assert log.rows == {}
+
+
+def test_a_kept_system_disk_is_used_until_it_is_given_up(log: UsageLog) -> None:
+    running(log)
+    log.stop(200)
+    taken = log(210, SnapshotTaken("foo", 1, "foo:1", 5 * GB))
+    compacted = log(220, SnapshotCompacted("foo", 1, "foo:1", 2 * GB))
+    log(225, SnapshotCompacted("foo", 1, "foo:1", 0, "it cannot be"))
+    removed = log(300, SnapshotRemoved("foo", 1, "foo:1"))
+    assert log.spans("snapshot") == [(210, 220), (220, 300)]
+    found = [(o.amount // GB, o.opened_seq, o.closed_seq) for o in log.of("snapshot")]
+    assert found == [(5, taken, compacted), (3, compacted, removed)]
+
+
+def test_a_disk_put_back_is_the_containers_own_again(log: UsageLog) -> None:
+    running(log)
+    log.stop(200)
+    log(210, SnapshotTaken("foo", 1, "foo:1", 0))
+    log(220, SystemDiskPutBack("foo", 1, "foo:1"))
+    assert log.spans("snapshot") == [(210, 220)]
+    assert log.of("snapshot")[0].notes == ("no_size",)
+
+
+def test_of_what_is_deleted_nothing_stays_open(log: UsageLog) -> None:
+    running(log)
+    log.stop(200)
+    log(210, SnapshotTaken("foo", 1, "foo:1", GB))
+    log(220, ReplicaSetDeleted("foo"))
+    assert log.usage.open == {}
+
+
+# -- the fold taken up again ------------------------------------------------------------------
+
+
+def test_a_fold_taken_up_from_its_rows_goes_on_the_same(log: UsageLog) -> None:
+    running(log)
+    log.pause(200.1)
+    volume(log, 250, 1, 20)
+    again = Usage()
+    open_ones = [one for _, one in sorted(log.rows.items()) if one.ended_us is None]
+    again.load(log.state.seq, open_ones, log.usage.until.values())
+    assert (again.open, again.lent, again.until) == (
+        log.usage.open,
+        log.usage.lent,
+        log.usage.until,
+    )
+    log.usage = again
+    log.start(150.1)  # a clock set back, while the GPU is known to be used until 200
+    assert log.spans("gpu") == [(100, 200), (200, 200), (200, None)]
