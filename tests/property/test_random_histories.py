@@ -159,14 +159,14 @@ STEPS = st.lists(st.one_of(COMMANDS, COMMANDS, EFFECT, DRIVE, DRIVE), min_size=2
 
 
 def play(
-    steps: Sequence[Any], hosts: Sequence[Facts], copy_at: int
+    steps: Sequence[Any], hosts: Sequence[Facts], copy_at: int, kind: type[World] = World
 ) -> tuple[World, State]:
-    """The world after all steps, driven to rest, and a copy of its state on the way.
+    """The world (of a kind) after all steps, driven to rest, and a copy of its state on the way.
 
     The first half of the steps is taken on the first host, as it were, the others on the second;
     but volumes stay what they are, as the world holds what is due against what they can do.
     """
-    world = World(3, hosts[0])
+    world = kind(3, hosts[0])
     for command in (run("foo", 1, 1, data_disk_bytes=GIB, memory_bytes=GIB), patch("foo")):
         world.send(command)
         world.drive()

@@ -36,8 +36,8 @@ def log() -> UsageLog:
 
 def price(meter: Any, amount: str, **more: Any) -> Price:
     """A price from the begin of the month on, for everybody."""
-    given = {"model": "*", "tenant": "", "valid_from_us": SINCE, "currency": "EUR", "seq": 1}
-    return Price(meter=meter, price=amount, **(given | more))
+    given: dict[str, Any] = {"model": "*", "tenant": "", "valid_from_us": SINCE}
+    return Price(meter=meter, price=amount, currency="EUR", seq=1, **(given | more))
 
 
 def hours(bill: Bill, meter: str) -> str:

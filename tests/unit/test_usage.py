@@ -1,5 +1,7 @@
 """Usage: what opens and closes intervals, and which clock says when."""
 
+from typing import Any, get_args
+
 import pytest
 
 from events.observations import (
@@ -21,7 +23,7 @@ from events.outcomes import (
     VolumeRemoved,
 )
 from events.replica_sets import PhaseRequested, ReplicaSetDeleted
-from events.values import SIZE_UNITS
+from events.values import SIZE_UNITS, Phase
 from events.volumes import VolumeVersionDeclared
 from projections.usage import Usage
 from tests.kit.usage_log import UsageLog, docker, uuids
@@ -35,7 +37,7 @@ def log() -> UsageLog:
     return UsageLog()
 
 
-def running(log: UsageLog, gpus: tuple[str, ...] = ONE, **spec: object) -> int:
+def running(log: UsageLog, gpus: tuple[str, ...] = ONE, **spec: Any) -> int:
     """foo-1 runs from second 100 on, by Docker's clock; the record of it."""
     log.declare(90, 1, gpus, tenant="lab", **spec)
     return log.start(100.1)
@@ -158,8 +160,8 @@ def test_a_patch_hands_a_gpu_on(log: UsageLog) -> None:
 
 def test_limits_changed_in_place_close_and_open_at_the_record(log: UsageLog) -> None:
     running(log, nano_cpus=10**9, memory_bytes=GB)
-    changes = {"cause": "patch", "supersedes": 1, "in_place": True}
-    log.declare(150, 2, ONE, nano_cpus=2 * 10**9, memory_bytes=GB, **changes)  # type: ignore[arg-type]
+    limits: dict[str, Any] = {"nano_cpus": 2 * 10**9, "memory_bytes": GB}
+    log.declare(150, 2, ONE, cause="patch", supersedes=1, in_place=True, **limits)
     seq = log(160, ContainerUpdated("foo", 2))
     log.release(160, ONE, 1)
     log.stop(200.1, 2)
@@ -190,10 +192,10 @@ def test_who_was_found_running_again_goes_on(log: UsageLog) -> None:
     assert log.spans("gpu") == [(100, 250), (250, 400), (450, None)]
 
 
-@pytest.mark.parametrize("phase", ["paused", "stopped"])
-def test_who_was_started_by_somebody_else_is_not_charged(log: UsageLog, phase: str) -> None:
+@pytest.mark.parametrize("phase", get_args(Phase)[1:3])
+def test_who_was_started_by_somebody_else_is_not_charged(log: UsageLog, phase: Phase) -> None:
     running(log)
-    log(190, PhaseRequested("foo", phase))  # type: ignore[arg-type]
+    log(190, PhaseRequested("foo", phase))
     log.stop(200.1)
     log.release(201, ONE)
     log(300, ContainerFoundRunning("foo", 1, docker(290)))
