@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.kit.contract_billing import BillingRoutes
 from tests.kit.contract_gpus import GpuRoutes, ok
 from tests.kit.contract_versions import files_of, history_of, info_of, spec_changes
 from tests.kit.contract_world import (
@@ -51,6 +52,7 @@ class Routes:
             web.patch(f"{volume}/size", self.resize_volume),
             web.delete(volume, self.delete_volume),
             *GpuRoutes(self.world, self.holder_of).table(),
+            *BillingRoutes(self.world).table(),
             web.get("/api/v1/resources/ports", self.ports),
             web.get("/api/v1/node", self.node),
             web.get("/api/v1/operations/{id}", self.operation),

@@ -85,6 +85,11 @@ class World(Struct):
     """By UUID why a GPU is not lent."""
     gpus_shown: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By UUID what the details of a GPU say instead."""
+    usage: list[dict[str, Any]] = field(default_factory=list)
+    """Lines of a bill, but for their groups."""
+    prices: list[dict[str, Any]] = field(default_factory=list)
+    months: dict[str, dict[str, Any]] = field(default_factory=dict)
+    month_differs: bool = False
     page: int = 50
     """How many replica sets a page of the list holds."""
 

@@ -70,6 +70,7 @@ def test_a_container_uses_what_it_has_from_dockers_start_to_dockers_finish(log: 
 def test_nothing_is_used_before_the_first_start(log: UsageLog) -> None:
     log.declare(10, 1, ONE)
     log(20, PhaseRequested("foo", "paused"))
+    log(30, ContainerStopped("foo", 1, 0))
     log.release(60, ONE)
     assert log.rows == {}
 
