@@ -133,7 +133,7 @@ def set_price(
     session: Session,
     meter: Annotated[str, typer.Argument(help="gpu, cpu, memory, volume or snapshot")],
     price: Annotated[str, typer.Argument(help="Of one GPU, core or GB for an hour, such as 2.40")],
-    currency: Annotated[str, typer.Option("--currency", metavar="XXX", help="Such as EUR")],
+    currency: Annotated[str, typer.Option("--currency", metavar="CODE", help="Such as EUR")],
     valid_from: Annotated[
         str, typer.Option("--from", metavar="WHEN", help="From when on: 2026-11-01, or an instant")
     ],
