@@ -32,19 +32,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "history": ("seq", "kind", "name", "at_us", "verb", "type", "actor", "operation_id"),
     "prices": ("scope", "valid_from_us", "price", "currency", "body"),
     "months": ("month", "seq", "total", "currency", "body"),
-    "usage": (
-        "opened_seq",
-        "place",
-        "meter",
-        "name",
-        "tenant",
-        "gpu",
-        "amount",
-        "begun_us",
-        "ended_us",
-        "closed_seq",
-        "body",
-    ),
+    "usage": ("seq", "name", "begun_us", "ended_us", "body"),
     "gpus_used": ("uuid", "until_us"),
 }
 """The columns of every table, in the order of the row tuples."""
@@ -61,7 +49,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "history": ("seq",),
     "prices": ("scope", "valid_from_us"),
     "months": ("month",),
-    "usage": ("opened_seq", "place"),
+    "usage": ("seq",),
     "gpus_used": ("uuid",),
 }
 """The primary key of every table; rows are dumped in this order."""
@@ -156,19 +144,12 @@ DDL: tuple[str, ...] = (
         body BLOB NOT NULL
     ) WITHOUT ROWID""",
     """CREATE TABLE usage (
-        opened_seq INTEGER NOT NULL,
-        place INTEGER NOT NULL,
-        meter TEXT NOT NULL,
+        seq INTEGER PRIMARY KEY,
         name TEXT NOT NULL,
-        tenant TEXT NOT NULL,
-        gpu TEXT NOT NULL,
-        amount INTEGER NOT NULL,
         begun_us INTEGER NOT NULL,
         ended_us INTEGER,
-        closed_seq INTEGER,
-        body BLOB NOT NULL,
-        PRIMARY KEY (opened_seq, place)
-    ) WITHOUT ROWID""",
+        body BLOB NOT NULL
+    )""",
     """CREATE TABLE gpus_used (
         uuid TEXT PRIMARY KEY,
         until_us INTEGER NOT NULL
@@ -229,8 +210,8 @@ FINISHED_BODIES = """
 """The operations that ended last, in the order in which the state queues them."""
 
 
-OPEN_USAGE = "SELECT body FROM usage WHERE ended_us IS NULL ORDER BY opened_seq, place"
-"""The intervals that go on, in the order in which they were opened."""
+OPEN_USAGE = "SELECT body FROM usage WHERE ended_us IS NULL ORDER BY seq"
+"""What records opened of which something goes on, in their order."""
 
 GPUS_USED = "SELECT uuid, until_us FROM gpus_used"
 

@@ -290,10 +290,10 @@ class ReadStore(Queries):
             (seq,) = writer.execute("SELECT seq FROM position").fetchone()
             bodies = {table: _bodies(writer, sql) for table, sql in schema.STATE_BODIES.items()}
             finished = _bodies(writer, schema.FINISHED_BODIES, FINISHED_OPERATIONS_MAX)
-            intervals = _bodies(writer, schema.OPEN_USAGE)
+            opened = _bodies(writer, schema.OPEN_USAGE)
             gpus = writer.execute(schema.GPUS_USED).fetchall()
         state = tables.load_state(seq, bodies, finished)
-        return state, tables.load_usage(seq, intervals, gpus)
+        return state, tables.load_usage(seq, opened, gpus)
 
 
 @contextmanager

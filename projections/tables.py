@@ -20,7 +20,7 @@ from projections.state import (
     State,
     Volume,
 )
-from projections.usage import GpuUntil, Interval, Usage
+from projections.usage import GpuUntil, Opened, Usage
 
 Value = str | int | bytes | None
 Row = tuple[Value, ...]
@@ -134,20 +134,8 @@ def _month_row(one: Month) -> Row:
     return one.name, one.seq, one.totals.total, one.totals.currency, _encode(one)
 
 
-def _usage_row(one: Interval) -> Row:
-    return (
-        one.opened_seq,
-        one.place,
-        one.meter,
-        one.name,
-        one.tenant,
-        one.gpu,
-        one.amount,
-        one.begun_us,
-        one.ended_us,
-        one.closed_seq,
-        _encode(one),
-    )
+def _usage_row(one: Opened) -> Row:
+    return one.seq, one.intervals[0].name, one.begun_us, one.ended_us, _encode(one)
 
 
 def _gpu_used_row(one: GpuUntil) -> Row:
@@ -193,7 +181,7 @@ read_port = msgspec.json.Decoder(PortLease).decode
 read_operation = msgspec.json.Decoder(Operation).decode
 read_price = msgspec.json.Decoder(Price).decode
 read_month = msgspec.json.Decoder(Month).decode
-read_interval = msgspec.json.Decoder(Interval).decode
+read_opened = msgspec.json.Decoder(Opened).decode
 
 
 def load_state(seq: int, bodies: dict[str, list[bytes]], finished: list[bytes]) -> State:
@@ -222,8 +210,8 @@ def load_state(seq: int, bodies: dict[str, list[bytes]], finished: list[bytes]) 
     return state
 
 
-def load_usage(seq: int, intervals: list[bytes], gpus: list[tuple[str, int]]) -> Usage:
-    """The usage at `seq` from the bodies of what is open. Raises msgspec.DecodeError."""
+def load_usage(seq: int, rows: list[bytes], gpus: list[tuple[str, int]]) -> Usage:
+    """The usage at `seq` from the bodies of the rows that are open. Raises msgspec.DecodeError."""
     usage = Usage()
-    usage.load(seq, map(read_interval, intervals), (GpuUntil(*gpu) for gpu in gpus))
+    usage.load(seq, map(read_opened, rows), (GpuUntil(*gpu) for gpu in gpus))
     return usage

@@ -63,6 +63,30 @@ class Interval(Struct, frozen=True, gc=False, omit_defaults=True):
         return self.meter, self.number, self.gpu
 
 
+class Opened(Struct, frozen=True, gc=False):
+    """The intervals that one record opened. Most of them end together: they share a row."""
+
+    seq: int
+    intervals: tuple[Interval, ...]
+
+    @property
+    def begun_us(self) -> int:
+        """The first begin."""
+        return min(interval.begun_us for interval in self.intervals)
+
+    @property
+    def ended_us(self) -> int | None:
+        """The last end; None while one is open."""
+        ends = [one.ended_us for one in self.intervals if one.ended_us is not None]
+        return max(ends) if len(ends) == len(self.intervals) else None
+
+    @property
+    def closed_seq(self) -> int | None:
+        """The record that closed the last one; None while one is open."""
+        seqs = [one.closed_seq for one in self.intervals if one.closed_seq is not None]
+        return max(seqs) if len(seqs) == len(self.intervals) else None
+
+
 class GpuUntil(Struct, frozen=True, gc=False):
     """A GPU, and the end of the last interval of it: none that begins later begins before."""
 
@@ -80,7 +104,9 @@ class Usage:
         self.lent: dict[str, Interval] = {}
         """By UUID: what is open of a GPU."""
         self.until: dict[str, GpuUntil] = {}
-        self._touched: dict[tuple[int, int], Interval] = {}
+        self._opened: dict[int, dict[int, Interval]] = {}
+        """By record: all that it opened, as long as any of it is open."""
+        self._touched: dict[int, dict[int, Interval]] = {}
         self._touched_gpus: set[str] = set()
         self._place = 0
 
@@ -106,8 +132,8 @@ class Usage:
             if until is not None and until.until_us > interval.begun_us:
                 moved: tuple[Note, ...] = (*interval.notes, "clock")
                 interval = replace(interval, begun_us=until.until_us, notes=moved)
-        self._touched[interval.opened_seq, interval.place] = interval
         self._note_open(interval)
+        self._touched[interval.opened_seq] = self._opened[interval.opened_seq]
 
     def end(self, interval: Interval, at_us: int, *notes: Note) -> None:
         """Close an open interval, at this record; never before its begin."""
@@ -115,7 +141,11 @@ class Usage:
             at_us, notes = interval.begun_us, (*notes, "clock")
         of_both = (*interval.notes, *(note for note in notes if note not in interval.notes))
         ended = replace(interval, ended_us=at_us, closed_seq=self.seq, notes=of_both)
-        self._touched[ended.opened_seq, ended.place] = ended
+        together = self._opened[ended.opened_seq]
+        together[ended.place] = ended
+        self._touched[ended.opened_seq] = together
+        if all(one.ended_us is not None for one in together.values()):
+            del self._opened[ended.opened_seq]
         slots = self.open[ended.subject]
         del slots[ended.slot]
         if not slots:
@@ -129,22 +159,27 @@ class Usage:
         """What is open of a subject, oldest first."""
         return tuple(self.open.get(subject, {}).values())
 
-    def take(self) -> tuple[list[Interval], list[GpuUntil]]:
+    def take(self) -> tuple[list[Opened], list[GpuUntil]]:
         """What changed since the last call, as it is now."""
-        intervals = list(self._touched.values())
+        rows = [Opened(seq, tuple(some.values())) for seq, some in self._touched.items()]
         gpus = [self.until[uuid] for uuid in self._touched_gpus]
         self._touched.clear()
         self._touched_gpus.clear()
-        return intervals, gpus
+        return rows, gpus
 
-    def load(self, seq: int, intervals: Iterable[Interval], gpus: Iterable[GpuUntil]) -> None:
-        """Take up the open intervals of the rows, oldest first, and the GPUs' ends."""
+    def load(self, seq: int, rows: Iterable[Opened], gpus: Iterable[GpuUntil]) -> None:
+        """Take up the rows of which something is open, oldest first, and the GPUs' ends."""
         self.seq = seq
-        for interval in intervals:
-            self._note_open(interval)
+        for row in rows:
+            for interval in row.intervals:
+                if interval.ended_us is None:
+                    self._note_open(interval)
+                else:
+                    self._opened.setdefault(row.seq, {})[interval.place] = interval
         self.until = {gpu.uuid: gpu for gpu in gpus}
 
     def _note_open(self, opened: Interval) -> None:
+        self._opened.setdefault(opened.opened_seq, {})[opened.place] = opened
         self.open.setdefault(opened.subject, {})[opened.slot] = opened
         if opened.gpu:
             self.lent[opened.gpu] = opened

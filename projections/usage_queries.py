@@ -8,7 +8,7 @@ from msgspec import Struct
 from projections import tables
 from projections.price_book import Month, Price
 from projections.tables import Value
-from projections.usage import Interval
+from projections.usage import Opened
 
 _SEQ_MAX = (1 << 63) - 1
 
@@ -19,12 +19,12 @@ _BASIS = """
 """
 _ENDED = """
     SELECT body FROM usage
-    WHERE (ended_us, opened_seq, place) > (?, ?, ?) AND begun_us < ?
-    ORDER BY ended_us, opened_seq, place LIMIT ?
+    WHERE (ended_us, seq) > (?, ?) AND begun_us < ?
+    ORDER BY ended_us, seq LIMIT ?
 """
 
-Place = tuple[int, int, int]
-"""Of an interval among those that ended: its end, and what names it."""
+Place = tuple[int, int]
+"""Of a row among those that ended: its last end, and the record that opened it."""
 
 
 class Basis(Struct, frozen=True):
@@ -32,18 +32,18 @@ class Basis(Struct, frozen=True):
 
     seq: int
     prices: list[Price]
-    open: list[Interval]
-    """The intervals that had not ended by then. Those that had are told by `closed_seq`."""
+    open: list[Opened]
+    """The rows that had not ended by then. Those that had are told by `closed_seq`."""
 
 
-def place_of(interval: Interval) -> Place:
-    """The place of an interval that has ended."""
-    return interval.ended_us or 0, interval.opened_seq, interval.place
+def place_of(row: Opened) -> Place:
+    """The place of a row that has ended."""
+    return row.ended_us or 0, row.seq
 
 
 def place_after(instant_us: int) -> Place:
-    """Behind all intervals that ended until then."""
-    return instant_us, _SEQ_MAX, _SEQ_MAX
+    """Behind all rows that ended until then."""
+    return instant_us, _SEQ_MAX
 
 
 class UsageQueries(ABC):
@@ -53,17 +53,17 @@ class UsageQueries(ABC):
     async def _rows(self, sql: str, *values: Value) -> list[Any]: ...
 
     async def usage_basis(self, before_us: int) -> Basis:
-        """The prices, and the open intervals that began before an instant, of one snapshot."""
+        """The prices, and the open rows that began before an instant, of one snapshot."""
         found: dict[str, list[Any]] = {"seq": [], "price": [], "open": []}
         for kind, value in await self._rows(_BASIS, before_us):
             found[kind].append(value)
         prices = list(map(tables.read_price, found["price"]))
-        return Basis(found["seq"][0], prices, list(map(tables.read_interval, found["open"])))
+        return Basis(found["seq"][0], prices, list(map(tables.read_opened, found["open"])))
 
-    async def usage_ended(self, after: Place, before_us: int, limit: int) -> list[Interval]:
-        """The next intervals that ended, by their end; only those begun before an instant."""
+    async def usage_ended(self, after: Place, before_us: int, limit: int) -> list[Opened]:
+        """The next rows that ended, by their end; only those begun before an instant."""
         rows = await self._rows(_ENDED, *after, before_us, limit)
-        return [tables.read_interval(row[0]) for row in rows]
+        return [tables.read_opened(row[0]) for row in rows]
 
     async def prices(self) -> list[Price]:
         """Every price there ever was, by what it is for and its begin."""

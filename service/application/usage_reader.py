@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from projections.price_book import Month, Price
-from projections.usage import Interval
+from projections.usage import Opened
 from projections.usage_queries import Basis, Place, place_after, place_of
 from service.domain.billing import Bill, PriceBook, Window
 
-PAGE_INTERVALS = 500
+PAGE_ROWS = 250
 """Read and added up at a stretch, a few ms, before the event loop has its turn."""
 
 
@@ -16,11 +16,11 @@ class UsageReads(Protocol):
     """The questions that are asked of the read store."""
 
     async def usage_basis(self, before_us: int) -> Basis:
-        """The prices, and the open intervals that began before an instant, of one snapshot."""
+        """The prices, and the open rows that began before an instant, of one snapshot."""
         ...
 
-    async def usage_ended(self, after: Place, before_us: int, limit: int) -> Sequence[Interval]:
-        """The next intervals that ended, by their end; only those begun before an instant."""
+    async def usage_ended(self, after: Place, before_us: int, limit: int) -> Sequence[Opened]:
+        """The next rows that ended, by their end; only those begun before an instant."""
         ...
 
     async def prices(self) -> Sequence[Price]:
@@ -42,13 +42,18 @@ async def bill_of(
     """The bill, and the last record that it was made from."""
     basis = await reads.usage_basis(window.end_us)
     bill = Bill(window, PriceBook(basis.prices), group_by)
-    for interval in basis.open:
-        bill.add(interval)
+    for row in basis.open:
+        _add(bill, row)
     after = place_after(window.begin_us)
-    while page := await reads.usage_ended(after, window.end_us, PAGE_INTERVALS):
-        for interval in page:
+    while page := await reads.usage_ended(after, window.end_us, PAGE_ROWS):
+        for row in page:
             # What was closed since the snapshot was open in it, and is in the bill as that.
-            if interval.closed_seq is not None and interval.closed_seq <= basis.seq:
-                bill.add(interval)
+            if row.closed_seq is not None and row.closed_seq <= basis.seq:
+                _add(bill, row)
         after = place_of(page[-1])
     return bill, basis.seq
+
+
+def _add(bill: Bill, row: Opened) -> None:
+    for interval in row.intervals:
+        bill.add(interval)

@@ -97,7 +97,7 @@ async def test_groups_and_no_price(site: Site) -> None:
 
 
 async def test_a_long_bill_is_read_in_pages(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(usage_reader, "PAGE_INTERVALS", 2)
+    monkeypatch.setattr(usage_reader, "PAGE_ROWS", 2)
     site.reads.intervals = [used(n, n / 10, n / 10 + 0.05) for n in range(1, 8)]
     (line,) = (await site.get("/api/v1/usage")).data["lines"]
     assert len(line["records"]) == 7

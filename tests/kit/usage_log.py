@@ -71,8 +71,9 @@ class UsageLog:
 
     def take(self) -> None:
         """Write what changed to the rows."""
-        for interval in self.usage.take()[0]:
-            self.rows[interval.opened_seq, interval.place] = interval
+        for opened in self.usage.take()[0]:
+            for interval in opened.intervals:
+                self.rows[opened.seq, interval.place] = interval
 
     def declare(
         self,

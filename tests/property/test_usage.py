@@ -12,7 +12,7 @@ from events.codec import show_time
 from projections.evolve import evolve
 from projections.price_book import Price
 from projections.state import State
-from projections.usage import Interval, Usage
+from projections.usage import Interval, Opened, Usage
 from projections.usage_folds import meter
 from service.domain.billing import Bill, PriceBook, Window
 from service.domain.commands import Command, Facts, Succeeded
@@ -47,13 +47,12 @@ class TimedWorld(World):
 
 def fold(world: World) -> list[Interval]:
     """Every interval of a world's records."""
-    state, usage, rows = State(), Usage(), dict[tuple[int, int], Interval]()
+    state, usage, rows = State(), Usage(), dict[int, Opened]()
     for seq, record in enumerate(world.records, 1):
         evolve(state, seq, record)
         meter(usage, state, seq, record)
-        for one in usage.take()[0]:
-            rows[one.opened_seq, one.place] = one
-    return list(rows.values())
+        rows |= {row.seq: row for row in usage.take()[0]}
+    return [interval for row in rows.values() for interval in row.intervals]
 
 
 def bill(

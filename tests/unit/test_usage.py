@@ -25,7 +25,7 @@ from events.outcomes import (
 from events.replica_sets import PhaseRequested, ReplicaSetDeleted
 from events.values import SIZE_UNITS, Phase
 from events.volumes import VolumeVersionDeclared
-from projections.usage import Usage
+from projections.usage import Interval, Opened, Usage
 from tests.kit.usage_log import UsageLog, docker, uuids
 
 GB = SIZE_UNITS["GB"]
@@ -308,7 +308,11 @@ def test_a_fold_taken_up_from_its_rows_goes_on_the_same(log: UsageLog) -> None:
     log.pause(200.1)
     volume(log, 250, 1, 20)
     again = Usage()
-    open_ones = [one for _, one in sorted(log.rows.items()) if one.ended_us is None]
+    by_record: dict[int, list[Interval]] = {}
+    for (seq, _), one in sorted(log.rows.items()):
+        by_record.setdefault(seq, []).append(one)
+    rows = [Opened(seq, tuple(some)) for seq, some in by_record.items()]
+    open_ones = [row for row in rows if row.ended_us is None]
     again.load(log.state.seq, open_ones, log.usage.until.values())
     assert (again.open, again.lent, again.until) == (
         log.usage.open,
