@@ -95,7 +95,10 @@ class GpuUntil(Struct, frozen=True, gc=False):
 
 
 class Usage:
-    """The intervals that are open at `seq`, and those that changed since rows were last taken."""
+    """The intervals that are open, and those that changed since rows were last taken.
+
+    `seq` is the last record that had a say in any.
+    """
 
     def __init__(self) -> None:
         self.seq = 0
@@ -122,38 +125,43 @@ class Usage:
 
     def begin(self, interval: Interval) -> None:
         """Open an interval. What was open there ends, and a GPU is used once at a time."""
-        before = self.open.get(interval.subject, {}).get(interval.slot)
-        if before is not None:
+        subject, slot = interval.subject, interval.slot
+        slots = self.open.get(subject)
+        if slots is not None and (before := slots.get(slot)) is not None:
             self.end(before, interval.begun_us)
-        if interval.gpu:
-            if (lent := self.lent.get(interval.gpu)) is not None:
+        uuid = interval.gpu
+        if uuid:
+            if (lent := self.lent.get(uuid)) is not None:
                 self.end(lent, interval.begun_us)
-            until = self.until.get(interval.gpu)
+            until = self.until.get(uuid)
             if until is not None and until.until_us > interval.begun_us:
                 moved: tuple[Note, ...] = (*interval.notes, "clock")
                 interval = replace(interval, begun_us=until.until_us, notes=moved)
-        self._note_open(interval)
-        self._touched[interval.opened_seq] = self._opened[interval.opened_seq]
+        self._touched[interval.opened_seq] = self._note_open(interval, subject, slot)
 
     def end(self, interval: Interval, at_us: int, *notes: Note) -> None:
         """Close an open interval, at this record; never before its begin."""
         if at_us < interval.begun_us:
             at_us, notes = interval.begun_us, (*notes, "clock")
-        of_both = (*interval.notes, *(note for note in notes if note not in interval.notes))
-        ended = replace(interval, ended_us=at_us, closed_seq=self.seq, notes=of_both)
-        together = self._opened[ended.opened_seq]
+        known = interval.notes
+        if notes:
+            known = (*known, *(note for note in notes if note not in known))
+        ended = replace(interval, ended_us=at_us, closed_seq=self.seq, notes=known)
+        seq, subject, uuid = ended.opened_seq, ended.subject, ended.gpu
+        together = self._touched[seq] = self._opened[seq]
         together[ended.place] = ended
-        self._touched[ended.opened_seq] = together
-        if all(one.ended_us is not None for one in together.values()):
-            del self._opened[ended.opened_seq]
-        slots = self.open[ended.subject]
+        slots = self.open[subject]
         del slots[ended.slot]
         if not slots:
-            del self.open[ended.subject]
-        if ended.gpu:
-            del self.lent[ended.gpu]
-            self.until[ended.gpu] = GpuUntil(ended.gpu, at_us)
-            self._touched_gpus.add(ended.gpu)
+            del self.open[subject]
+        if uuid:
+            del self.lent[uuid]
+            self.until[uuid] = GpuUntil(uuid, at_us)
+            self._touched_gpus.add(uuid)
+        for other in together.values():
+            if other.ended_us is None:
+                return
+        del self._opened[seq]
 
     def of(self, subject: Subject) -> tuple[Interval, ...]:
         """What is open of a subject, oldest first."""
@@ -173,13 +181,23 @@ class Usage:
         for row in rows:
             for interval in row.intervals:
                 if interval.ended_us is None:
-                    self._note_open(interval)
+                    self._note_open(interval, interval.subject, interval.slot)
                 else:
                     self._opened.setdefault(row.seq, {})[interval.place] = interval
         self.until = {gpu.uuid: gpu for gpu in gpus}
 
-    def _note_open(self, opened: Interval) -> None:
-        self._opened.setdefault(opened.opened_seq, {})[opened.place] = opened
-        self.open.setdefault(opened.subject, {})[opened.slot] = opened
+    def _note_open(
+        self, opened: Interval, subject: Subject, slot: Slot
+    ) -> dict[int, Interval]:
+        """Keep it with those that its record opened; these."""
+        slots = self.open.get(subject)
+        if slots is None:
+            slots = self.open[subject] = {}
+        slots[slot] = opened
         if opened.gpu:
             self.lent[opened.gpu] = opened
+        together = self._opened.get(opened.opened_seq)
+        if together is None:
+            together = self._opened[opened.opened_seq] = {}
+        together[opened.place] = opened
+        return together

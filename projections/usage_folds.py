@@ -42,10 +42,13 @@ RUNS: tuple[Meter, ...] = ("gpu", "cpu", "memory")
 
 def meter(usage: Usage, state: State, seq: int, record: Record) -> None:
     """Fold one record, which the state has folded already. Total, as `evolve` is."""
-    usage.at(seq)
+    begun = False
     for event in record.events:
         fold = METERS.get(type(event))
         if fold is not None:
+            if not begun:  # most records use nothing, and cost next to nothing here
+                usage.at(seq)
+                begun = True
             fold(usage, state, record, event)
 
 

@@ -17,6 +17,7 @@ from events.record import Record
 from events.values import Carry
 from projections.evolve import evolve
 from projections.state import State
+from service.domain.billing_commands import SetPrice
 from service.domain.commands import (
     BindAt,
     Command,
@@ -135,6 +136,7 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     ),
     st.builds(QuarantineGpu, UUIDS, st.just("by hand")),
     st.builds(RestoreGpu, UUIDS),
+    st.builds(SetPrice, st.just("gpu"), st.sampled_from("12"), st.just("EUR"), SIZES),
 )
 
 HOSTS = st.builds(
