@@ -12,7 +12,7 @@ from events.values import ContainerSpec, Verb
 from projections.evolve import evolve
 from projections.price_book import Price
 from projections.state import State
-from projections.usage import Interval, Usage
+from projections.usage import Interval, Opened, Usage
 from projections.usage_folds import meter
 from service.domain.billing import Bill, PriceBook, Window
 from service.domain.months import window_of
@@ -51,6 +51,8 @@ class UsageLog:
         self.records: list[Record] = []
         self.rows: dict[tuple[int, int], Interval] = {}
         """Every interval there ever was, as the rows would have it."""
+        self.written: list[list[Opened]] = []
+        """The rows that were written, after each record that touched some."""
         appeared = (
             GpuAppeared(uuid, index, MODELS[index], 80 << 30, f"0000:0{index}:00.0")
             for index, uuid in enumerate(uuids(*range(GPUS)))
@@ -71,7 +73,10 @@ class UsageLog:
 
     def take(self) -> None:
         """Write what changed to the rows."""
-        for opened in self.usage.take()[0]:
+        rows = self.usage.take()[0]
+        if rows:
+            self.written.append(rows)
+        for opened in rows:
             for interval in opened.intervals:
                 self.rows[opened.seq, interval.place] = interval
 

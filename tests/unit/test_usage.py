@@ -322,3 +322,22 @@ def test_a_fold_taken_up_from_its_rows_goes_on_the_same(log: UsageLog) -> None:
     log.usage = again
     log.start(150.1)  # a clock set back, while the GPU is known to be used until 200
     assert log.spans("gpu") == [(100, 200), (200, 200), (200, None)]
+
+
+def test_a_row_keeps_all_that_its_record_opened_until_the_last_has_ended(log: UsageLog) -> None:
+    """Also when the fold is taken up again between their ends."""
+    running(log, uuids(0, 1))
+    paused = log.pause(200.1)
+    log.release(300, uuids(0))
+    again = Usage()
+    row = Opened(paused, (log.rows[paused, 0], log.rows[paused, 1]))
+    assert (row.ended_us, row.closed_seq, row.begun_us) == (None, None, row.intervals[1].begun_us)
+    again.load(log.state.seq, [row], log.usage.until.values())
+    log.usage = again
+    closed = log.release(400, uuids(1))
+    log.release(401, uuids(1))
+    assert again.take() == ([], [])
+    assert log.spans("gpu")[2:] == [(200, 300), (200, 400)]
+    ended = Opened(paused, (log.rows[paused, 0], log.rows[paused, 1]))
+    assert (ended.ended_us, ended.closed_seq) == (ended.intervals[1].ended_us, closed)
+    assert log.written[-1] == [ended]
