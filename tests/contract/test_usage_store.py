@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from events.billing import ClosedLine, MonthClosed, PriceSet
+from events.outcomes import VolumeMade, VolumeRemoved
+from events.volumes import VolumeVersionDeclared
 from projections.evolve import evolve
 from projections.projector import Projector
 from projections.state import State
@@ -16,7 +18,7 @@ from service.application import usage_reader
 from service.domain.billing import Bill, PriceBook, Window
 from tests.kit.histories import BEGIN_US, records
 from tests.kit.logs import entries, finite
-from tests.kit.usage_log import MONTH, UsageLog
+from tests.kit.usage_log import MONTH, NOVEMBER, UsageLog
 
 COUNT = 3_000
 NAMES = 6
@@ -85,3 +87,18 @@ async def test_prices_and_months_come_back_from_the_rows(store: ReadStore) -> No
     assert await store.month("2026-10") is None
     loaded = await store.load_state()
     assert (loaded.prices, loaded.months) == (log.state.prices, log.state.months)
+
+
+async def test_what_ended_at_the_same_instant_is_all_in_the_pages(
+    store: ReadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage_reader, "PAGE_ROWS", 2)
+    log = UsageLog()
+    names = [f"bar{number}" for number in range(5)]
+    for name in names:
+        log(10, VolumeVersionDeclared(name, 1, 1, "create"), VolumeMade(name, 1))
+    for name in names:
+        log(20, VolumeRemoved(name))
+    await Projector(finite(entries(log.records)), store).run()
+    made, _ = await usage_reader.bill_of(store, NOVEMBER, ("name",))
+    assert [line.keys[0] for line in made.lines()] == names
