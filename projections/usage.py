@@ -19,7 +19,7 @@ is to be started again, as its caller wished."""
 Note = Literal["no_limit", "no_size", "record_time", "clock"]
 """What is to be known of an interval: nothing is metered, as there is no limit; the disk's size
 was not counted; Docker had no time for its begin or end, so that of the record was taken; a time
-was before what came before it, and was moved there."""
+was before what came before it, or after the record that tells of it, and was moved there."""
 
 Subject = tuple[Literal["replica_set", "volume"], str]
 

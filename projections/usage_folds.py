@@ -132,9 +132,15 @@ def _released(usage: Usage, state: State, record: Record, event: GpusReleased) -
 
 
 def _docker_time(text: str, record: Record) -> tuple[int, tuple[Note, ...]]:
-    """Docker's instant; where it has none, that of the record, and that this was done."""
+    """Docker's instant; where it has none, or one still to come, that of the record.
+
+    A clock that is behind tells the same lengths; one that ran ahead, and was set right later,
+    would leave no time for those who use the GPU next.
+    """
     at_us = read_time(text)
-    return (record.at_us, ("record_time",)) if at_us is None else (at_us, ())
+    if at_us is None:
+        return record.at_us, ("record_time",)
+    return (at_us, ()) if at_us <= record.at_us else (record.at_us, ("clock",))
 
 
 def _running(usage: Usage, name: str, number: int | None = None) -> Iterator[Interval]:

@@ -59,7 +59,7 @@ class UsageLine(Struct, frozen=True, rename="camel"):
     notes: dict[str, int]
     """Of how many of the intervals something is to be known: `paused`, `waiting` (a GPU kept),
     `no_limit`, `no_size` (nothing to meter by), `record_time` (Docker had none), `clock` (a time
-    was before what came before it)."""
+    was before what came before it, or after its record)."""
     records: Sequence[Sequence[int | None]]
     """Of each interval the records of the ledger that opened and closed it; null: it is open."""
 

@@ -223,6 +223,26 @@ def test_an_end_before_the_start_is_no_time_at_all(log: UsageLog) -> None:
     assert log.of("gpu")[0].notes == ("clock",)
 
 
+def test_a_clock_that_runs_ahead_tells_the_time_of_the_record(log: UsageLog) -> None:
+    """It is right again for the next one, who is charged for all of its time."""
+    log.declare(90, 1, ONE)
+    log.start(100, started=docker(1e9))
+    log(200, ContainerStopped("foo", 1, 0, docker(1e9 + 100)))
+    log.release(201, ONE)
+    log.declare(250, 2, ONE)
+    log.start(300.1, 2)
+    assert log.spans("gpu") == [(100, 200), (300, None)]
+    assert [one.notes for one in log.of("gpu")] == [("clock",), ()]
+
+
+def test_a_clock_that_is_behind_tells_the_right_length(log: UsageLog) -> None:
+    log.declare(3_690, 1, ONE)
+    log.start(3_700, started=docker(100))
+    log(3_800, ContainerStopped("foo", 1, 0, docker(200)))
+    assert log.spans("gpu") == [(100, 200)]
+    assert log.of("gpu")[0].notes == ()
+
+
 def test_one_gpu_is_never_used_twice_at_a_time(log: UsageLog) -> None:
     """Docker's clock was set back meanwhile: the next holder begins where the last one ended."""
     running(log)
