@@ -32,7 +32,6 @@ from events.outcomes import (
 from events.record import Record
 from events.replica_sets import PhaseRequested, ReplicaSetDeleted
 from events.resources import GpusReleased
-from events.volumes import VolumeDeleted
 from projections.state import Revision, State
 from projections.usage import Interval, Kept, Note, Subject, Usage
 
@@ -248,10 +247,10 @@ def _volume_made(usage: Usage, state: State, record: Record, event: VolumeMade) 
     )
 
 
-def _volume_gone(
-    usage: Usage, state: State, record: Record, event: VolumeRemoved | VolumeDeleted
-) -> None:
-    _end_all(usage, ("volume", event.name), record)
+def _volume_removed(usage: Usage, state: State, record: Record, event: VolumeRemoved) -> None:
+    # Of a resize that failed it is the version that is gone, and its disk is as it was.
+    if state.volumes[event.name].deleting:
+        _end_all(usage, ("volume", event.name), record)
 
 
 def _snapshot_taken(usage: Usage, state: State, record: Record, event: SnapshotTaken) -> None:
@@ -313,8 +312,7 @@ METERS: dict[type[Any], Callable[[Usage, State, Record, Any], None]] = {
     RetryScheduled: _retry_scheduled,
     GpusReleased: _released,
     VolumeMade: _volume_made,
-    VolumeRemoved: _volume_gone,
-    VolumeDeleted: _volume_gone,
+    VolumeRemoved: _volume_removed,
     SnapshotTaken: _snapshot_taken,
     SnapshotCompacted: _compacted,
     SnapshotRemoved: _snapshot_gone,

@@ -7,7 +7,7 @@ import pytest
 
 from events.billing import ClosedLine, MonthClosed, PriceSet
 from events.outcomes import VolumeMade, VolumeRemoved
-from events.volumes import VolumeVersionDeclared
+from events.volumes import VolumeDeletionRequested, VolumeVersionDeclared
 from projections.evolve import evolve
 from projections.projector import Projector
 from projections.state import State
@@ -98,7 +98,7 @@ async def test_what_ended_at_the_same_instant_is_all_in_the_pages(
     for name in names:
         log(10, VolumeVersionDeclared(name, 1, 1, "create"), VolumeMade(name, 1))
     for name in names:
-        log(20, VolumeRemoved(name))
+        log(20, VolumeDeletionRequested(name), VolumeRemoved(name))
     await Projector(finite(entries(log.records)), store).run()
     made, _ = await usage_reader.bill_of(store, NOVEMBER, ("name",))
     assert [line.keys[0] for line in made.lines()] == names

@@ -28,7 +28,7 @@ from events.outcomes import (
 from events.record import Event, Record
 from events.replica_sets import PhaseRequested, RevisionAbandoned, RevisionDeclared
 from events.resources import GpusLeased, GpusReleased
-from events.volumes import VolumeVersionDeclared
+from events.volumes import VolumeDeletionRequested, VolumeVersionDeclared
 
 Used = Counter[tuple[str, str]]
 """By meter and name: microseconds times the amount."""
@@ -69,6 +69,7 @@ class SecondMeter:
         self._kept: set[tuple[str, int, str]] = set()
         self._sizes: dict[tuple[str, int], int] = {}
         self._volumes: dict[str, int] = {}
+        self._unwanted: set[str] = set()
         self._disks: dict[tuple[str, int], int] = {}
 
     def now(self) -> Used:
@@ -109,7 +110,12 @@ class SecondMeter:
                 asked = self._declared[name, number].spec.on_exit == "restart"
                 if asked and event.attempt:
                     self._keep(name, number)
-            case VolumeVersionDeclared() | VolumeMade() | VolumeRemoved():
+            case (
+                VolumeVersionDeclared()
+                | VolumeMade()
+                | VolumeDeletionRequested()
+                | VolumeRemoved()
+            ):
                 self._note_volume(event)
             case SnapshotTaken() | SnapshotCompacted() | SnapshotRemoved() | SystemDiskPutBack():
                 self._note_disk(event)
@@ -156,14 +162,21 @@ class SecondMeter:
         if (name, number) in self._ran and name not in self._running:
             self._kept |= {one for one in self._leased if one[:2] == (name, number)}
 
-    def _note_volume(self, event: VolumeVersionDeclared | VolumeMade | VolumeRemoved) -> None:
+    def _note_volume(
+        self, event: VolumeVersionDeclared | VolumeMade | VolumeDeletionRequested | VolumeRemoved
+    ) -> None:
         match event:
             case VolumeVersionDeclared():
                 self._sizes[event.name, event.number] = event.size_bytes
+                self._unwanted.discard(event.name)
+            case VolumeDeletionRequested():
+                self._unwanted.add(event.name)
             case VolumeMade():
                 self._volumes[event.name] = self._sizes[event.name, event.number]
-            case VolumeRemoved():
+            case VolumeRemoved() if event.name in self._unwanted:
                 self._volumes.pop(event.name, None)
+            case VolumeRemoved():
+                pass  # only the version of a resize that failed
 
     def _note_disk(
         self, event: SnapshotTaken | SnapshotCompacted | SnapshotRemoved | SystemDiskPutBack

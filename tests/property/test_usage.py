@@ -19,6 +19,7 @@ from service.domain.commands import Command, Facts, Succeeded
 from service.domain.effects import Effect, StartContainer, StopContainer
 from service.domain.guards import Decision
 from tests.kit.second_meter import Used, used_between
+from tests.kit.usage_left import expect_used
 from tests.kit.world import World
 from tests.property.test_random_histories import HOSTS, STEPS, play
 
@@ -115,6 +116,7 @@ def test_a_second_way_to_say_what_was_used_says_the_same(
         told = by_name(bill(intervals, window, ("name",), ()))
         expected = used_between(world.records, window.begin_us, window.end_us)
         assert told == +expected, world.explain(f"{told - expected} {expected - told}")
+    expect_used(world.state, intervals)
 
 
 @settings(

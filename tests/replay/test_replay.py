@@ -9,7 +9,10 @@ from events.codec import decode
 from events.record import Event, Record
 from projections.evolve import evolve
 from projections.state import State
+from projections.usage import Usage
+from projections.usage_folds import meter
 from service.domain.invariants import check
+from tests.kit.usage_left import expect_used
 
 LEDGERS = sorted((Path(__file__).parent / "ledgers").glob("*.jsonl"))
 
@@ -85,3 +88,15 @@ def test_the_story_of_v0_2_0_is_told_as_it_was(carry: str) -> None:
     assert sources == ["foo-2"]
     ended = [operation.state for operation in state.operations.values()]
     assert (ended.count("succeeded"), ended.count("failed")) == (22, 4)
+
+
+@pytest.mark.parametrize("version", ["v0.1.0", "v0.2.0"])
+@pytest.mark.parametrize("carry", ["upper", "commit"])
+def test_what_is_left_of_a_story_is_all_that_is_still_used(version: str, carry: str) -> None:
+    state, usage = State(), Usage()
+    story = Path(__file__).parent / "ledgers" / f"{version}-{carry}.jsonl"
+    for seq, record in enumerate(records(story), 1):
+        evolve(state, seq, record)
+        meter(usage, state, seq, record)
+    assert usage.open
+    expect_used(state, [one for slots in usage.open.values() for one in slots.values()])

@@ -7,7 +7,7 @@ import pytest
 from events.observations import ContainerExited
 from events.outcomes import VolumeMade, VolumeRemoved
 from events.values import SIZE_UNITS
-from events.volumes import VolumeVersionDeclared
+from events.volumes import VolumeDeletionRequested, VolumeVersionDeclared
 from projections.price_book import Price
 from service.domain.billing import (
     HOUR_US,
@@ -74,7 +74,7 @@ def test_one_gpu_for_20_minutes_and_two_for_20_are_one_card_hour(log: UsageLog) 
 def test_20_gb_for_50_minutes_are_16_667_gb_hours(log: UsageLog) -> None:
     log(0, VolumeVersionDeclared("bar", 1, 20 * GB, "create"))
     log(0, VolumeMade("bar", 1))
-    log(50 * MINUTE, VolumeRemoved("bar"))
+    log(50 * MINUTE, VolumeDeletionRequested("bar"), VolumeRemoved("bar"))
     assert hours(log.bill(), "volume") == "16.667"
 
 

@@ -24,7 +24,11 @@ from events.outcomes import (
 )
 from events.replica_sets import PhaseRequested, ReplicaSetDeleted
 from events.values import SIZE_UNITS, Phase
-from events.volumes import VolumeVersionDeclared
+from events.volumes import (
+    VolumeDeletionRequested,
+    VolumeVersionAbandoned,
+    VolumeVersionDeclared,
+)
 from projections.usage import Interval, Opened, Usage
 from tests.kit.usage_log import UsageLog, docker, uuids
 
@@ -278,16 +282,25 @@ def volume(log: UsageLog, second: float, number: int, gigabytes: int) -> int:
 def test_a_volume_is_used_from_its_making_to_its_removal(log: UsageLog) -> None:
     made = volume(log, 100, 1, 20)
     resized = volume(log, 200, 2, 30)
-    removed = log(500, VolumeRemoved("bar"))
+    removed = log(500, VolumeDeletionRequested("bar"), VolumeRemoved("bar"))
     assert log.spans("volume") == [(100, 200), (200, 500)]
     found = [(o.amount // GB, o.number, o.opened_seq, o.closed_seq) for o in log.of("volume")]
     assert found == [(20, 1, made, resized), (30, 2, resized, removed)]
     assert {(one.name, one.tenant) for one in log.of("volume")} == {("bar", "lab")}
 
 
+def test_a_resize_that_failed_leaves_the_volume_as_it_was(log: UsageLog) -> None:
+    made = volume(log, 100, 1, 20)
+    log(200, VolumeVersionDeclared("bar", 2, 1 << 60, "resize", 1))
+    log(210, VolumeRemoved("bar"))
+    log(211, VolumeVersionAbandoned("bar", 2, back_to=1))
+    assert log.spans("volume") == [(100, None)]
+    assert log.of("volume")[0].opened_seq == made
+
+
 def test_a_volume_that_never_came_to_be_is_not_used(log: UsageLog) -> None:
     log(100, VolumeVersionDeclared("bar", 1, GB, "create"))
-    log(200, VolumeRemoved("bar"))
+    log(200, VolumeDeletionRequested("bar"), VolumeRemoved("bar"))
     assert log.rows == {}
 
 
