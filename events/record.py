@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from events import (
+    billing,
     observations,
     operations,
     orphans,
@@ -76,6 +77,8 @@ Event = (
     | orphans.OrphanExpired
     | orphans.OrphanRemoved
     | orphans.OrphanSpared
+    | billing.PriceSet
+    | billing.MonthClosed
 )
 
 

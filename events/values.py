@@ -54,6 +54,8 @@ Verb = Literal[
     "quarantine",
     "restore",
     "remove",
+    "set",
+    "close",
 ]
 """What a caller can ask for, in the contract's words."""
 
@@ -68,7 +70,7 @@ Expiry = Literal["count", "age", "space"]
 """Why a kept system disk is given up: there are newer ones enough, it is too old, or the disk
 that it lies on is nearly full."""
 
-Kind = Literal["replica_set", "volume", "gpu", "orphan"]
+Kind = Literal["replica_set", "volume", "gpu", "orphan", "price", "month"]
 """What can be asked for by name."""
 
 OrphanKind = Literal["container", "volume", "image", "system_disk", "volume_disk"]

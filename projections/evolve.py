@@ -6,6 +6,7 @@ of what the record touches.
 
 from events.record import Record
 from projections import (
+    evolve_billing,
     evolve_observations,
     evolve_orphans,
     evolve_outcomes,
@@ -22,6 +23,7 @@ FOLDS: Folds = {
     **evolve_outcomes.FOLDS,
     **evolve_observations.FOLDS,
     **evolve_orphans.FOLDS,
+    **evolve_billing.FOLDS,
 }
 """One function per event; a test compares this with the union `Event`."""
 

@@ -224,6 +224,7 @@ def _declared(state: State, record: Record, event: RevisionDeclared) -> None:
             newest=event.number,
             retry=0,
             retry_due_us=0,
+            tenant=record.tenant if event.cause == "run" else replica_set.tenant,
         ),
     )
     index_users(state, event.name)

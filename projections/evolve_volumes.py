@@ -34,6 +34,7 @@ def _declared(state: State, record: Record, event: VolumeVersionDeclared) -> Non
             halts_users=event.halts_users,
             operation=record.operation_id or None,
             versions=(*known.versions, version),
+            tenant=record.tenant if event.supersedes is None else known.tenant,
         ),
     )
 

@@ -22,6 +22,8 @@ from projections.evolve import evolve
 from projections.state import State
 from projections.store import ReadStore, ReadStoreError, StoreAway
 from projections.tables import Batch, Row, history_row, take_batch
+from projections.usage import Usage
+from projections.usage_folds import meter
 from projections.waiters import Waiters
 
 BATCH_RECORDS_MAX = 5_000
@@ -82,6 +84,7 @@ class Projector:
 
     def __init__(self, read: Read, store: ReadStore) -> None:
         self.state = State()
+        self.usage = Usage()
         self.failure: str | None = None
         self.trouble: str | None = None
         self.stored_seq = 0
@@ -112,7 +115,7 @@ class Projector:
     async def load(self) -> None:
         """Take the state from the rows, if that was not done. Raises ReadStoreError."""
         if not self._loaded:
-            self.state = await self._store.load_state()
+            self.state, self.usage = await self._store.load()
             self.folded_seq = self.stored_seq = self.state.seq
             self._loaded = True
 
@@ -200,7 +203,8 @@ class Projector:
         await asyncio.sleep(0)  # a turn for everybody else
 
     def _fold(self, entries: Sequence[StoredRecord]) -> None:
-        state, history, subscribers = self.state, self._history, self._subscribers
+        state, usage = self.state, self.usage
+        history, subscribers = self._history, self._subscribers
         for entry in entries:
             seq = entry.seq
             if seq != state.seq + 1 and state.seq:
@@ -211,6 +215,7 @@ class Projector:
                 raise ProjectorStopped(f"record {seq} cannot be read: {error}") from error
             try:
                 evolve(state, seq, record)
+                meter(usage, state, seq, record)
             except Exception as error:
                 # The state is in the middle of a record: no row may be made from it any more.
                 history.clear()
@@ -230,7 +235,7 @@ class Projector:
             if self._history:
                 await self._linger()
             if self._history:  # emptied meanwhile by a record that cannot be folded
-                batch = take_batch(self.state, self.stored_seq, self._history)
+                batch = take_batch(self.state, self.usage, self.stored_seq, self._history)
                 self._history = []
                 self._room.set()
                 await self._write(batch)

@@ -9,6 +9,7 @@ from msgspec import Struct
 from projections import tables
 from projections.state import GpuUnit, Operation, PortLease, ReplicaSet, Revision, Volume
 from projections.tables import Value
+from projections.usage_queries import UsageQueries
 
 SEQ_MAX = (1 << 63) - 1
 """Above every sequence."""
@@ -28,7 +29,7 @@ class HistoryLine(Struct, frozen=True):
     operation_id: str
 
 
-class Queries(ABC):
+class Queries(UsageQueries, ABC):
     """Questions to the rows. A query sees every batch whose `apply` has returned."""
 
     @abstractmethod

@@ -7,7 +7,7 @@ can be deleted at any time: the ledger brings it back.
 
 from functools import cache
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised with every change to a table or to an aggregate's shape: another version is rebuilt."""
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -30,6 +30,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "body",
     ),
     "history": ("seq", "kind", "name", "at_us", "verb", "type", "actor", "operation_id"),
+    "prices": ("scope", "valid_from_us", "price", "currency", "body"),
+    "months": ("month", "seq", "total", "currency", "body"),
+    "usage": ("seq", "name", "begun_us", "ended_us", "body"),
+    "gpus_used": ("uuid", "until_us"),
 }
 """The columns of every table, in the order of the row tuples."""
 
@@ -43,6 +47,10 @@ KEYS: dict[str, tuple[str, ...]] = {
     "ports": ("host_port",),
     "operations": ("seq",),
     "history": ("seq",),
+    "prices": ("scope", "valid_from_us"),
+    "months": ("month",),
+    "usage": ("seq",),
+    "gpus_used": ("uuid",),
 }
 """The primary key of every table; rows are dumped in this order."""
 
@@ -120,6 +128,32 @@ DDL: tuple[str, ...] = (
         actor TEXT NOT NULL,
         operation_id TEXT NOT NULL
     )""",
+    """CREATE TABLE prices (
+        scope TEXT NOT NULL,
+        valid_from_us INTEGER NOT NULL,
+        price TEXT NOT NULL,
+        currency TEXT NOT NULL,
+        body BLOB NOT NULL,
+        PRIMARY KEY (scope, valid_from_us)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE months (
+        month TEXT PRIMARY KEY,
+        seq INTEGER NOT NULL,
+        total TEXT NOT NULL,
+        currency TEXT NOT NULL,
+        body BLOB NOT NULL
+    ) WITHOUT ROWID""",
+    """CREATE TABLE usage (
+        seq INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        begun_us INTEGER NOT NULL,
+        ended_us INTEGER,
+        body BLOB NOT NULL
+    )""",
+    """CREATE TABLE gpus_used (
+        uuid TEXT PRIMARY KEY,
+        until_us INTEGER NOT NULL
+    ) WITHOUT ROWID""",
 )
 
 INDEXES: tuple[str, ...] = (
@@ -127,6 +161,7 @@ INDEXES: tuple[str, ...] = (
     "CREATE INDEX operations_by_name ON operations (name)",
     "CREATE INDEX operations_by_end ON operations (finished_seq)",
     "CREATE INDEX history_by_name ON history (kind, name)",
+    "CREATE INDEX usage_by_end ON usage (ended_us)",
 )
 """A rebuild makes them when all rows are there, which is much cheaper."""
 
@@ -161,6 +196,8 @@ STATE_BODIES: dict[str, str] = {
     "gpus": "SELECT body FROM gpus",
     "ports": "SELECT body FROM ports",
     "operations": "SELECT body FROM operations WHERE finished_seq IS NULL",
+    "prices": "SELECT body FROM prices",
+    "months": "SELECT body FROM months",
 }
 """What a state is loaded from; the operations that go on are in it, the ended ones are not."""
 
@@ -171,6 +208,12 @@ FINISHED_BODIES = """
     ) ORDER BY finished_seq, seq
 """
 """The operations that ended last, in the order in which the state queues them."""
+
+
+OPEN_USAGE = "SELECT body FROM usage WHERE ended_us IS NULL ORDER BY seq"
+"""What records opened of which something goes on, in their order."""
+
+GPUS_USED = "SELECT uuid, until_us FROM gpus_used"
 
 
 def select_all(table: str) -> str:

@@ -24,6 +24,7 @@ from events.values import (
     Verb,
 )
 from projections.gpu_unit import GpuUnit as GpuUnit
+from projections.price_book import Month, Price
 
 FINISHED_OPERATIONS_MAX = 4096
 """So many ended operations stay in memory; older ones are in the read store.
@@ -206,6 +207,8 @@ class ReplicaSet(Struct, frozen=True, gc=False, omit_defaults=True):
     to_compact: tuple[int, ...] = ()
     """Those of them that are still to share files with the one kept before."""
     updated_us: int = 0
+    tenant: str = ""
+    """Whose it is: of the record that ran it, whoever changed it since."""
 
 
 class VolumeVersion(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -234,6 +237,8 @@ class Volume(Struct, frozen=True, gc=False, omit_defaults=True):
     failure: Failure | None = None
     versions: tuple[VolumeVersion, ...] = ()
     """Every version ever, oldest first."""
+    tenant: str = ""
+    """Whose it is: of the record that created it."""
 
 
 class Step(Struct, frozen=True, gc=False):
@@ -280,6 +285,9 @@ class State:
         self.gpus: dict[str, GpuUnit] = {}
         self.ports: dict[int, PortLease] = {}
         self.operations: dict[str, Operation] = {}
+        self.prices: dict[tuple[str, int], Price] = {}
+        """By scope, and the instant from which it holds."""
+        self.months: dict[str, Month] = {}
         self.finished: deque[str] = deque()
         self.volume_users: dict[str, set[str]] = {}
         """By volume: the replica sets that use it; a volume that nobody uses has no entry."""
@@ -299,6 +307,8 @@ class State:
         other.gpus = self.gpus.copy()
         other.ports = self.ports.copy()
         other.operations = self.operations.copy()
+        other.prices = self.prices.copy()
+        other.months = self.months.copy()
         other.finished = self.finished.copy()
         other.volume_users = {name: set(users) for name, users in self.volume_users.items()}
         other.volumes_used = self.volumes_used.copy()

@@ -29,6 +29,7 @@ from projections.queries import Queries
 from projections.state import FINISHED_OPERATIONS_MAX, State
 from projections.store_file import StoreFile, bodies, is_away, is_damage, transaction, upsert
 from projections.tables import Batch, Row, Value
+from projections.usage import Usage
 
 READERS = 2
 DUMP_ROWS = 1_000
@@ -123,14 +124,18 @@ class ReadStore(Queries):
         """
         return await self._in_thread(lambda: self._file.lost() if self._writer else None)
 
-    async def load_state(self) -> State:
-        """The state at `position`, from the rows; from rows that cannot be read, an empty one."""
+    async def load(self) -> tuple[State, Usage]:
+        """Both folds at `position`, from the rows; from rows that cannot be read, empty ones."""
         try:
             return await self._in_thread(self._load)
         except StoreDamaged:
             await self.close()
             await self.open()
-            return State()
+            return State(), Usage()
+
+    async def load_state(self) -> State:
+        """The state alone."""
+        return (await self.load())[0]
 
     @asynccontextmanager
     async def fast_rebuild(self) -> AsyncIterator[None]:
@@ -306,11 +311,14 @@ class ReadStore(Queries):
                 upsert(writer, table, list(map(tables.ROW_OF[table], aggregates)))
             upsert(writer, "history", batch.history)
 
-    def _load(self) -> State:
+    def _load(self) -> tuple[State, Usage]:
         writer = self._open_connection()
 
         with transaction(writer):
             (seq,) = writer.execute("SELECT seq FROM position").fetchone()
             found = {table: bodies(writer, sql) for table, sql in schema.STATE_BODIES.items()}
             finished = bodies(writer, schema.FINISHED_BODIES, FINISHED_OPERATIONS_MAX)
-        return tables.load_state(seq, found, finished)
+            opened = bodies(writer, schema.OPEN_USAGE)
+            gpus = writer.execute(schema.GPUS_USED).fetchall()
+        state = tables.load_state(seq, found, finished)
+        return state, tables.load_usage(seq, opened, gpus)

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from events.record import Record
 from projections.evolve_replica_sets import index_users
+from projections.price_book import Month, Price
 from projections.state import (
     GpuUnit,
     Node,
@@ -19,6 +20,7 @@ from projections.state import (
     State,
     Volume,
 )
+from projections.usage import GpuUntil, Opened, Usage
 
 Value = str | int | bytes | None
 Row = tuple[Value, ...]
@@ -40,7 +42,7 @@ class Batch(Struct, frozen=True):
     history: list[Row]
 
 
-def take_batch(state: State, after_seq: int, history: list[Row]) -> Batch:
+def take_batch(state: State, usage: Usage, after_seq: int, history: list[Row]) -> Batch:
     """What was touched since the last call, as it is now; nothing is touched afterwards."""
     changed: dict[str, list[Any]] = {}
     gone: dict[str, list[Row]] = {}
@@ -51,6 +53,7 @@ def take_batch(state: State, after_seq: int, history: list[Row]) -> Batch:
         else:
             gone.setdefault(table, []).append((name, number) if number else (name,))
     state.forget_touched()
+    changed["usage"], changed["gpus_used"] = usage.take()
     return Batch(after_seq, state.seq, changed, gone, history)
 
 
@@ -60,6 +63,8 @@ def _find(state: State, table: str, name: Any, number: int) -> Any:
         return state.operations.get(name) or state.evicted.get(name)
     if table == "revisions":
         return state.revisions.get((name, number))
+    if table == "prices":
+        return state.prices.get((name, number))
     if table == "node":
         return state.node
     return getattr(state, table).get(name)
@@ -121,6 +126,22 @@ def _operation_row(one: Operation) -> Row:
     )
 
 
+def _price_row(one: Price) -> Row:
+    return one.scope, one.valid_from_us, one.price, one.currency, _encode(one)
+
+
+def _month_row(one: Month) -> Row:
+    return one.name, one.seq, one.totals.total, one.totals.currency, _encode(one)
+
+
+def _usage_row(one: Opened) -> Row:
+    return one.seq, one.intervals[0].name, one.begun_us, one.ended_us, _encode(one)
+
+
+def _gpu_used_row(one: GpuUntil) -> Row:
+    return one.uuid, one.until_us
+
+
 ROW_OF: dict[str, Callable[[Any], Row]] = {
     "node": _node_row,
     "replica_sets": _replica_set_row,
@@ -129,6 +150,10 @@ ROW_OF: dict[str, Callable[[Any], Row]] = {
     "gpus": _gpu_row,
     "ports": _port_row,
     "operations": _operation_row,
+    "prices": _price_row,
+    "months": _month_row,
+    "usage": _usage_row,
+    "gpus_used": _gpu_used_row,
 }
 """By table of aggregates: the row of one, columns as in `schema.COLUMNS`."""
 
@@ -154,6 +179,9 @@ read_volume = msgspec.json.Decoder(Volume).decode
 read_gpu = msgspec.json.Decoder(GpuUnit).decode
 read_port = msgspec.json.Decoder(PortLease).decode
 read_operation = msgspec.json.Decoder(Operation).decode
+read_price = msgspec.json.Decoder(Price).decode
+read_month = msgspec.json.Decoder(Month).decode
+read_opened = msgspec.json.Decoder(Opened).decode
 
 
 def load_state(seq: int, bodies: dict[str, list[bytes]], finished: list[bytes]) -> State:
@@ -171,9 +199,19 @@ def load_state(seq: int, bodies: dict[str, list[bytes]], finished: list[bytes]) 
     state.volumes = {one.name: one for one in map(read_volume, bodies["volumes"])}
     state.gpus = {one.uuid: one for one in map(read_gpu, bodies["gpus"])}
     state.ports = {one.host_port: one for one in map(read_port, bodies["ports"])}
+    prices = map(read_price, bodies["prices"])
+    state.prices = {(one.scope, one.valid_from_us): one for one in prices}
+    state.months = {one.name: one for one in map(read_month, bodies["months"])}
     operations = map(read_operation, chain(bodies["operations"], finished))
     state.operations = {one.id: one for one in operations}
     state.finished.extend(id for id, one in state.operations.items() if one.finished_seq)
     for name in state.replica_sets:
         index_users(state, name)
     return state
+
+
+def load_usage(seq: int, rows: list[bytes], gpus: list[tuple[str, int]]) -> Usage:
+    """The usage at `seq` from the bodies of the rows that are open. Raises msgspec.DecodeError."""
+    usage = Usage()
+    usage.load(seq, map(read_opened, rows), (GpuUntil(*gpu) for gpu in gpus))
+    return usage

@@ -90,7 +90,7 @@ class Executor:
         projector.subscribe(self._on_record)
 
     def _on_record(self, seq: int, record: Record) -> None:
-        if record.kind in ("node", "gpu"):
+        if record.kind in ("node", "gpu", "price", "month"):
             return  # nothing is ever due for these
         if record.traceparent and record.operation_id == record.command_id:
             self._traces[record.operation_id] = record.traceparent

@@ -19,9 +19,12 @@ from service.application.engine_gate import EngineGate
 from service.application.intake import Accepted, Caller
 from service.application.orphans import Orphans
 from service.application.performer import Performer
+from service.application.usage_reader import bill_of
 from service.application.watcher import Watcher
 from service.application.writer import Writer
 from service.disk_ports import HostPaths, VolumeStore
+from service.domain.billing import CLOSED_BY, totals_of
+from service.domain.billing_commands import CloseMonth, SetPrice
 from service.domain.commands import (
     Envelope,
     Facts,
@@ -34,6 +37,7 @@ from service.domain.commands import (
 )
 from service.domain.decide import VERBS
 from service.domain.gpus import applies_for_gpus
+from service.domain.months import window_of
 from service.domain.orphan_commands import RemoveOrphan
 from service.domain.rejections import Reason, Rejected
 from service.errors import ServiceBusy
@@ -101,7 +105,7 @@ class LedgerIntake:
             known = await self._known(operation_id)
             if known is not None:
                 return _again(known, fingerprint)
-        if not isinstance(command, QuarantineGpu | RestoreGpu):
+        if not isinstance(command, QuarantineGpu | RestoreGpu | SetPrice | CloseMonth):
             await self._gate.require()
         if applies_for_gpus(self._projector.state, command):
             await self._watcher.refresh()
@@ -138,10 +142,14 @@ class LedgerIntake:
 
     async def _facts_for(self, command: Request) -> Facts:
         """How a volume can change its size depends on how that one was made; what an orphan is, on
-        what is there."""
+        what is there; the totals of a month are made here, as rules read no rows."""
         facts = self._facts()
         if isinstance(command, RemoveOrphan):
             return replace(facts, orphan=await self._orphans.find(command.name))
+        if isinstance(command, CloseMonth) and (window := window_of(command.name)) is not None:
+            await self.caught_up()
+            bill, until_seq = await bill_of(self._store, window, CLOSED_BY)
+            return replace(facts, totals=totals_of(command.name, bill, until_seq))
         if not isinstance(command, ResizeVolume):
             return facts
         mounted = await self._volumes.resizes_mounted(command.name)

@@ -312,6 +312,7 @@ class _Service:
                 disk_diff=self.disk_diff,
                 access=self.door.access,
                 orphans=self.orphans.look,
+                now_us=self.clock.now_us,
                 disks=DiskPaths(self.settings.data_disk_path, self.settings.file_storage_path),
             )
         )

@@ -4,6 +4,7 @@ import typer
 
 from service.cli import (
     backup,
+    billing,
     differences,
     gpus,
     maintain,
@@ -37,6 +38,7 @@ def build_app() -> typer.Typer:
     volumes.register(app)
     gpus.register(app)
     resources.register(app)
+    billing.register(app)
     serve.register(app)
     tokens.register(app)
     maintain.register(app)

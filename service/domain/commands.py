@@ -8,8 +8,10 @@ from typing import Any
 
 from msgspec import Struct
 
+from events.billing import MonthClosed
 from events.gpu_health import GpuError, GpuReport, MissingGpu
 from events.values import Bind, Carry, ContainerSpec, Gpu, GpuRuntime, OnExit, OnGpuLost
+from service.domain.billing_commands import CloseMonth, SetPrice
 from service.domain.effects import Effect
 from service.domain.orphan_commands import ExpireOrphan, RemoveOrphan, Thing
 
@@ -182,6 +184,8 @@ Request = (
     | QuarantineGpu
     | RestoreGpu
     | RemoveOrphan
+    | SetPrice
+    | CloseMonth
 )
 """What a caller can send. An accepted one becomes an operation."""
 
@@ -330,6 +334,8 @@ class Facts(Struct, frozen=True):
     data_disk_path: str = "/root/foo-tmp"
     orphan: Thing | None = None
     """What a `RemoveOrphan` names, as it was just seen; None when it was not."""
+    totals: MonthClosed | None = None
+    """Of the month that is to be closed, as the rows have them."""
 
 
 class Envelope(Struct, frozen=True):

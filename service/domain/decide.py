@@ -7,14 +7,17 @@ from events.values import Kind, Verb
 from projections.state import State
 from service.domain import (
     gpus,
+    months,
     observing,
     orphans,
     outcomes,
+    prices,
     replica_sets,
     retention,
     revisions,
     volumes,
 )
+from service.domain.billing_commands import CloseMonth, SetPrice
 from service.domain.commands import (
     Command,
     CommitReplicaSet,
@@ -70,6 +73,8 @@ VERBS: dict[type[Request], tuple[Kind, Verb]] = {
     QuarantineGpu: ("gpu", "quarantine"),
     RestoreGpu: ("gpu", "restore"),
     RemoveOrphan: ("orphan", "remove"),
+    SetPrice: ("price", "set"),
+    CloseMonth: ("month", "close"),
 }
 """Whose command it is, and the contract's word for it."""
 
@@ -166,6 +171,10 @@ def _asked(state: State, envelope: Envelope, command: Request) -> Decision:
             return gpus.restore(state, envelope, command)
         case RemoveOrphan():
             return orphans.remove(state, envelope, command)
+        case SetPrice():
+            return prices.set_price(state, envelope, command)
+        case CloseMonth():
+            return months.close(state, envelope, command)
     assert_never(command)
 
 

@@ -31,6 +31,9 @@ class Reason(StrEnum):
     VOLUME_BUSY = "volume_busy"
     GPUS_EXHAUSTED = "gpus_exhausted"
     PORTS_EXHAUSTED = "ports_exhausted"
+    MONTH_CLOSED = "month_closed"
+    MONTH_NOT_OVER = "month_not_over"
+    CURRENCY_DIFFERS = "currency_differs"
     STALE_OUTCOME = "stale_outcome"
     NOTHING_NEW = "nothing_new"
 

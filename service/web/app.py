@@ -4,6 +4,7 @@ import msgspec
 from aiohttp import web
 
 from service.web import (
+    billing,
     gpu_quarantine,
     health,
     operations,
@@ -27,6 +28,7 @@ ROUTES: tuple[Route, ...] = (
     *resources.ROUTES,
     *gpu_quarantine.ROUTES,
     *orphans.ROUTES,
+    *billing.ROUTES,
     *operations.ROUTES,
     *health.ROUTES,
 )

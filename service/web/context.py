@@ -12,13 +12,14 @@ from service.application.disk_diff import DiskDiff
 from service.application.health import Health
 from service.application.intake import Intake
 from service.application.orphans import Found
+from service.application.usage_reader import UsageReads
 from service.ports import Ids
 from service.telemetry import Metrics
 from service.web.access import Access
 from service.web.schemas import DiskPaths
 
 
-class Reads(Protocol):
+class Reads(UsageReads, Protocol):
     """The questions that pages ask the read store."""
 
     async def replica_set(self, name: str) -> ReplicaSet | None:
@@ -92,6 +93,7 @@ class WebContext(Struct, frozen=True):
     access: Access
     orphans: Callable[[], Awaitable[Found]]
     """What is there in our name and in no record, looked at anew."""
+    now_us: Callable[[], int]
     port_first: int = 40000
     port_last: int = 65535
     wait_timeout_s: float = 600

@@ -91,6 +91,10 @@ class Code(IntEnum):
     QUARANTINE_FAILED = 1115, "quarantine failed (no such GPU)"
     RESTORE_FAILED = 1116, "restore failed (no such GPU)"
     ORPHAN_REMOVE_FAILED = 1117, "the orphan could not be removed (it is none any more included)"
+    SET_PRICE_FAILED = 1118, "price not set"
+    CLOSE_MONTH_FAILED = 1119, "month not closed"
+    MONTH_CLOSED = 1120, "the month is closed, and stays as it is"
+    MONTH_NOT_FOUND = 1121, "no such month was closed"
 
 
 class Problem(Struct, frozen=True):
@@ -143,6 +147,8 @@ OWN_CODES: Mapping[Action, Code] = {
     ("gpu", "quarantine"): Code.QUARANTINE_FAILED,
     ("gpu", "restore"): Code.RESTORE_FAILED,
     ("orphan", "remove"): Code.ORPHAN_REMOVE_FAILED,
+    ("price", "set"): Code.SET_PRICE_FAILED,
+    ("month", "close"): Code.CLOSE_MONTH_FAILED,
 }
 """The code "<verb> failed" of every action."""
 
@@ -167,6 +173,7 @@ _SHARED: Mapping[Reason, tuple[Code, HTTPStatus]] = {
     Reason.VOLUME_BUSY: (Code.VOLUME_BUSY, _CONFLICT),
     Reason.GPUS_EXHAUSTED: (Code.GPUS_SHORT, _CONFLICT),
     Reason.PORTS_EXHAUSTED: (Code.PORTS_SHORT, _CONFLICT),
+    Reason.MONTH_CLOSED: (Code.MONTH_CLOSED, _CONFLICT),
     # The service's own commands get these, never a caller's: here for the sake of totality.
     Reason.STALE_OUTCOME: (Code.SERVER_BUSY, HTTPStatus.INTERNAL_SERVER_ERROR),
     Reason.NOTHING_NEW: (Code.SERVER_BUSY, HTTPStatus.INTERNAL_SERVER_ERROR),
@@ -185,6 +192,8 @@ _OWN: Mapping[Reason, HTTPStatus] = {
     Reason.ENV_NOT_FOUND: _RULE,
     Reason.NOT_RUNNING: _CONFLICT,
     Reason.STOPPED: _CONFLICT,
+    Reason.MONTH_NOT_OVER: _CONFLICT,
+    Reason.CURRENCY_DIFFERS: _RULE,
 }
 
 # What Docker and the disks say when an accepted operation fails. Any word that is not here is

@@ -31,6 +31,7 @@ def measure(folder: Path, rounds: int) -> list[Figure]:
         "read alone": [step.read for step in alone],
         "decode alone": [step.decode for step in alone],
         "evolve alone": [step.evolve for step in alone],
+        "usage alone": [step.meter for step in alone],
         "writes alone (rows, then indexes)": [step.write for step in alone],
     }
     return [

@@ -22,6 +22,8 @@ from projections.store import (
     StoreFenced,
 )
 from projections.tables import Row, history_row, take_batch
+from projections.usage import Usage
+from projections.usage_folds import meter
 from tests.kit.histories import gpu_uuid, records
 from tests.kit.logs import content, fold
 
@@ -39,12 +41,13 @@ async def store(path: Path) -> AsyncIterator[ReadStore]:
 
 async def fill(store: ReadStore, count: int, names: int = 4, batch: int = 300) -> State:
     """Apply the first records of the kit's history, and give back their fold."""
-    state, history, after = State(), list[Row](), 0
+    state, usage, history, after = State(), Usage(), list[Row](), 0
     for seq, record in enumerate(records(count, names), 1):
         evolve(state, seq, record)
+        meter(usage, state, seq, record)
         history.append(history_row(seq, record))
         if seq % batch == 0 or seq == count:
-            await store.apply(take_batch(state, after, history))
+            await store.apply(take_batch(state, usage, after, history))
             history, after = [], seq
     return state
 
@@ -146,7 +149,7 @@ async def test_a_dump_is_of_one_instant(store: ReadStore) -> None:
             assert rows == [(2_000,)]
             record = next(records(1))
             evolve(state, 2_001, record)
-            await store.apply(take_batch(state, 2_000, [history_row(2_001, record)]))
+            await store.apply(take_batch(state, Usage(), 2_000, [history_row(2_001, record)]))
         seen[table] = seen.get(table, 0) + len(rows)
     assert seen["history"] == 2_000
     assert await store.position() == 2_001
@@ -166,7 +169,7 @@ async def test_a_batch_that_fails_in_the_middle_writes_nothing(store: ReadStore)
     before = await store.dump()
     evolve(state, 51, next(records(1)))
     with pytest.raises(sqlite3.IntegrityError):
-        await store.apply(take_batch(state, 50, [(51, None, None, 0, "", "", "", "")]))
+        await store.apply(take_batch(state, Usage(), 50, [(51, None, None, 0, "", "", "", "")]))
     assert await store.dump() == before
     assert await store.position() == 50
 

@@ -17,7 +17,8 @@ DOCUMENTS = ("/docs", "/api/v1/openapi.json", "/api/v1/nothing")
 
 
 def path_of(route: Route) -> str:
-    return route.path.replace("{name}", "foo").replace("{id}", "op-1").replace("{uuid}", "GPU-1")
+    path = route.path.replace("{name}", "foo").replace("{id}", "op-1").replace("{uuid}", "GPU-1")
+    return path.replace("{month}", "2026-11")
 
 
 class TestTokens:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from events.codec import read_time
 from tests.kit.dockerd import PrivateDockerd
 from tests.kit.service_process import ServiceProcess
 
@@ -110,6 +111,27 @@ def test_gpus_and_ports(shared: ServiceProcess) -> None:
     gpus = data_of(shared, "gpus")
     assert sum(gpus["gpus"].values()) == 1
     assert data_of(shared, "ports")["ports"]["AvailableCount"] == size - 1
+
+
+def test_a_bill_is_by_dockers_own_times(shared: ServiceProcess, dockerd: PrivateDockerd) -> None:
+    said(shared, "price", "set", "gpu", "3600", "--currency", "EUR", "--from", "2020-01-01")
+    said(shared, "run", "billed", "-i", "busybox:test", "-g", "1", "--memory", "64MB")
+    said(shared, "pause", "billed")
+    with dockerd.client() as client:
+        seen = client.containers.get("billed-1").attrs["State"]
+    said(shared, "rm", "billed")
+    data = data_of(shared, "bill", "--group-by", "name")
+    lines = {line["meter"]: line for line in data["lines"] if line["group"] == {"name": "billed"}}
+    begun_us, ended_us = read_time(seen["StartedAt"]), read_time(seen["FinishedAt"])
+    assert begun_us is not None
+    assert ended_us is not None
+    assert lines["memory"]["exact"] == str((ended_us - begun_us) << 26)
+    ran = [line for line in lines["gpu"]["records"] if line == lines["memory"]["records"][0]]
+    assert (len(ran), lines["gpu"]["notes"]) == (1, {"paused": 1})
+    # At one currency a second the amount is the time, kept time and all.
+    assert lines["gpu"]["amount"] == lines["gpu"]["seconds"]
+    assert int(lines["gpu"]["exact"]) > ended_us - begun_us
+    assert "GPU kept while paused (1)" in said(shared, "bill", "--group-by", "name")
 
 
 def test_json_of_every_read(shared: ServiceProcess) -> None:

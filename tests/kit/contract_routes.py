@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.kit.contract_billing import BillingRoutes
 from tests.kit.contract_gpus import GpuRoutes, ok
 from tests.kit.contract_orphans import OrphanRoutes
 from tests.kit.contract_versions import files_of, history_of, info_of, spec_changes
@@ -53,6 +54,7 @@ class Routes:
             web.delete(volume, self.delete_volume),
             *GpuRoutes(self.world, self.holder_of).table(),
             *OrphanRoutes(self.world).table(),
+            *BillingRoutes(self.world).table(),
             web.get("/api/v1/resources/ports", self.ports),
             web.get("/api/v1/node", self.node),
             web.get("/api/v1/operations/{id}", self.operation),

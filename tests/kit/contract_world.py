@@ -87,6 +87,11 @@ class World(Struct):
     """By UUID what the details of a GPU say instead."""
     orphans: list[dict[str, Any]] = field(default_factory=list)
     """What is there and in no record, as the list shows it."""
+    usage: list[dict[str, Any]] = field(default_factory=list)
+    """Lines of a bill, but for their groups."""
+    prices: list[dict[str, Any]] = field(default_factory=list)
+    months: dict[str, dict[str, Any]] = field(default_factory=dict)
+    month_differs: bool = False
     page: int = 50
     """How many replica sets a page of the list holds."""
 

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from events import operations, outcomes, replica_sets, resources, volumes
+from events.codec import show_time
 from events.record import Event, Record
 from events.values import Bind, ContainerSpec, Kind, PortBinding, Verb
 
@@ -175,7 +176,7 @@ def _start(log: _Log, one: _Name, operation: str) -> Iterator[Record]:
     yield log.record(kind, name, "image_resolved", operation, image)
     created = outcomes.ContainerCreated(name, number, f"{log.seq:064x}", f"{name}-{number}:create")
     yield log.record(kind, name, "container_created", operation, created)
-    started = outcomes.ContainerStarted(name, number, "2026-01-01T00:00:00.000000001Z")
+    started = outcomes.ContainerStarted(name, number, show_time(BEGIN_US + log.seq * 1_000))
     yield log.record(kind, name, "container_started", operation, started)
     ended = operations.OperationSucceeded(operation, {"containerName": f"{name}-{number}"})
     yield log.record(kind, name, "succeeded", operation, ended)

@@ -68,6 +68,8 @@ _CONTENT: tuple[tuple[str, Callable[[State], Any]], ...] = (
     ("gpus", lambda state: state.gpus),
     ("ports", lambda state: state.ports),
     ("operations", lambda state: state.operations),
+    ("prices", lambda state: state.prices),
+    ("months", lambda state: state.months),
     ("finished", lambda state: list(state.finished)),
     ("volume_users", lambda state: state.volume_users),
     ("volumes_used", lambda state: state.volumes_used),

@@ -20,6 +20,7 @@ from service.domain.commands import Request
 from service.domain.decide import VERBS
 from service.domain.rejections import Reason, Rejected
 from service.ports import ExecOutcome
+from tests.kit.memory_usage import MemoryUsage
 
 RESULTS: Mapping[str, dict[str, Any]] = {
     "run": {"name": "foo-1"},
@@ -45,10 +46,11 @@ class Submitted(Struct, frozen=True):
     caller: Caller
 
 
-class MemoryReads:
+class MemoryReads(MemoryUsage):
     """The read model: plain rows that a test puts in."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.sets: dict[str, ReplicaSet] = {}
         self.versions: dict[str, list[Revision]] = {}
         self.volume_rows: dict[str, Volume] = {}

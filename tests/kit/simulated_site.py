@@ -118,6 +118,7 @@ class SimulatedSite:
             disk_diff=DiskDiff(lambda: service.state, compare, compare),
             access=Access(MemoryTokens(), limits, Cors(()), may_be_open=True, local=True),
             orphans=service.orphans.look,
+            now_us=host.clock.now_us,
             port_first=PORT_FIRST,
             port_last=PORT_FIRST + PORTS - 1,
             wait_timeout_s=WAIT_S,

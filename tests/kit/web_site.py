@@ -79,6 +79,7 @@ class Site:
     ) -> None:
         self.now_s = 1000.0
         """The time of the limits: it stands still until a test moves it."""
+        self.now_us = 1_700_000_000_000_000
         self.tokens = MemoryTokens()
         self.limits = CallerLimits(rate_limit, waiting_limit, lambda: self.now_s)
         access = Access(
@@ -100,6 +101,7 @@ class Site:
             disk_diff=DiskDiff(self.reads.state, self.directories, self.images),
             access=access,
             orphans=self.look_for_orphans,
+            now_us=lambda: self.now_us,
             port_first=40000,
             port_last=40009,
             wait_timeout_s=5,

@@ -17,6 +17,7 @@ from events.record import Record
 from events.values import Carry
 from projections.evolve import evolve
 from projections.state import State
+from service.domain.billing_commands import SetPrice
 from service.domain.commands import (
     BindAt,
     Command,
@@ -136,6 +137,7 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     ),
     st.builds(QuarantineGpu, UUIDS, st.just("by hand")),
     st.builds(RestoreGpu, UUIDS),
+    st.builds(SetPrice, st.just("gpu"), st.sampled_from("12"), st.just("EUR"), SIZES),
 )
 
 HOSTS = st.builds(
@@ -160,14 +162,14 @@ STEPS = st.lists(st.one_of(COMMANDS, COMMANDS, EFFECT, DRIVE, DRIVE), min_size=2
 
 
 def play(
-    steps: Sequence[Any], hosts: Sequence[Facts], copy_at: int
+    steps: Sequence[Any], hosts: Sequence[Facts], copy_at: int, kind: type[World] = World
 ) -> tuple[World, State]:
-    """The world after all steps, driven to rest, and a copy of its state on the way.
+    """The world (of a kind) after all steps, driven to rest, and a copy of its state on the way.
 
     The first half of the steps is taken on the first host, as it were, the others on the second;
     but volumes stay what they are, as the world holds what is due against what they can do.
     """
-    world = World(3, hosts[0])
+    world = kind(3, hosts[0])
     for command in (run("foo", 1, 1, data_disk_bytes=GIB, memory_bytes=GIB), patch("foo")):
         world.send(command)
         world.drive()

@@ -9,7 +9,10 @@ from events.codec import decode
 from events.record import Event, Record
 from projections.evolve import evolve
 from projections.state import State
+from projections.usage import Usage
+from projections.usage_folds import meter
 from service.domain.invariants import check
+from tests.kit.usage_left import expect_used
 
 LEDGERS = sorted((Path(__file__).parent / "ledgers").glob("*.jsonl"))
 
@@ -105,3 +108,15 @@ def test_what_v0_3_0_observed_is_told_as_it_was() -> None:
     assert [resting.host_port for resting in state.node.resting] == [32000]
     assert [gpu.holder for gpu in state.gpus.values()] == ["bar", None, None, None]
     assert all(gpu.quarantine is None for gpu in state.gpus.values())
+
+
+@pytest.mark.parametrize("version", ["v0.1.0", "v0.2.0"])
+@pytest.mark.parametrize("carry", ["upper", "commit"])
+def test_what_is_left_of_a_story_is_all_that_is_still_used(version: str, carry: str) -> None:
+    state, usage = State(), Usage()
+    story = Path(__file__).parent / "ledgers" / f"{version}-{carry}.jsonl"
+    for seq, record in enumerate(records(story), 1):
+        evolve(state, seq, record)
+        meter(usage, state, seq, record)
+    assert usage.open
+    expect_used(state, [one for slots in usage.open.values() for one in slots.values()])

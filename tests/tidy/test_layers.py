@@ -16,9 +16,12 @@ PACKAGES = ("events", "projections", "service")
 PURE_PROJECTIONS = (
     "projections.gpu_unit",
     "projections.lineage",
+    "projections.price_book",
     "projections.schema",
     "projections.state",
     "projections.tables",
+    "projections.usage",
+    "projections.usage_folds",
 )
 """With `projections.evolve*`, the modules of that package that no I/O reaches."""
 
@@ -46,6 +49,7 @@ PURE_IMPORTS = {
     "collections",
     "collections.abc",
     "datetime",
+    "decimal",
     "enum",
     "functools",
     "itertools",

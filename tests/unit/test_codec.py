@@ -11,6 +11,7 @@ from events.codec import (
     UnreadableRecord,
     decode,
     encode,
+    read_time,
     show_time,
 )
 from events.operations import OperationAccepted
@@ -128,3 +129,19 @@ def test_the_size_limit_is_exact() -> None:
     assert len(encode(accepted({"cmd": "x" * room}))) == RECORD_BYTES_MAX
     with pytest.raises(RecordTooLarge, match=str(RECORD_BYTES_MAX + 1)):
         encode(accepted({"cmd": "x" * (room + 1)}))
+
+
+@pytest.mark.parametrize(
+    ("text", "at_us"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("2026-11-01T12:00:00.123456789Z", 1_793_534_400_123_456),
+        ("2026-11-01T13:00:00.5+01:00", 1_793_534_400_500_000),
+        ("1969-12-31T23:59:59.000001Z", -999_999),
+        ("", None),
+        ("2026-11-01T12:00:00", None),
+        ("soon", None),
+    ],
+)
+def test_an_instant_is_read_to_the_microsecond(text: str, at_us: int | None) -> None:
+    assert read_time(text) == at_us

@@ -1,0 +1,59 @@
+"""The bill of a window, from the rows: a page at a time, and all of it as of one record."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from projections.price_book import Month, Price
+from projections.usage import Opened
+from projections.usage_queries import Basis, Place, place_after, place_of
+from service.domain.billing import Bill, PriceBook, Window
+
+PAGE_ROWS = 250
+"""Read and added up at a stretch, a few ms, before the event loop has its turn."""
+
+
+class UsageReads(Protocol):
+    """The questions that are asked of the read store."""
+
+    async def usage_basis(self, before_us: int) -> Basis:
+        """The prices, and the open rows that began before an instant, of one snapshot."""
+        ...
+
+    async def usage_ended(self, after: Place, before_us: int, limit: int) -> Sequence[Opened]:
+        """The next rows that ended, by their end; only those begun before an instant."""
+        ...
+
+    async def prices(self) -> Sequence[Price]:
+        """Every price there ever was, by what it is for and its begin."""
+        ...
+
+    async def months(self) -> Sequence[Month]:
+        """The months that were closed, in their order."""
+        ...
+
+    async def month(self, month: str) -> Month | None:
+        """A month, if it was closed."""
+        ...
+
+
+async def bill_of(
+    reads: UsageReads, window: Window, group_by: tuple[str, ...]
+) -> tuple[Bill, int]:
+    """The bill, and the last record that it was made from."""
+    basis = await reads.usage_basis(window.end_us)
+    bill = Bill(window, PriceBook(basis.prices), group_by)
+    for row in basis.open:
+        _add(bill, row)
+    after = place_after(window.begin_us)
+    while page := await reads.usage_ended(after, window.end_us, PAGE_ROWS):
+        for row in page:
+            # What was closed since the snapshot was open in it, and is in the bill as that.
+            if row.closed_seq is not None and row.closed_seq <= basis.seq:
+                _add(bill, row)
+        after = place_of(page[-1])
+    return bill, basis.seq
+
+
+def _add(bill: Bill, row: Opened) -> None:
+    for interval in row.intervals:
+        bill.add(interval)
