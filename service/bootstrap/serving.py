@@ -12,6 +12,7 @@ from projections.projector import Projector
 from service.adapters.system import SystemClock, TimedIds
 from service.application.disk_diff import DiskDiff
 from service.application.engine_gate import EngineGate
+from service.application.event_feed import EventFeed
 from service.application.executor import Executor
 from service.application.gpu_access import GpuAccessWatch
 from service.application.health import Component
@@ -312,6 +313,7 @@ class _Service:
                 disk_diff=self.disk_diff,
                 access=self.door.access,
                 orphans=self.orphans.look,
+                feed=EventFeed(self.opened.ledger, self.projector),
                 disks=DiskPaths(self.settings.data_disk_path, self.settings.file_storage_path),
             )
         )
