@@ -32,6 +32,9 @@ from tests.kit.scripted_intake import (
 RUN = {"imageName": "ubuntu:24.04", "replicaSetName": "foo"}
 """The smallest body of a run."""
 
+PATIENT = StreamTimes()
+"""As the service itself has them."""
+
 
 class MemoryTokens:
     """The port `Tokens` on a mapping: what is put into it holds at once."""
@@ -80,7 +83,7 @@ class Site:
         waiting_limit: int = 0,
         may_be_open: bool = True,
         local: bool = True,
-        stream_times: StreamTimes = StreamTimes(),
+        stream_times: StreamTimes = PATIENT,
     ) -> None:
         self.now_s = 1000.0
         """The time of the limits: it stands still until a test moves it."""
