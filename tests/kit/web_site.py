@@ -98,7 +98,8 @@ class Site:
         self.images = ScriptedComparison()
         self.health = SetHealth()
         self.ledger = MemoryLedger()
-        self.projector = Projector(self.ledger.read, InlineStore())
+        self.store = InlineStore()
+        self.projector = Projector(self.ledger.read, self.store)
         """Of what is followed; nothing is folded until a test runs it."""
         self.facts = NodeFacts("n1", "owner-1", "0.1.0", {"docker": "26.1.5"}, "simulated")
         self.context = WebContext(
@@ -161,4 +162,8 @@ class Site:
         trace: TracebackType | None,
     ) -> None:
         await self.client.close()
+        await self.stop_serving()
+
+    async def stop_serving(self) -> None:
+        """As at the end of the service; once more is no harm."""
         await self._runner.cleanup()
