@@ -5,6 +5,7 @@ import typer
 from service.cli import (
     backup,
     differences,
+    events,
     gpus,
     maintain,
     orphans,
@@ -41,6 +42,7 @@ def build_app() -> typer.Typer:
     tokens.register(app)
     maintain.register(app)
     orphans.register(app)
+    events.register(app)
     backup.register(app)
     return app
 

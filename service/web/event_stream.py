@@ -117,8 +117,10 @@ class _Stream:
 
         Raises ConnectionError when the reader takes nothing for too long.
         """
-        await self._write(b"retry: %d\n\n" % RETRY_MS)
         seq, seen = place.seq, place.index
+        # With the place: who loses the connection before the first event goes on from here.
+        begin = b"id: %d\n\n" % seq if seen < 0 else b"\n"
+        await self._write(b"retry: %d\n" % RETRY_MS + begin)
         try:
             while until_seq is None or seq < until_seq:
                 found = await feed.after(seq, self._times.heartbeat_s)

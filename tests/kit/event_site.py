@@ -60,6 +60,12 @@ class Stream:
                 case "retry":
                     self.retry = int(value)
 
+    async def begin(self) -> str:
+        """The place that the stream begins at, which it says first."""
+        retry, place = [(await self.response.content.readline()).decode() for _ in range(2)]
+        assert retry.startswith("retry: ")
+        return place.removeprefix("id: ").strip()
+
     async def next(self) -> Message:
         """The next message, which has to come."""
         async with asyncio.timeout(10):
