@@ -124,7 +124,7 @@ def execute_request(name: str) -> bytes:
     """`execute` of something that ends at once, answered when it is recorded."""
     body = b'{"cmd":["true"]}'
     head = (
-        f"POST /api/v1/replicaSet/{name}/execute HTTP/1.1\r\nHost: bench\r\n"
+        f"POST /api/v1/replicaSet/{name}/execute HTTP/1.1\r\nHost: localhost\r\n"
         "Content-Type: application/json\r\nPrefer: respond-async\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
