@@ -299,6 +299,8 @@ class _Service:
             self.remarks,
         )
         show_gauges(self.metrics, self.projector)
+        feed = EventFeed(self.opened.ledger, self.projector)
+        self.metrics.event_readers.set_function(lambda: feed.readers)
         return make_app(
             WebContext(
                 intake=self.intake,
@@ -313,7 +315,7 @@ class _Service:
                 disk_diff=self.disk_diff,
                 access=self.door.access,
                 orphans=self.orphans.look,
-                feed=EventFeed(self.opened.ledger, self.projector),
+                feed=feed,
                 disks=DiskPaths(self.settings.data_disk_path, self.settings.file_storage_path),
             )
         )

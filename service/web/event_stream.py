@@ -7,6 +7,7 @@ The id of a message is its place in the ledger, `<seq>.<index>`. Whoever comes b
 import asyncio
 import logging
 import re
+import socket
 from collections.abc import Sequence
 from typing import get_args
 
@@ -32,6 +33,9 @@ RETRY_MS = 2_000
 
 WRITE_BYTES = 64 * 1024
 """About so much is handed to the socket at once; then it is waited until that was taken."""
+
+WAITING_BYTES_MAX = 256 * 1024
+"""So much the kernel keeps for a reader; by itself it would keep megabytes for a slow one."""
 
 KINDS = (*get_args(Kind), "node")
 TYPES = {tag_of(event) for event in EVENTS}
@@ -86,6 +90,7 @@ async def _events(request: web.Request) -> web.StreamResponse:
             }
         )
         await response.prepare(request)
+        _bound_waiting(request)
         if request.method != "HEAD":
             stream = _Stream(request, response, context.stream_times)
             await stream.run(feed, wanted, place, until_seq)
@@ -195,6 +200,13 @@ def _frame(seq: int, record: Record, index: int, event: Event) -> bytes:
     message = message_of(seq, record, index, event)
     head = f"id: {message.id}\nevent: {message.type}\ndata: "
     return head.encode() + encode_message(message) + b"\n\n"
+
+
+def _bound_waiting(request: web.Request) -> None:
+    """Let no more wait for the reader in the kernel than WAITING_BYTES_MAX."""
+    transport = request.transport
+    if transport is not None and (own := transport.get_extra_info("socket")) is not None:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, WAITING_BYTES_MAX)
 
 
 def _wanted(request: web.Request) -> Wanted:

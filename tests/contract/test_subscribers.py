@@ -21,9 +21,11 @@ from events.subjects import subject_of
 from service.adapters.jetstream import JetStreamLedger
 from service.adapters.jetstream_connection import NatsAddress
 from service.adapters.nats_child import NatsChild
+from service.application.event_feed import EventFeed
 from service.bootstrap.ledger import SUBSCRIBER_FILE, open_ledger
 from service.ports import Entry, Ledger
 from tests.kit.backups import settings
+from tests.kit.event_site import Fold
 from tests.kit.histories import records
 
 PAGE = Path(__file__).parents[2] / "docs" / "subscribing.md"
@@ -96,6 +98,19 @@ async def test_the_example_reads_all_and_goes_on_where_it_was(
     await nats_ledger.append([Entry(subject_of(made[0]), "one-more", body)], len(made))
     # What it had not acknowledged when it was killed comes again, but only after half a minute.
     assert await run(1) == expected[:1]
+
+
+async def test_the_feed_catches_up_from_a_real_ledger(nats_ledger: JetStreamLedger) -> None:
+    made = await fill(nats_ledger, 700)
+    projector = Fold()
+    for record in made:
+        projector.fold(record)
+    feed = EventFeed(nats_ledger, projector)
+    found: list[Record] = []
+    async with asyncio.timeout(PATIENCE_S):
+        while len(found) < len(made):
+            found += [fed.record for fed in await feed.after(len(found), 0)]
+    assert found == made
 
 
 async def test_it_cannot_write_or_delete(

@@ -12,10 +12,32 @@ from msgspec import Struct
 from events.codec import encode
 from events.record import Event, Record
 from events.subjects import subject_of
+from projections.projector import Subscriber
+from projections.state import State
 from service.ports import Entry
 from tests.kit.web_site import Site
 
 EVENTS = "/api/v1/events"
+
+
+class Fold:
+    """What the feed needs of a projector: it folds when it is told to."""
+
+    def __init__(self) -> None:
+        self.state = State()
+        self.folded_seq = 0
+        self.failure: str | None = None
+        self._subscribers: list[Subscriber] = []
+
+    def subscribe(self, callback: Subscriber) -> None:
+        """As the projector's."""
+        self._subscribers.append(callback)
+
+    def fold(self, record: Record) -> None:
+        """Go on by one record. The state stays empty."""
+        self.folded_seq += 1
+        for callback in self._subscribers:
+            callback(self.folded_seq, record)
 
 
 class Message(Struct, frozen=True):

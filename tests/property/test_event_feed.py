@@ -8,12 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events.codec import encode
-from events.record import Record
 from events.subjects import subject_of
-from projections.projector import Subscriber
-from projections.state import State
 from service.application.event_feed import KEPT_RECORDS, EventFeed, FeedEnded
 from service.ports import Entry
+from tests.kit.event_site import Fold
 from tests.kit.histories import records
 from tests.kit.memory_ledger import MemoryLedger
 
@@ -22,24 +20,6 @@ ENTRIES = [Entry(subject_of(one), one.command_id, encode(one)) for one in RECORD
 
 BURSTS = st.lists(st.integers(1, KEPT_RECORDS), min_size=1, max_size=5)
 STARTS = st.lists(st.floats(0, 1), min_size=1, max_size=4)
-
-
-class Fold:
-    """What the feed needs of a projector: it folds when it is told to."""
-
-    def __init__(self) -> None:
-        self.state = State()
-        self.folded_seq = 0
-        self.failure: str | None = None
-        self._subscribers: list[Subscriber] = []
-
-    def subscribe(self, callback: Subscriber) -> None:
-        self._subscribers.append(callback)
-
-    def fold(self, record: Record) -> None:
-        self.folded_seq += 1
-        for callback in self._subscribers:
-            callback(self.folded_seq, record)
 
 
 async def read_on(feed: EventFeed, seq: int, until: int, pauses: list[int]) -> list[int]:
