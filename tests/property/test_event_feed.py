@@ -44,7 +44,7 @@ async def play(before: int, bursts: list[int], starts: list[float], pauses: list
     feed = EventFeed(ledger, projector)
     until = before + sum(bursts)
     readers = []
-    async with asyncio.TaskGroup() as group:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         for start in starts:
             seq = round(start * before)
             readers.append((seq, group.create_task(read_on(feed, seq, until, pauses))))
