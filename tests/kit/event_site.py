@@ -118,6 +118,13 @@ class EventSite(Site):
         )
         return seq
 
+    @property
+    def connections(self) -> int:
+        """How many there are, as the server sees it."""
+        server = self._runner.server
+        assert server is not None
+        return len(server.connections)
+
     async def readers_are(self, count: int) -> None:
         """Return when there are so many readers, which has to become so."""
         async with asyncio.timeout(10):
