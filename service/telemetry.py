@@ -175,9 +175,6 @@ class Metrics:
             "Operations that were accepted and have not ended",
             registry=registry,
         )
-        self.event_readers = Gauge(
-            "gpuledger_event_readers", "Readers of /api/v1/events at the moment", registry=registry
-        )
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)

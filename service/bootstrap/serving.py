@@ -30,7 +30,7 @@ from service.application.watcher import Watcher
 from service.application.writer import Writer
 from service.bootstrap.access import Door, open_door
 from service.bootstrap.catching_up import catch_up
-from service.bootstrap.gauges import show_gauges
+from service.bootstrap.gauges import show_gauges, show_readers
 from service.bootstrap.host import Host
 from service.bootstrap.ledger import OpenLedger, make_data_dir
 from service.bootstrap.listening import is_ours, listen
@@ -300,7 +300,7 @@ class _Service:
         )
         show_gauges(self.metrics, self.projector)
         feed = EventFeed(self.opened.ledger, self.projector)
-        self.metrics.event_readers.set_function(lambda: feed.readers)
+        show_readers(self.metrics, feed)
         return make_app(
             WebContext(
                 intake=self.intake,
