@@ -100,6 +100,21 @@ async def test_the_example_reads_all_and_goes_on_where_it_was(
     assert await run(1) == expected[:1]
 
 
+async def test_some_of_it_can_be_pushed(
+    nats_child: NatsChild, nats_ledger: JetStreamLedger
+) -> None:
+    """As `nats sub --all` asks for it: the server finds the stream and throttles itself."""
+    made = await fill(nats_ledger, 300)
+    wanted = [subject_of(one) for one in made if one.kind == "replica_set" and one.name == "set1"]
+    async with connected(nats_child.subscriber) as client:
+        pushed = await client.jetstream().subscribe(
+            "ledger.*.replica_set.set1.>", flow_control=True, idle_heartbeat=1
+        )
+        found = [(await pushed.next_msg(timeout=PATIENCE_S)).subject for _ in wanted]
+    assert len(wanted) > 50
+    assert found == wanted
+
+
 async def test_the_feed_catches_up_from_a_real_ledger(nats_ledger: JetStreamLedger) -> None:
     made = await fill(nats_ledger, 700)
     projector = Fold()
