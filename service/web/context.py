@@ -84,6 +84,8 @@ class StreamTimes(Struct, frozen=True):
 
     heartbeat_s: float = 15
     """When nothing was sent for so long, it is said that there is nothing."""
+    admitted_s: float = 1
+    """For so long it is taken for granted that the caller may still read."""
     write_s: float = 30
     """A reader that takes nothing for so long is cut off."""
 

@@ -22,7 +22,7 @@ from events.values import NAME_LENGTH_MAX, Kind
 from service.application.event_feed import EventFeed, Fed, FeedEnded
 from service.errors import LedgerError
 from service.telemetry import REQUEST_ID
-from service.web.context import CONTEXT, StreamTimes
+from service.web.context import CONTEXT, WebContext
 from service.web.event_secrets import carries_env, hidden_event, marked_keys
 from service.web.problems import BadRequest, Code
 from service.web.routes import API, Query, Route, number_in
@@ -92,8 +92,7 @@ async def _events(request: web.Request) -> web.StreamResponse:
         await response.prepare(request)
         _bound_waiting(request)
         if request.method != "HEAD":
-            stream = _Stream(request, response, context.stream_times)
-            await stream.run(feed, wanted, place, until_seq)
+            await _Stream(request, response, context).run(feed, wanted, place, until_seq)
     return response
 
 
@@ -106,14 +105,16 @@ class _Stream:
     """One reader's connection."""
 
     def __init__(
-        self, request: web.Request, response: web.StreamResponse, times: StreamTimes
+        self, request: web.Request, response: web.StreamResponse, context: WebContext
     ) -> None:
         self._request = request
         self._response = response
-        self._times = times
+        self._access = context.access
+        self._times = context.stream_times
         self._sees_secrets = shows_secrets(request)
         self._now_s = asyncio.get_running_loop().time
         self._written_s = 0.0
+        self._admitted_s = self._now_s()
 
     async def run(
         self, feed: EventFeed, wanted: Wanted, place: Place, until_seq: int | None
@@ -131,6 +132,9 @@ class _Stream:
                 found = await feed.after(seq, self._times.heartbeat_s)
                 if until_seq is not None:
                     found = [fed for fed in found if fed.seq <= until_seq]
+                if not await self._still_admitted():
+                    await self._write(b": the token is not valid any more\n\n")
+                    break
                 await self._send(self._frames(feed, wanted, found, seen))
                 if found:
                     seq, seen = found[-1].seq, -1
@@ -138,11 +142,20 @@ class _Stream:
                     # With the place, so that what is not wanted is not looked through again.
                     await self._write(b": nothing new\nid: %d\n\n" % seq if seen < 0 else b": \n\n")
         except FeedEnded as end:
-            await self._write(b": %s\n\n" % str(end).encode())
+            reason = " ".join(str(end).split())
+            await self._write(b": %s\n\n" % reason.encode())
         except (LedgerError, UnreadableRecord) as error:
             # The reader comes again; that it cannot be read now is for /readyz to tell.
             _log.warning("%s: %s", self._request.path, error)
             await self._write(b": the ledger cannot be read\n\n")
+
+    async def _still_admitted(self) -> bool:
+        """A token can be revoked, and can expire, while its reader listens."""
+        now_s = self._now_s()
+        if now_s - self._admitted_s < self._times.admitted_s:
+            return True
+        self._admitted_s = now_s
+        return await self._access.still_admits(self._request)
 
     def _frames(
         self, feed: EventFeed, wanted: Wanted, found: Sequence[Fed], seen: int

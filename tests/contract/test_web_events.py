@@ -207,6 +207,27 @@ class TestWhoReads:
                 assert hidden.count("***") == 6
                 assert "PLAIN=2" in hidden
 
+    async def test_a_token_that_is_revoked_reads_no_further(self) -> None:
+        async with event_site(stream_times=StreamTimes(admitted_s=0)) as site:
+            site.grant("admin", "another")
+            headers = site.grant("viewer")
+            async with site.stream(headers=headers) as stream:
+                await site.happen(succeeded())
+                assert (await stream.next()).id == "1.0"
+                del site.tokens.grants[headers["Authorization"].removeprefix("Bearer ")]
+                await site.happen(succeeded())
+                assert await stream.all() == []
+            assert stream.comments == ["the token is not valid any more"]
+
+    async def test_the_first_token_ends_what_was_read_without_one(self) -> None:
+        times = StreamTimes(admitted_s=0)
+        async with event_site(stream_times=times) as site, site.stream() as stream:
+            await site.happen(succeeded())
+            assert (await stream.next()).id == "1.0"
+            site.grant("viewer")
+            await site.happen(succeeded())
+            assert await stream.all() == []
+
     async def test_a_stream_is_no_request_that_waits(self) -> None:
         async with event_site(waiting_limit=1) as site, site.stream(), site.stream():
             assert (await site.get("/api/v1/node")).status == 200
