@@ -89,7 +89,23 @@ def schemas() -> dict[str, Any]:
     _, components = msgspec.json.schema_components(
         (CloudEvent, EventMessage, *EVENTS), ref_template=_REFS
     )
-    return dict(components)
+    found: dict[str, Any] = _with_plain_discriminators(components)
+    return found
+
+
+def _with_plain_discriminators(value: Any) -> Any:
+    """Schemas with the name of the field that tells types apart, as AsyncAPI wants it: OpenAPI,
+    for which they are made, wants an object with that name in it."""
+    if isinstance(value, list):
+        return [_with_plain_discriminators(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: item["propertyName"]
+        if key == "discriminator" and isinstance(item, dict) and "propertyName" in item
+        else _with_plain_discriminators(item)
+        for key, item in value.items()
+    }
 
 
 def tag_of(event: type[Any]) -> str:
