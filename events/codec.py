@@ -27,11 +27,15 @@ class RecordTooLarge(Exception):
     """A record is above RECORD_BYTES_MAX; nothing was stored."""
 
 
-class _Data(Struct, frozen=True):
+class Data(Struct, frozen=True):
+    """What a record says: its events, all or none."""
+
     events: tuple[Event, ...]
 
 
-class _CloudEvent(Struct, frozen=True, omit_defaults=True):
+class CloudEvent(Struct, frozen=True, omit_defaults=True):
+    """A record as it is stored."""
+
     id: str
     source: str
     type: str
@@ -39,7 +43,7 @@ class _CloudEvent(Struct, frozen=True, omit_defaults=True):
     time: str
     timeus: int
     verb: str
-    data: _Data
+    data: Data
     actor: str = ""
     tenant: str = ""
     operationid: str = ""
@@ -49,7 +53,7 @@ class _CloudEvent(Struct, frozen=True, omit_defaults=True):
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(_CloudEvent)
+_decoder = msgspec.json.Decoder(CloudEvent)
 
 
 def show_time(at_us: int) -> str:
@@ -80,7 +84,7 @@ def encode(record: Record) -> bytes:
     """A record as it is stored. Raises RecordTooLarge."""
     first = record.events[0]
     body = _encoder.encode(
-        _CloudEvent(
+        CloudEvent(
             specversion="1.0",
             id=record.command_id,
             source=f"/gpuledger/{record.node}",
@@ -90,7 +94,7 @@ def encode(record: Record) -> bytes:
             timeus=record.at_us,
             verb=record.verb,
             datacontenttype="application/json",
-            data=_Data(record.events),
+            data=Data(record.events),
             actor=record.actor,
             tenant=record.tenant,
             operationid=record.operation_id,

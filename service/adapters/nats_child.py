@@ -82,7 +82,9 @@ class NatsChild:
         self._log_path = self.data_dir / "nats.log"
         self._on_failed = on_failed
         self._on_full = on_full
-        self._passwords = {"service": _password(), "admin": _password()}
+        self._passwords = {
+            user: _password() for user in ("service", "admin", "subscriber")
+        }
         self._listen = "127.0.0.1:-1"
         self._lock_fd = -1
         self._process: asyncio.subprocess.Process | None = None
@@ -108,6 +110,11 @@ class NatsChild:
     def admin(self) -> NatsAddress:
         """For setting up the stream."""
         return NatsAddress((self.url,), "admin", self._passwords["admin"])
+
+    @property
+    def subscriber(self) -> NatsAddress:
+        """For whoever only reads."""
+        return NatsAddress((self.url,), "subscriber", self._passwords["subscriber"])
 
     @property
     def pid(self) -> int | None:
@@ -221,6 +228,7 @@ class NatsChild:
                     "NATS_STORE_DIR": msgspec.json.encode(str(self._store_dir)).decode(),
                     "NATS_SERVICE_PASSWORD": self._passwords["service"],
                     "NATS_ADMIN_PASSWORD": self._passwords["admin"],
+                    "NATS_SUBSCRIBER_PASSWORD": self._passwords["subscriber"],
                 },
                 pass_fds=(self._lock_fd,),
                 # Ctrl-C in a terminal goes to its whole session: we close the child, in order.

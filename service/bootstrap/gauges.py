@@ -3,8 +3,11 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from prometheus_client import Gauge
+
 from projections.projector import Projector
 from projections.state import GpuUnit
+from service.application.event_feed import EventFeed
 from service.telemetry import Metrics
 
 GPU_STATES: Mapping[str, Callable[[GpuUnit], bool]] = {
@@ -28,6 +31,16 @@ def show_gauges(metrics: Metrics, projector: Projector) -> None:
     )
     for state, is_so in GPU_STATES.items():
         metrics.gpus.labels(state).set_function(partial(_count, projector, is_so))
+
+
+def show_readers(metrics: Metrics, feed: EventFeed) -> None:
+    """The same for who listens to events."""
+    readers = Gauge(
+        "gpuledger_event_readers",
+        "Readers of /api/v1/events at the moment",
+        registry=metrics.registry,
+    )
+    readers.set_function(lambda: feed.readers)
 
 
 def _count(projector: Projector, is_so: Callable[[GpuUnit], bool]) -> int:

@@ -21,6 +21,9 @@ from service.settings import Settings
 ADDRESS_FILE = "nats.json"
 """How to reach the embedded ledger of a running service; only its owner may read it."""
 
+SUBSCRIBER_FILE = "nats-subscriber.json"
+"""The same for those who only read; what they read has secrets in it as well."""
+
 
 class OpenLedger(Struct):
     """A ledger in use, how to reach it, and a line for people that says where it is."""
@@ -50,7 +53,11 @@ async def open_ledger(
         return
     async with NatsChild(settings.data_dir, on_failed, on_full) as child:
         address_file = settings.data_dir / ADDRESS_FILE
+        subscriber_file = settings.data_dir / SUBSCRIBER_FILE
         await asyncio.to_thread(_write_private, address_file, msgspec.json.encode(child.service))
+        await asyncio.to_thread(
+            _write_private, subscriber_file, msgspec.json.encode(child.subscriber)
+        )
         try:
             async with JetStreamLedger(
                 child.service, child.admin, on_silence=child.revive
@@ -59,6 +66,7 @@ async def open_ledger(
                 yield OpenLedger(ledger, child.service, where)
         finally:
             address_file.unlink(missing_ok=True)
+            subscriber_file.unlink(missing_ok=True)
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """The listener: HTTP, or HTTPS, on the address of the settings."""
 
 import logging
+import resource
 import ssl
 from contextlib import AsyncExitStack
 
@@ -12,6 +13,8 @@ from service.errors import SettingsError
 from service.settings import Settings
 
 REQUEST_LINE_BYTES_MAX = 64 * 1024
+SOCKETS_MAX = 16_384
+"""Files that may be open at once: readers of events alone can be 2,000. Shells allow 1,024."""
 
 
 def is_ours(record: logging.LogRecord) -> bool:
@@ -27,6 +30,7 @@ async def listen(
     stack: AsyncExitStack, settings: Settings, app: web.Application, tls: ssl.SSLContext | None
 ) -> str:
     """Begin to answer; the address, with the port that the system chose if it was to choose."""
+    _allow_sockets()
     runner = web.AppRunner(
         # A handler whose caller has gone away ends its waiting; the operation goes on.
         app,
@@ -49,3 +53,11 @@ async def listen(
         ) from error
     port = runner.addresses[0][1]
     return settings.addr if settings.port else f"{settings.addr.rpartition(':')[0]}:{port}"
+
+
+def _allow_sockets() -> None:
+    """As many as this process may allow itself, up to SOCKETS_MAX."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = SOCKETS_MAX if hard == resource.RLIM_INFINITY else min(SOCKETS_MAX, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

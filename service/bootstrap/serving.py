@@ -12,6 +12,7 @@ from projections.projector import Projector
 from service.adapters.system import SystemClock, TimedIds
 from service.application.disk_diff import DiskDiff
 from service.application.engine_gate import EngineGate
+from service.application.event_feed import EventFeed
 from service.application.executor import Executor
 from service.application.gpu_access import GpuAccessWatch
 from service.application.health import Component
@@ -29,7 +30,7 @@ from service.application.watcher import Watcher
 from service.application.writer import Writer
 from service.bootstrap.access import Door, open_door
 from service.bootstrap.catching_up import catch_up
-from service.bootstrap.gauges import show_gauges
+from service.bootstrap.gauges import show_gauges, show_readers
 from service.bootstrap.host import Host
 from service.bootstrap.ledger import OpenLedger, make_data_dir
 from service.bootstrap.listening import is_ours, listen
@@ -298,6 +299,8 @@ class _Service:
             self.remarks,
         )
         show_gauges(self.metrics, self.projector)
+        feed = EventFeed(self.opened.ledger, self.projector)
+        show_readers(self.metrics, feed)
         return make_app(
             WebContext(
                 intake=self.intake,
@@ -313,6 +316,7 @@ class _Service:
                 access=self.door.access,
                 orphans=self.orphans.look,
                 now_us=self.clock.now_us,
+                feed=feed,
                 disks=DiskPaths(self.settings.data_disk_path, self.settings.file_storage_path),
             )
         )

@@ -6,6 +6,7 @@ from service.cli import (
     backup,
     billing,
     differences,
+    events,
     gpus,
     maintain,
     orphans,
@@ -43,6 +44,7 @@ def build_app() -> typer.Typer:
     tokens.register(app)
     maintain.register(app)
     orphans.register(app)
+    events.register(app)
     backup.register(app)
     return app
 

@@ -6,7 +6,7 @@ once, whatever had become of the first sending.
 
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
@@ -22,6 +22,8 @@ SERVER_DEFAULT = "http://127.0.0.1:2378"
 RETRY_DELAYS_S = (0.1, 0.5, 1.0)
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 60.0
+SILENCE_S = 45.0
+"""On a stream something comes every fifteen seconds, if only that there is nothing."""
 SLOW_DOWNS_MAX = 5
 SLOW_DOWN_S_MAX = 10
 
@@ -94,8 +96,28 @@ class Api:
             self._http.build_request(method, path, json=body, headers=headers, timeout=timeout)
         )
 
+    def listen(self, path: str, last_id: str | None, query: dict[str, str]) -> Iterator[str]:
+        """The lines of an answer that goes on, after an event; Unreachable when it breaks off."""
+        headers = {} if last_id is None else {"Last-Event-ID": last_id}
+        timeout = httpx.Timeout(SILENCE_S, connect=CONNECT_TIMEOUT_S)
+        try:
+            with self._http.stream(
+                "GET", path, params=query, headers=headers, timeout=timeout
+            ) as response:
+                if response.is_error:
+                    response.read()
+                    self._opened(response)
+                yield from response.iter_lines()
+        except httpx.TransportError as error:
+            raise Unreachable(f"the connection to {self.server} was lost: {error}") from None
+
     def _answer(self, request: httpx.Request) -> Answer:
         response = self._let_in(request)
+        envelope = self._opened(response)
+        return Answer(envelope.data, response.status_code == _ACCEPTED, envelope.msg)
+
+    def _opened(self, response: httpx.Response) -> _Envelope:
+        """The envelope of a success. Raises CliFailure, Unreachable and NotFound."""
         try:
             envelope = msgspec.json.decode(response.content, type=_Envelope)
         except msgspec.DecodeError:
@@ -104,7 +126,7 @@ class Api:
             ) from None
         if response.is_error or envelope.code != _SUCCESS:
             raise _refusal(response.status_code, envelope)
-        return Answer(envelope.data, response.status_code == _ACCEPTED, envelope.msg)
+        return envelope
 
     def _let_in(self, request: httpx.Request) -> httpx.Response:
         """Send it, and again when the service wants us to slow down: nothing was done yet."""

@@ -84,6 +84,13 @@ class Access:
         request[GRANT] = grant
         return caller
 
+    async def still_admits(self, request: web.Request) -> bool:
+        """Is who sent a request that was let in still who he was? For answers that go on."""
+        grant = await self._granted(request)
+        if grant is None and self._may_be_open and not await self._tokens.any():
+            grant = ANYBODY
+        return grant == request[GRANT]
+
     @contextmanager
     def counted(self, caller: str) -> Iterator[None]:
         """Around the serving of a request that was let in. Raises NotAdmitted."""

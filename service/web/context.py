@@ -9,6 +9,7 @@ from msgspec import Struct, field
 from events.values import GpuRuntime
 from projections.state import GpuUnit, Operation, PortLease, ReplicaSet, Revision, Volume
 from service.application.disk_diff import DiskDiff
+from service.application.event_feed import EventFeed
 from service.application.health import Health
 from service.application.intake import Intake
 from service.application.orphans import Found
@@ -79,6 +80,17 @@ class NodeFacts(Struct, frozen=True):
     """One line for people: how volumes are sized here, or why they cannot be."""
 
 
+class StreamTimes(Struct, frozen=True):
+    """Of the connections on which events are sent."""
+
+    heartbeat_s: float = 15
+    """When nothing was sent for so long, it is said that there is nothing."""
+    admitted_s: float = 1
+    """For so long it is taken for granted that the caller may still read."""
+    write_s: float = 30
+    """A reader that takes nothing for so long is cut off."""
+
+
 class WebContext(Struct, frozen=True):
     """Everything the handlers need."""
 
@@ -94,11 +106,13 @@ class WebContext(Struct, frozen=True):
     orphans: Callable[[], Awaitable[Found]]
     """What is there in our name and in no record, looked at anew."""
     now_us: Callable[[], int]
+    feed: EventFeed
     port_first: int = 40000
     port_last: int = 65535
     wait_timeout_s: float = 600
     """So long a request waits for its outcome at most; then it is answered 202."""
     disks: DiskPaths = DiskPaths()
+    stream_times: StreamTimes = StreamTimes()
 
 
 CONTEXT = web.AppKey("context", WebContext)

@@ -31,7 +31,8 @@ def render(document: dict[str, Any]) -> str:
         f"<title>{escape(info['title'])} API</title><style>{_STYLE}</style></head><body>",
         f"<h1>{escape(info['title'])} <small>{escape(info['version'])}</small></h1>",
         f"<p>{_prose(info['description'])}</p>",
-        '<p>For programs: <a href="/api/v1/openapi.json">/api/v1/openapi.json</a></p>',
+        '<p>For programs: <a href="/api/v1/openapi.json">/api/v1/openapi.json</a>; what events'
+        ' there are: <a href="/api/v1/asyncapi.json">/api/v1/asyncapi.json</a></p>',
     ]
     for tag in document["tags"]:
         parts.append(f"<h2>{escape(tag['name'])}</h2>")

@@ -29,6 +29,9 @@ BODY_BYTES_MAX = 1 << 20
 NEEDS = web.AppKey("needs", dict[tuple[str, str], Role | None])
 """The role that a route needs, by its method and pattern."""
 
+STREAMS = web.AppKey("streams", frozenset[str])
+"""The patterns of the routes that go on answering for as long as the caller listens."""
+
 _log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
@@ -98,7 +101,12 @@ async def _admitted(request: web.Request, route: str, handler: Handler) -> web.S
     needed = request.app[NEEDS].get((method, route), "viewer")
     if needed is None:
         return await handler(request)
-    with access.counted(await access.admit(request, needed)):
+    caller = await access.admit(request, needed)
+    if route in request.app[STREAMS]:
+        # Whoever listens does not wait for us: how many may is for the feed to say.
+        await request.app[CONTEXT].intake.caught_up()
+        return await handler(request)
+    with access.counted(caller):
         if request.method == "GET" and request.path.startswith("/api/"):
             await request.app[CONTEXT].intake.caught_up()
         return await handler(request)

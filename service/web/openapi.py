@@ -143,7 +143,12 @@ def _query_schema(query: Query) -> dict[str, Any]:
 def _responses(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
     data = {"type": "null"} if route.data is None else schemas[route.data]
     if route.media_type != "application/json":
-        return {"200": {"description": "success", "content": {route.media_type: {}}}}
+        found = {"200": {"description": "success", "content": {route.media_type: {}}}}
+        if route.streams:
+            listed = _listed((*route.codes, *_ACCESS))
+            found["4XX"] = _response(listed, _enveloped(schemas[Refusal]))
+            found["5XX"] = _response(_listed([Code.SERVER_BUSY]), _enveloped(schemas[Refusal]))
+        return found
     if not route.enveloped:
         return {"200": _response("success", data)}
     found = {"200": _response("success", _enveloped(data))}

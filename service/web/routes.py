@@ -57,6 +57,8 @@ class Route(Struct, frozen=True):
     """Who may, where that is not what `needs` says of its method."""
     open: bool = False
     """True where nobody is asked who he is."""
+    streams: bool = False
+    """True where the answer goes on for as long as the caller listens."""
 
     @property
     def needs(self) -> Role | None:

@@ -17,11 +17,12 @@ from types import ModuleType
 import msgspec
 from rich.console import Console
 
-from tests.bench import bill, commands, decisions, memory, rebuild, startup
+from tests.bench import bill, commands, decisions, fan_out, memory, rebuild, startup
 from tests.bench.figures import Figure, print_question
 
+MODULES = (commands, rebuild, startup, decisions, memory, bill, fan_out)
 QUESTIONS: dict[str, ModuleType] = {
-    module.LETTER: module for module in (commands, rebuild, startup, decisions, memory, bill)
+    module.LETTER: module for module in MODULES
 }
 ROUNDS = 3
 WIDTH = 100

@@ -40,6 +40,7 @@ REQUIRED = {
     "GPULEDGER_NODE": "node-1",
     "NATS_SERVICE_PASSWORD": "pservice1",
     "NATS_ADMIN_PASSWORD": "padmin2",
+    "NATS_SUBSCRIBER_PASSWORD": "psubscriber3",
 }
 FILES = pytest.mark.parametrize("files", [(BASE,), (BASE, GPU)], ids=["base", "gpu"])
 

@@ -236,6 +236,7 @@ async def test_the_server_syncs_every_record(tmp_path: Path) -> None:
             "NATS_STORE_DIR": str(tmp_path),
             "NATS_SERVICE_PASSWORD": "service",
             "NATS_ADMIN_PASSWORD": "admin",
+            "NATS_SUBSCRIBER_PASSWORD": "subscriber",
         },
         stderr=subprocess.PIPE,
     )

@@ -13,12 +13,13 @@ from tests.kit.builders import revision, spec
 from tests.kit.web_site import RUN, Answer, Site
 
 PAGE = "https://gpus.example.org"
-DOCUMENTS = ("/docs", "/api/v1/openapi.json", "/api/v1/nothing")
+DOCUMENTS = ("/docs", "/api/v1/openapi.json", "/api/v1/asyncapi.json", "/api/v1/nothing")
 
 
 def path_of(route: Route) -> str:
     path = route.path.replace("{name}", "foo").replace("{id}", "op-1").replace("{uuid}", "GPU-1")
-    return path.replace("{month}", "2026-11")
+    path = path.replace("{month}", "2026-11")
+    return f"{path}?follow=0" if route.streams else path
 
 
 class TestTokens:

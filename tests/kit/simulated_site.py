@@ -15,6 +15,7 @@ from events.codec import decode, encode
 from projections.evolve import evolve
 from projections.state import State
 from service.application.disk_diff import DiskDiff
+from service.application.event_feed import EventFeed
 from service.domain.commands import CreateVolume
 from service.web.access import Access
 from service.web.app import make_app
@@ -119,6 +120,7 @@ class SimulatedSite:
             access=Access(MemoryTokens(), limits, Cors(()), may_be_open=True, local=True),
             orphans=service.orphans.look,
             now_us=host.clock.now_us,
+            feed=EventFeed(service.ledger, service.projector),
             port_first=PORT_FIRST,
             port_last=PORT_FIRST + PORTS - 1,
             wait_timeout_s=WAIT_S,

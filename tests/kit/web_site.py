@@ -8,15 +8,19 @@ from typing import Any, Self
 import aiohttp
 from aiohttp import web
 
+from projections.projector import Projector
 from service.access_ports import Grant, Role
 from service.application.disk_diff import DiskDiff
+from service.application.event_feed import EventFeed
 from service.application.orphans import Found
 from service.telemetry import Metrics
 from service.web.access import Access
 from service.web.app import make_app
-from service.web.context import NodeFacts, WebContext
+from service.web.context import NodeFacts, StreamTimes, WebContext
 from service.web.cors import Cors
 from service.web.limits import CallerLimits
+from tests.kit.inline_store import InlineStore
+from tests.kit.memory_ledger import MemoryLedger
 from tests.kit.scripted_intake import (
     CountedIds,
     MemoryReads,
@@ -27,6 +31,9 @@ from tests.kit.scripted_intake import (
 
 RUN = {"imageName": "ubuntu:24.04", "replicaSetName": "foo"}
 """The smallest body of a run."""
+
+PATIENT = StreamTimes()
+"""As the service itself has them."""
 
 
 class MemoryTokens:
@@ -76,6 +83,7 @@ class Site:
         waiting_limit: int = 0,
         may_be_open: bool = True,
         local: bool = True,
+        stream_times: StreamTimes = PATIENT,
     ) -> None:
         self.now_s = 1000.0
         """The time of the limits: it stands still until a test moves it."""
@@ -90,6 +98,10 @@ class Site:
         self.directories = ScriptedComparison()
         self.images = ScriptedComparison()
         self.health = SetHealth()
+        self.ledger = MemoryLedger()
+        self.store = InlineStore()
+        self.projector = Projector(self.ledger.read, self.store)
+        """Of what is followed; nothing is folded until a test runs it."""
         self.facts = NodeFacts("n1", "owner-1", "0.1.0", {"docker": "26.1.5"}, "simulated")
         self.context = WebContext(
             intake=self.intake,
@@ -102,9 +114,11 @@ class Site:
             access=access,
             orphans=self.look_for_orphans,
             now_us=lambda: self.now_us,
+            feed=EventFeed(self.ledger, self.projector),
             port_first=40000,
             port_last=40009,
             wait_timeout_s=5,
+            stream_times=stream_times,
         )
         self.found = Found((), {})
         """The orphans that there are."""
@@ -150,4 +164,8 @@ class Site:
         trace: TracebackType | None,
     ) -> None:
         await self.client.close()
+        await self.stop_serving()
+
+    async def stop_serving(self) -> None:
+        """As at the end of the service; once more is no harm."""
         await self._runner.cleanup()
