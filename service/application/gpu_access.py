@@ -19,8 +19,9 @@ from events.values import versioned
 from projections.projector import Projector
 from service.application.instants import instant_us
 from service.application.writer import Writer
-from service.domain.commands import Envelope, Facts, ObserveGpuAccess
+from service.domain.commands import Envelope, Facts
 from service.domain.observing import has_gpus, observed_access, observes
+from service.domain.observing_commands import ObserveGpuAccess
 from service.errors import EngineError, LedgerError, ServiceBusy
 from service.ports import Clock, GpuAccessProbe, Ids
 

@@ -23,8 +23,9 @@ from events.values import split_versioned, versioned
 from projections.projector import Projector
 from service.application.instants import instant_us
 from service.application.writer import Writer
-from service.domain.commands import Envelope, Facts, ObserveContainer, SeenContainer
+from service.domain.commands import Envelope, Facts
 from service.domain.observing import UP, observed, observes
+from service.domain.observing_commands import ObserveContainer, SeenContainer
 from service.domain.rejections import Rejected
 from service.errors import (
     EngineError,

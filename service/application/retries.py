@@ -9,7 +9,8 @@ from events.record import Record
 from projections.projector import Projector
 from service.application.engine_gate import EngineGate
 from service.application.writer import Writer
-from service.domain.commands import Envelope, Facts, RetryReplicaSet
+from service.domain.commands import Envelope, Facts
+from service.domain.observing_commands import RetryReplicaSet
 from service.errors import EngineUnavailable, LedgerError, ServiceBusy
 from service.ports import Clock, Ids
 

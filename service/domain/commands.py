@@ -13,6 +13,7 @@ from events.gpu_health import GpuError, GpuReport, MissingGpu
 from events.values import Bind, Carry, ContainerSpec, Gpu, GpuRuntime, OnExit, OnGpuLost
 from service.domain.billing_commands import CloseMonth, SetPrice
 from service.domain.effects import Effect
+from service.domain.observing_commands import ObserveContainer, ObserveGpuAccess, RetryReplicaSet
 from service.domain.orphan_commands import ExpireOrphan, RemoveOrphan, Thing
 
 
@@ -234,53 +235,6 @@ class ReportGpuErrors(Struct, frozen=True):
 
     errors: tuple[GpuError, ...]
     boot: str = ""
-
-
-class SeenContainer(Struct, frozen=True):
-    """A container as the engine shows it."""
-
-    status: str
-    """Docker's word: created, running, paused, restarting, removing, exited, dead."""
-    exit_code: int
-    started_at: str
-    finished_at: str
-    oom_killed: bool = False
-    ran_s: float = 0.0
-    """From its start to its end, by Docker's clock."""
-    with_engine: bool = False
-    """It ended because the engine did."""
-
-
-class ObserveContainer(Struct, frozen=True):
-    """The observer looked at the container of a replica set; None when there is none."""
-
-    name: str
-    seen: SeenContainer | None
-    looked_at_seq: int
-    """What was folded before it looked."""
-    jitter: float
-    """Chance as data, from 0 to 1."""
-
-
-class ObserveGpuAccess(Struct, frozen=True):
-    """The service looked whether the running container of a replica set may open its GPUs."""
-
-    name: str
-    lost: bool
-    message: str
-    looked_at_seq: int
-    """What was folded before it looked."""
-    ran_s: float
-    """Since its start, by Docker's clock."""
-    jitter: float
-    """Chance as data, from 0 to 1."""
-
-
-class RetryReplicaSet(Struct, frozen=True):
-    """It is time to start a container again."""
-
-    name: str
-    attempt: int
 
 
 class ExpireSnapshots(Struct, frozen=True):

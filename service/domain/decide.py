@@ -28,8 +28,6 @@ from service.domain.commands import (
     Envelope,
     ExecuteInReplicaSet,
     ExpireSnapshots,
-    ObserveContainer,
-    ObserveGpuAccess,
     ObserveGpus,
     PatchReplicaSet,
     PauseReplicaSet,
@@ -43,7 +41,6 @@ from service.domain.commands import (
     ResizeVolume,
     RestartReplicaSet,
     RestoreGpu,
-    RetryReplicaSet,
     RollBackReplicaSet,
     RunReplicaSet,
     StopReplicaSet,
@@ -51,6 +48,7 @@ from service.domain.commands import (
 )
 from service.domain.effects import kind_of
 from service.domain.guards import Decision
+from service.domain.observing_commands import ObserveContainer, ObserveGpuAccess, RetryReplicaSet
 from service.domain.orphan_commands import ExpireOrphan, RemoveOrphan
 from service.domain.rejections import Reason, Rejected
 

@@ -12,7 +12,9 @@ from service.domain.commands import Envelope
 from service.domain.guards import Decision, accepted
 from service.domain.rejections import Reason, Rejected
 
-_MONTH = re.compile(r"(20\d\d)-(0[1-9]|1[0-2])")
+MONTH_PATTERN = "^(20[0-9]{2})-(0[1-9]|1[0-2])$"
+
+_MONTH = re.compile(MONTH_PATTERN)
 
 
 def window_of(month: str) -> Window | None:

@@ -18,16 +18,15 @@ from events.observations import (
 from events.record import Event
 from events.replica_sets import PhaseRequested
 from projections.state import ReplicaSet, Revision, State
-from service.domain.commands import (
-    Envelope,
+from service.domain.commands import Envelope, RestartReplicaSet
+from service.domain.effects import StartContainer
+from service.domain.guards import Decision, idle
+from service.domain.observing_commands import (
     ObserveContainer,
     ObserveGpuAccess,
-    RestartReplicaSet,
     RetryReplicaSet,
     SeenContainer,
 )
-from service.domain.effects import StartContainer
-from service.domain.guards import Decision, idle
 from service.domain.port_moves import resting_ports
 from service.domain.reconcile_idle import is_under_way
 from service.domain.rejections import Reason, Rejected

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from service.domain.months import MONTH_PATTERN
 from service.web.problems import OWN_CODES, Code
 from service.web.routes import NAME_PATTERN, UUID_PATTERN, Query, Route
 from service.web.schemas_responses import AcceptedData, Refusal
@@ -33,6 +34,7 @@ _IN_PATHS: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "pattern": NAME_PATTERN},
     "uuid": {"type": "string", "pattern": UUID_PATTERN},
     "id": {"type": "string", "minLength": 1},
+    "month": {"type": "string", "pattern": MONTH_PATTERN},
 }
 """What the parts of a path that are left open may be."""
 

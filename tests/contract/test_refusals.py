@@ -5,15 +5,9 @@ import asyncio
 from service.application.executor import PAUSE_S_MIN, RETRY_S_MAX
 from service.application.observer import AGAIN_S
 from service.application.writer import Receipt, Writer
-from service.domain.commands import (
-    Command,
-    CreateVolume,
-    DeleteVolume,
-    Envelope,
-    ObserveContainer,
-    RecordOutcome,
-)
+from service.domain.commands import Command, CreateVolume, DeleteVolume, Envelope, RecordOutcome
 from service.domain.effects import Settle
+from service.domain.observing_commands import ObserveContainer
 from service.domain.rejections import Reason, Rejected
 from tests.kit.builders import GIB, OWNER, run
 from tests.kit.simulated_engine import SimulatedEngine, no_faults

@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from events.gpu_health import GpuError
+from service.domain.billing_commands import CloseMonth, SetPrice
 from service.domain.commands import (
     BindAt,
     CommitReplicaSet,
@@ -209,6 +210,8 @@ OTHERS = (
     Scenario("pin", KEPT, PinRevision("foo", 1), UPPER),
     Scenario("unpin", (*KEPT, PinRevision("foo", 1)), UnpinRevision("foo", 1), UPPER),
     Scenario("orphan removed", (run(), orphaned), RemoveOrphan("system_disk-old-1-op")),
+    Scenario("price", (), SetPrice("gpu", "2.5", "EUR", 0)),
+    Scenario("close of a month", (SetPrice("gpu", "2", "EUR", 0),), CloseMonth("2025-12")),
     Scenario("quarantine", (run("foo", 1),), QuarantineGpu("gpu-0", "noisy")),
     Scenario("restore", (QuarantineGpu("gpu-0", "noisy"),), RestoreGpu("gpu-0")),
 )

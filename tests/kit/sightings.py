@@ -2,7 +2,7 @@
 
 import sys
 
-from service.domain.commands import ObserveContainer, ObserveGpuAccess, SeenContainer
+from service.domain.observing_commands import ObserveContainer, ObserveGpuAccess, SeenContainer
 
 ELSEWHERE = "started by somebody else"
 """An instant of a start that the service knows nothing of; any text will do for the rules."""

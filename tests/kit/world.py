@@ -23,13 +23,10 @@ from service.domain.commands import (
     Envelope,
     Facts,
     Failed,
-    ObserveContainer,
-    ObserveGpuAccess,
     ObserveGpus,
     RecordOutcome,
     RecordProgress,
     RegisterNode,
-    RetryReplicaSet,
     Succeeded,
 )
 from service.domain.decide import VERBS, address, decide
@@ -54,6 +51,7 @@ from service.domain.effects import (
 )
 from service.domain.guards import Decision
 from service.domain.invariants import check
+from service.domain.observing_commands import ObserveContainer, ObserveGpuAccess, RetryReplicaSet
 from service.domain.reconcile import reconcile
 from service.domain.rejections import Reason, Rejected
 from tests.kit.builders import IMAGE, IMAGE_CMD, IMAGE_ENV, IMAGE_ID, NODE, OWNER, facts, gpu

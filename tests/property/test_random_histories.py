@@ -36,12 +36,12 @@ from service.domain.commands import (
     ReportGpuErrors,
     RestartReplicaSet,
     RestoreGpu,
-    RetryReplicaSet,
     RollBackReplicaSet,
     StopReplicaSet,
     UnpinRevision,
 )
 from service.domain.effects import PutBackDisk, StartContainer
+from service.domain.observing_commands import RetryReplicaSet
 from tests.kit.builders import GIB, IMAGE, facts, gpu, mount, patch, remount, resize, run
 from tests.kit.sightings import ELSEWHERE, access, ended, gone, running
 from tests.kit.world import NEVER_FAIL, World

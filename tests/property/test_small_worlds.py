@@ -33,12 +33,12 @@ from service.domain.commands import (
     ReportGpuErrors,
     RestartReplicaSet,
     RestoreGpu,
-    RetryReplicaSet,
     RollBackReplicaSet,
     StopReplicaSet,
     UnpinRevision,
 )
 from service.domain.effects import PutBackDisk, Settle, StartContainer
+from service.domain.observing_commands import RetryReplicaSet
 from service.domain.rejections import Rejected
 from tests.kit.builders import GIB, facts, gpu, mount, patch, remount, resize, run
 from tests.kit.gwt import given

@@ -7,8 +7,10 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from events.billing import Meter
 from projections.state import Operation, State
 from service.application.intake import Accepted
+from service.domain.billing_commands import CloseMonth, SetPrice
 from service.domain.commands import (
     BindAt,
     CommitReplicaSet,
@@ -139,6 +141,8 @@ def a_command(rng: Random, state: State, ticket: str, name: str) -> Request:
         return _volume_command(rng, state, volume)
     if rng.random() < 0.06:
         return _gpu_command(rng, state)
+    if rng.random() < 0.03:
+        return _money_command(rng)
     if state.live(name) is None and rng.random() < 0.9:
         return _run(rng, state, name, volume)
     match rng.choice("eeeeepppppprrbbbsucctddnnx"):
@@ -209,6 +213,14 @@ def _patch(rng: Random, state: State, name: str, volume: str) -> PatchReplicaSet
         case _:
             pass
     return patch(name, rng.choice((0, 1, 2, 3)))
+
+
+def _money_command(rng: Random) -> Request:
+    """Prices from before the simulation begins and from within it; its month is never over."""
+    if rng.random() < 0.5:
+        return CloseMonth(rng.choice(("2025-12", "2025-11", "2026-01")))
+    meter: Meter = rng.choice(("gpu", "cpu", "volume"))
+    return SetPrice(meter, rng.choice(("1", "2.5")), "EUR", rng.choice((0, 1_767_225_601_000_000)))
 
 
 def _gpu_command(rng: Random, state: State) -> Request:

@@ -11,11 +11,11 @@ from service.domain.commands import (
     DeleteReplicaSet,
     PauseReplicaSet,
     RestartReplicaSet,
-    RetryReplicaSet,
     StopReplicaSet,
 )
 from service.domain.effects import StartContainer, StopContainer
 from service.domain.observing import SETTLED_S
+from service.domain.observing_commands import RetryReplicaSet
 from service.domain.rejections import Reason, Rejected
 from tests.kit.builders import GIB, facts, patch, resize, run
 from tests.kit.gwt import given, steps, unfinished

@@ -18,16 +18,14 @@ from service.domain.commands import (
     CommitReplicaSet,
     ContinueReplicaSet,
     DeleteReplicaSet,
-    ObserveContainer,
     PauseReplicaSet,
     PinRevision,
     RestartReplicaSet,
-    RetryReplicaSet,
     RollBackReplicaSet,
-    SeenContainer,
     StopReplicaSet,
 )
 from service.domain.effects import Settle, StartContainer, StopContainer
+from service.domain.observing_commands import ObserveContainer, RetryReplicaSet, SeenContainer
 from service.domain.rejections import Reason, Rejected
 from tests.kit.builders import GIB, facts, patch, resize, run
 from tests.kit.gwt import given, unfinished

@@ -12,9 +12,9 @@ from service.domain.commands import (
     Failed,
     PauseReplicaSet,
     RestartReplicaSet,
-    RetryReplicaSet,
 )
 from service.domain.effects import CreateContainer, FillDisk, StartContainer
+from service.domain.observing_commands import RetryReplicaSet
 from service.domain.port_moves import MOVES_MAX, REST_US, WORDS_MAX
 from service.domain.rejections import Reason, Rejected
 from tests.kit.builders import facts, patch, run

@@ -15,12 +15,12 @@ from service.domain.commands import (
     DeleteReplicaSet,
     ExecuteInReplicaSet,
     PauseReplicaSet,
-    RetryReplicaSet,
     StopReplicaSet,
 )
 from service.domain.decide import decide
 from service.domain.effects import Settle, StartContainer, StopContainer
 from service.domain.observing import ENGINE_RETRIES_MAX, RETRY_S_MAX, SETTLED_S
+from service.domain.observing_commands import RetryReplicaSet
 from service.domain.rejections import Reason, Rejected
 from tests.kit.builders import GIB, facts, patch, resize, run
 from tests.kit.gwt import given, steps, unfinished
