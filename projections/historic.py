@@ -31,51 +31,51 @@ class HistoricReads:
     """What the read store answered when `state` was the fold. Nothing here changes the state."""
 
     def __init__(self, state: State, ended: EndedOperations) -> None:
-        self._state = state
+        self.state = state
         self._ended = ended
 
     async def replica_set(self, name: str) -> ReplicaSet | None:
         """The replica set of this name, also when it was deleted."""
-        return self._state.replica_sets.get(name)
+        return self.state.replica_sets.get(name)
 
     async def replica_sets(self) -> list[ReplicaSet]:
         """The replica sets that there were, by name."""
-        there = (one for one in self._state.replica_sets.values() if one.current > 0)
+        there = (one for one in self.state.replica_sets.values() if one.current > 0)
         return sorted(there, key=lambda one: one.name)
 
     async def revision(self, name: str, number: int) -> Revision | None:
         """One version of a replica set."""
-        return self._state.revisions.get((name, number))
+        return self.state.revisions.get((name, number))
 
     async def revisions(self, name: str) -> list[Revision]:
         """All versions of a replica set, newest first."""
-        numbers = sorted((n for of, n in self._state.revisions if of == name), reverse=True)
-        return [self._state.revisions[name, number] for number in numbers]
+        numbers = sorted((n for of, n in self.state.revisions if of == name), reverse=True)
+        return [self.state.revisions[name, number] for number in numbers]
 
     async def volume(self, name: str) -> Volume | None:
         """The volume of this name, also when it was deleted."""
-        return self._state.volumes.get(name)
+        return self.state.volumes.get(name)
 
     async def volumes(self) -> list[Volume]:
         """The volumes that there were, by name."""
-        volumes = self._state.volumes.values()
+        volumes = self.state.volumes.values()
         there = (one for one in volumes if one.current > 0 and not one.deleted)
         return sorted(there, key=lambda one: one.name)
 
     async def gpus(self) -> list[GpuUnit]:
         """The GPUs that were ever seen, by index."""
-        return sorted(self._state.gpus.values(), key=lambda one: (one.index, one.uuid))
+        return sorted(self.state.gpus.values(), key=lambda one: (one.index, one.uuid))
 
     async def ports(self) -> list[PortLease]:
         """The host ports that were leased, by number."""
-        return sorted(self._state.ports.values(), key=lambda one: one.host_port)
+        return sorted(self.state.ports.values(), key=lambda one: one.host_port)
 
     async def operation(self, operation_id: str) -> Operation | None:
         """An operation, however long before it had ended."""
-        running = self._state.operations.get(operation_id)
+        running = self.state.operations.get(operation_id)
         if running is not None and running.finished_seq is None:
             return running
-        return await self._ended.operation_ended_by(operation_id, self._state.seq)
+        return await self._ended.operation_ended_by(operation_id, self.state.seq)
 
     async def operations(
         self, limit: int, before_seq: int | None = None, name: str | None = None
@@ -85,10 +85,10 @@ class HistoricReads:
         going_on = sorted(
             (
                 one
-                for one in self._state.operations.values()
+                for one in self.state.operations.values()
                 if one.finished_seq is None and one.seq < before and name in (None, one.name)
             ),
             key=lambda one: -one.seq,
         )
-        ended = await self._ended.operations_ended_by(self._state.seq, limit, before, name)
+        ended = await self._ended.operations_ended_by(self.state.seq, limit, before, name)
         return list(islice(merge(going_on, ended, key=lambda one: -one.seq), limit))

@@ -33,6 +33,7 @@ from service.bootstrap.gauges import show_gauges
 from service.bootstrap.host import Host
 from service.bootstrap.ledger import OpenLedger, make_data_dir
 from service.bootstrap.listening import is_ours, listen
+from service.bootstrap.past import open_past
 from service.bootstrap.stopping import Stopping, wind_down
 from service.bootstrap.told import told
 from service.disk_ports import SystemDisks, VolumeStore
@@ -298,10 +299,13 @@ class _Service:
             self.remarks,
         )
         show_gauges(self.metrics, self.projector)
+        parts = self.opened, self.projector, self.store, self.supervisor
+        past = open_past(self.settings.data_dir, *parts)
         return make_app(
             WebContext(
                 intake=self.intake,
-                reads=self.store,
+                present=self.store,
+                past=past,
                 health=health,
                 metrics=self.metrics,
                 ids=self.ids,

@@ -4,6 +4,7 @@ import msgspec
 from aiohttp import web
 
 from service.web import (
+    changes,
     gpu_quarantine,
     health,
     operations,
@@ -18,6 +19,7 @@ from service.web.docs_page import render
 from service.web.envelope import CONTENT_TYPE
 from service.web.middleware import BODY_BYTES_MAX, NEEDS, edge
 from service.web.openapi import document
+from service.web.past import BY_PATTERN
 from service.web.routes import API, Route
 
 ROUTES: tuple[Route, ...] = (
@@ -28,6 +30,7 @@ ROUTES: tuple[Route, ...] = (
     *gpu_quarantine.ROUTES,
     *orphans.ROUTES,
     *operations.ROUTES,
+    *changes.ROUTES,
     *health.ROUTES,
 )
 
@@ -41,6 +44,7 @@ def make_app(context: WebContext) -> web.Application:
     app = web.Application(middlewares=[edge], client_max_size=BODY_BYTES_MAX)
     app[CONTEXT] = context
     app[NEEDS] = {(route.method, route.path): route.needs for route in ROUTES}
+    app[BY_PATTERN] = {(route.method, route.path): route for route in ROUTES}
     app.on_response_prepare.append(context.access.cors.on_prepare)
     for route in ROUTES:
         if route.method == "GET":

@@ -1,6 +1,7 @@
 """What the web layer is given: everything it needs from the layers below, in one typed value."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from typing import Protocol
 
 from aiohttp import web
@@ -12,6 +13,7 @@ from service.application.disk_diff import DiskDiff
 from service.application.health import Health
 from service.application.intake import Intake
 from service.application.orphans import Found
+from service.application.past import Past
 from service.ports import Ids
 from service.telemetry import Metrics
 from service.web.access import Access
@@ -82,7 +84,7 @@ class WebContext(Struct, frozen=True):
     """Everything the handlers need."""
 
     intake: Intake
-    reads: Reads
+    present: Reads
     health: Health
     metrics: Metrics
     ids: Ids
@@ -90,6 +92,7 @@ class WebContext(Struct, frozen=True):
     """Asked at every request, because Docker may be there later, or be another one."""
     disk_diff: DiskDiff
     access: Access
+    past: Past
     orphans: Callable[[], Awaitable[Found]]
     """What is there in our name and in no record, looked at anew."""
     port_first: int = 40000
@@ -98,5 +101,18 @@ class WebContext(Struct, frozen=True):
     """So long a request waits for its outcome at most; then it is answered 202."""
     disks: DiskPaths = DiskPaths()
 
+    @property
+    def reads(self) -> Reads:
+        """What this request reads: the present, unless it asked for a point of the past."""
+        return CHOSEN.get() or self.present
+
+    @property
+    def is_past(self) -> bool:
+        """Did this request ask for a point of the past?"""
+        return CHOSEN.get() is not None
+
+
+CHOSEN: ContextVar[Reads | None] = ContextVar("reads", default=None)
+"""The past that a request asked for; None is the present."""
 
 CONTEXT = web.AppKey("context", WebContext)

@@ -57,6 +57,13 @@ class Route(Struct, frozen=True):
     """Who may, where that is not what `needs` says of its method."""
     open: bool = False
     """True where nobody is asked who he is."""
+    now: str = ""
+    """Why a read under /api/v1 cannot be asked for the past; empty where it can."""
+
+    @property
+    def has_past(self) -> bool:
+        """Can it be asked with `at`?"""
+        return self.method == "GET" and self.path.startswith(API) and not self.now
 
     @property
     def needs(self) -> Role | None:

@@ -1,7 +1,7 @@
 """The past: every question at every record is answered as it was answered then."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,36 +14,17 @@ from events.record import Record
 from projections.checkpoints import Checkpoints
 from projections.evolve import evolve
 from projections.historic import HistoricReads
-from projections.instants import BLOCK_RECORDS, Instants
-from projections.projector import Projector
 from projections.queries import Queries
-from projections.state import FINISHED_OPERATIONS_MAX, State
+from projections.state import State
 from projections.tables import history_row, take_batch
-from projections.timeline import BASED_CHECKPOINTS, Timeline, TimelineBehind
-from service.ports import StoredEntry
+from projections.timeline import Timeline
 from tests.kit.histories import records
 from tests.kit.inline_store import InlineStore
-from tests.kit.logs import content, entries, finite, fold
+from tests.kit.logs import content, fold
+from tests.kit.past import ListedLedger
 from tests.property.test_random_histories import HOSTS, STEPS, play
 
 EVERY = 16
-
-
-class Log:
-    """A ledger that is a list, and counts what is read from it."""
-
-    def __init__(self, history: Sequence[Record]) -> None:
-        self.stored = entries(history)
-        self.read_records = 0
-
-    async def read(
-        self, after_seq: int, until_seq: int
-    ) -> AsyncGenerator[Sequence[StoredEntry], None]:
-        assert after_seq < until_seq <= len(self.stored)
-        for begin in range(after_seq, until_seq, 1_000):
-            batch = self.stored[begin : min(until_seq, begin + 1_000)]
-            self.read_records += len(batch)
-            yield batch
 
 
 async def answers(reads: Queries | HistoricReads, state: State) -> list[bytes]:
@@ -77,7 +58,7 @@ async def check_every_point(history: Sequence[Record], folder: Path, step: int =
     now = fold(history)
     async with InlineStore() as store:
         then = await answers_of_then(history, now, store, step)
-        timeline = Timeline(Log(history).read, Checkpoints(folder), EVERY)
+        timeline = Timeline(ListedLedger(history).read, Checkpoints(folder), EVERY)
         async with made(timeline, len(history)):
             for seq in sorted(then, reverse=True):
                 state = await timeline.state_at(seq)
