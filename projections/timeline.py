@@ -36,7 +36,7 @@ checkpoints are being made."""
 STATES_KEPT = 4
 """Somebody who looks at a point asks several questions about it."""
 
-PASSED_MAX = 4
+PASSED_MAX = 16
 """So many states wait to be written; what comes on top is made from the ledger later."""
 
 REST_S = 0.02

@@ -20,6 +20,7 @@ from service.adapters.volume_choice import choose
 from service.application.check import compare_engine, compare_rows, compare_things
 from service.application.orphan_work import OrphanWork
 from service.bootstrap.ledger import OpenLedger, make_data_dir, open_ledger, visit_ledger
+from service.bootstrap.past import timeline_in
 from service.bootstrap.told import told
 from service.errors import EngineError
 from service.ports import Ledger, StoredEntry
@@ -43,7 +44,10 @@ class CheckReport(Struct, frozen=True):
 
 
 async def rebuild(settings: Settings) -> RebuildSummary:
-    """Drop the read store and fold the whole ledger into a new one; not beside a service."""
+    """Drop the read store and fold the whole ledger into a new one; not beside a service.
+
+    The checkpoints of the past are made anew with it.
+    """
     make_data_dir(settings.data_dir)
     async with open_ledger(settings) as opened:
         with told(settings.data_dir):
@@ -53,8 +57,13 @@ async def rebuild(settings: Settings) -> RebuildSummary:
 async def _rebuilt(opened: OpenLedger, path: Path) -> RebuildSummary:
     async with ReadStore(path) as store:
         until = await opened.ledger.last_seq()
+        timeline = timeline_in(path.parent, opened.ledger.read)
+        await timeline.forget()
         begun = perf_counter()
-        report = await rebuild_store(lambda after: _beside(opened.address, after, until), store)
+        async with timeline.writing():
+            report = await rebuild_store(
+                lambda after: _beside(opened.address, after, until), store, timeline.follow
+            )
         return RebuildSummary(report.records, perf_counter() - begun)
 
 

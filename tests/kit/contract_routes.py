@@ -55,6 +55,7 @@ class Routes:
             *OrphanRoutes(self.world).table(),
             web.get("/api/v1/resources/ports", self.ports),
             web.get("/api/v1/node", self.node),
+            web.get("/api/v1/changes", self.changes),
             web.get("/api/v1/operations/{id}", self.operation),
         ]
 
@@ -211,6 +212,10 @@ class Routes:
                 }
             }
         )
+
+    async def changes(self, request: web.Request) -> web.Response:
+        nothing = {"gpus": [], "ports": [], "replicaSets": [], "volumes": []}
+        return ok(self.world.changes or {"from": 0, "to": 0, **nothing})
 
     async def node(self, request: web.Request) -> web.Response:
         return ok(
