@@ -312,7 +312,8 @@ async def rebuild(
 ) -> RebuildReport:
     """Write the read store anew from all records that `read(0)` gives before it ends.
 
-    `follow` may subscribe to what is folded. Raises ProjectorStopped; the store is then empty when it is opened again.
+    `follow` may subscribe to what is folded. Raises ProjectorStopped; the store is then empty
+    when it is opened again.
     """
     records = events = 0
 

@@ -39,8 +39,10 @@ def is_point(text: str) -> bool:
 
 def show_changes(session: Session, old: str, new: str | None) -> None:
     """Print what is other at one point than at another; without the second, now."""
-    query = {"from": old} if new is None else {"from": old, "to": new}
-    data = session.api.get(path_of("changes"), **query)
+    query = {"from": old}
+    if new is not None:
+        query["to"] = new
+    data = session.api.get(path_of("changes"), patient=True, **query)
     found = read(data, Changes)
     rows = [
         row

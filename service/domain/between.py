@@ -1,7 +1,7 @@
 """What is other at one point of the ledger than at another: two states, side by side."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -13,8 +13,6 @@ How = Literal["added", "removed", "changed"]
 
 Fields = Mapping[str, str]
 """What is told of a thing, in a fixed order; empty is not there."""
-
-_Key = TypeVar("_Key", str, int)
 
 
 class ThingChange(Struct, frozen=True):
@@ -50,8 +48,9 @@ def _by_uuid(state: State) -> dict[str, GpuUnit]:
     return {gpu.uuid: gpu for gpu in sorted(state.gpus.values(), key=lambda g: (g.index, g.uuid))}
 
 
-def _by_port(state: State) -> dict[int, PortLease]:
-    return {lease.host_port: lease for _, lease in sorted(state.ports.items())}
+def _by_port(state: State) -> dict[str, PortLease]:
+    leases = sorted(state.ports.values(), key=lambda lease: lease.host_port)
+    return {str(lease.host_port): lease for lease in leases}
 
 
 def _live_volumes(state: State) -> dict[str, Volume]:
@@ -60,14 +59,14 @@ def _live_volumes(state: State) -> dict[str, Volume]:
 
 
 def _things(
-    old: Mapping[_Key, Any], new: Mapping[_Key, Any], fields: Callable[[Any], Fields]
+    old: Mapping[str, Any], new: Mapping[str, Any], fields: Callable[[Any], Fields]
 ) -> Iterable[ThingChange]:
     """The things that differ, those that are gone behind the others."""
     for key in [*new, *(key for key in old if key not in new)]:
         before = fields(old[key]) if key in old else {}
         after = fields(new[key]) if key in new else {}
         if changes := _changes(before, after):
-            yield ThingChange(str(key), _how(key in old, key in new), changes)
+            yield ThingChange(key, _how(key in old, key in new), changes)
 
 
 def _changes(old: Fields, new: Fields) -> tuple[SpecChange, ...]:

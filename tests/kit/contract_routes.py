@@ -214,7 +214,7 @@ class Routes:
         )
 
     async def changes(self, request: web.Request) -> web.Response:
-        nothing = {"gpus": [], "ports": [], "replicaSets": [], "volumes": []}
+        nothing: dict[str, Any] = {"gpus": [], "ports": [], "replicaSets": [], "volumes": []}
         return ok(self.world.changes or {"from": 0, "to": 0, **nothing})
 
     async def node(self, request: web.Request) -> web.Response:
