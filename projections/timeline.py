@@ -22,9 +22,9 @@ from projections.evolve import evolve
 from projections.projector import SLICE_RECORDS, Projector
 from projections.state import State
 
-EVERY_RECORDS = 5_000
+EVERY_RECORDS = 2_500
 """Records from one checkpoint to the next. Reading and folding one takes some 20 µs, so that the
-records between take 100 ms at most."""
+records between take 50 ms at most."""
 
 BASED_CHECKPOINTS = 20
 """So many hold only what is other than in one that holds all of the state; then comes the next."""

@@ -1,4 +1,4 @@
-"""`make bench`: five questions, each answered with figures from several rounds of one run.
+"""`make bench`: six questions, each answered with figures from several rounds of one run.
 
     make bench ARGS="--only a,c --rounds 3 --json figures.json"
 
@@ -17,11 +17,11 @@ from types import ModuleType
 import msgspec
 from rich.console import Console
 
-from tests.bench import commands, decisions, memory, rebuild, startup
+from tests.bench import commands, decisions, memory, past, rebuild, startup
 from tests.bench.figures import Figure, print_question
 
 QUESTIONS: dict[str, ModuleType] = {
-    module.LETTER: module for module in (commands, rebuild, startup, decisions, memory)
+    module.LETTER: module for module in (commands, rebuild, startup, decisions, memory, past)
 }
 ROUNDS = 3
 WIDTH = 100
