@@ -76,6 +76,7 @@ class Timeline:
         self._read = read
         self._files = checkpoints
         self._every = every
+        self.based_records = BASED_CHECKPOINTS * every
         self._known: set[int] | None = None
         """Where there are checkpoints; None until somebody has looked."""
         self._states: OrderedDict[int, State] = OrderedDict()
@@ -99,11 +100,13 @@ class Timeline:
             self._states.move_to_end(seq)
             return self._states[seq]
 
-    def follow(self, projector: Projector) -> None:
-        """Have a checkpoint written whenever the projector passes one; `run` writes them."""
+    def follow(self, projector: Projector, each: int = 1) -> None:
+        """Have checkpoints written as the projector passes them, one of so many; `run` and
+        `writing` do it."""
+        every = each * self._every
 
         def pass_by(seq: int, record: Record) -> None:
-            if seq % self._every:
+            if seq % every:
                 return
             if self._passed.qsize() < PASSED_MAX:
                 self._passed.put_nowait((projector.state.copy(), record.command_id))
@@ -283,16 +286,12 @@ class _Maker:
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
         self._base: Checkpoint | None = None
-        self._left = 0
 
     async def make(self, state: State, record: str) -> bool:
         """Write one; False when that cannot be done now."""
-        if self._left == 0:
-            self._base = None
-        written = await self._timeline.write(state, record, self._base)
-        if written is None:
-            return False
-        if self._base is None:
-            self._base, self._left = written, BASED_CHECKPOINTS
-        self._left -= 1
-        return True
+        base = self._base
+        if base is not None and state.seq - base.state.seq >= self._timeline.based_records:
+            base = None
+        written = await self._timeline.write(state, record, base)
+        self._base = base or written
+        return written is not None

@@ -1,6 +1,7 @@
 """Looks at the past of a ledger whose rows and checkpoints are there: run as a module, with a data
 directory and a number that makes the choice of points. Prints what they took as JSON."""
 
+import asyncio
 import os
 import random
 import sys
@@ -77,6 +78,18 @@ async def looks(data_dir: Path, number: int) -> Looks:
         return Looks(first_s, warm, found, changes, before_mib, _resident_mib(), kept)
 
 
+async def made(data_dir: Path) -> float:
+    """Make the checkpoints that are missing, as a service does; the seconds that takes."""
+    async with open_ledger(settings_for(data_dir)) as opened:
+        last = await opened.ledger.last_seq()
+        timeline = timeline_in(data_dir, opened.ledger.read)
+        async with asyncio.TaskGroup() as at_work:
+            running = at_work.create_task(timeline.run(lambda: last))
+            seconds = await _timed_s(timeline.whole())
+            running.cancel()
+        return seconds
+
+
 async def _timed_s(work: Awaitable[object]) -> float:
     begun = perf_counter()
     await work
@@ -88,6 +101,10 @@ def _resident_mib() -> float:
     return pages * PAGE_BYTES / (1 << 20)
 
 
+async def _asked(what: str, data_dir: Path, *numbers: int) -> object:
+    return await made(data_dir) if what == "made" else await looks(data_dir, *numbers)
+
+
 if __name__ == "__main__":
-    measured = uvloop.run(looks(Path(sys.argv[1]), int(sys.argv[2])))
+    measured = uvloop.run(_asked(sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:])))
     sys.stdout.buffer.write(msgspec.json.encode(measured))
