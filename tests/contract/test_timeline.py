@@ -20,8 +20,8 @@ from projections.tables import history_row, take_batch
 from projections.timeline import Timeline
 from tests.kit.histories import records
 from tests.kit.inline_store import InlineStore
-from tests.kit.logs import content, fold
-from tests.kit.past import ListedLedger
+from tests.kit.logs import fold
+from tests.kit.past import ListedLedger, whole
 from tests.property.test_random_histories import HOSTS, STEPS, play
 
 EVERY = 16
@@ -66,13 +66,6 @@ async def check_every_point(history: Sequence[Record], folder: Path, step: int =
                 assert await answers(reads, now) == then[seq], f"at record {seq}"
                 if seq % 7 == 0:
                     assert whole(state) == whole(fold(history[:seq]))
-
-
-def whole(state: State) -> dict[str, Any]:
-    """All that a state says, but for operations that have ended."""
-    said = {key: dict(v.items()) if isinstance(v, dict) else v for key, v in content(state).items()}
-    going_on = (one for one in state.operations.values() if one.finished_seq is None)
-    return {**said, "operations": {one.id: one for one in going_on}, "finished": None}
 
 
 @asynccontextmanager

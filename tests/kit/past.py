@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
+from typing import Any
 
 from events.record import Record
 from projections.checkpoints import Checkpoints
@@ -12,7 +13,7 @@ from projections.timeline import Timeline
 from service.application.past import Past
 from service.ports import StoredEntry
 from tests.kit.inline_store import InlineStore
-from tests.kit.logs import entries, fold
+from tests.kit.logs import content, entries, fold
 
 
 class ListedLedger:
@@ -66,3 +67,10 @@ def past_of(history: Sequence[Record], rows: Queries) -> Past:
     last_us = max((record.at_us for record in history), default=0)
     standing = Standing(last_us + 1, len(history))
     return Past(timeline, rows, standing, standing)
+
+
+def whole(state: State) -> dict[str, Any]:
+    """All that a state says, but for operations that have ended."""
+    said = {key: dict(v.items()) if isinstance(v, dict) else v for key, v in content(state).items()}
+    going_on = (one for one in state.operations.values() if one.finished_seq is None)
+    return {**said, "operations": {one.id: one for one in going_on}, "finished": None}
