@@ -117,9 +117,12 @@ class Timeline:
 
     async def run(self, end: Callable[[], int]) -> None:
         """Write what the projector passes, and make what is missing up to `end`, for ever."""
-        async with asyncio.TaskGroup() as both:
-            both.create_task(self._write_passed())
-            both.create_task(self._make_missing(end))
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._write_passed())
+                both.create_task(self._make_missing(end))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[None]:
