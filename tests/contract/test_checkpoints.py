@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from events.record import Record
 from projections import checkpoints, timeline
-from projections.checkpoints import Checkpoints
+from projections.checkpoints import Checkpoints, CheckpointUnusable
 from projections.projector import Projector, rebuild
 from projections.store import ReadStore
 from projections.timeline import Timeline, TimelineBehind
@@ -100,6 +100,12 @@ def other_header(path: Path, old: bytes, new: bytes) -> None:
     path.write_bytes(body.replace(old, new))
 
 
+def with_body_of(path: Path, other: Path) -> None:
+    """Sound in itself, and not what was written."""
+    header, body = path.read_bytes().partition(b"\n")[0], other.read_bytes().partition(b"\n")[2]
+    path.write_bytes(header + b"\n" + body)
+
+
 SPOILT: dict[str, Callable[[Path], object]] = {
     "a bit": flip,
     "cut off": lambda path: path.write_bytes(path.read_bytes()[:-1]),
@@ -108,6 +114,7 @@ SPOILT: dict[str, Callable[[Path], object]] = {
     "another schema": lambda path: other_header(path, b'"schema":', b'"schema":9'),
     "another format": lambda path: other_header(path, b'"format":1', b'"format":2'),
     "another place": lambda path: other_header(path, b'"seq":', b'"seq":1'),
+    "another's body": lambda path: with_body_of(path, file_at(path.parent, 450)),
     "gone": Path.unlink,
 }
 
@@ -127,6 +134,15 @@ async def test_what_is_damaged_is_thrown_away_and_made_again(
     again = Timeline(ledger.read, Checkpoints(made), EVERY)
     assert whole(await again.state_at(520)) == whole(fold(HISTORY[:520]))
     assert ledger.read_records <= EVERY + 1
+
+
+def test_what_is_based_on_another_one_is_not_believed(made: Path) -> None:
+    there = Checkpoints(made)
+    assert there.load(500).state.seq == 500
+    other = fold(records(EVERY, names=9))
+    there.write(other, HISTORY[EVERY - 1].command_id, None)
+    with pytest.raises(CheckpointUnusable, match="based on another one"):
+        Checkpoints(made).load(500)
 
 
 async def test_those_of_another_ledger_are_thrown_away(
