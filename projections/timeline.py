@@ -33,7 +33,7 @@ FOLD_RECORDS_MAX = 50_000
 """Records folded for one answer at most: a second's work. There are more to fold only while
 checkpoints are being made."""
 
-STATES_KEPT = 4
+STATES_KEPT = 2
 """Somebody who looks at a point asks several questions about it."""
 
 PASSED_MAX = 16
@@ -147,50 +147,63 @@ class Timeline:
     # -- to a state ---------------------------------------------------------------------------
 
     async def _folded(self, seq: int) -> State:
+        """Load and read at the same time: either waits for another process or thread."""
         while True:
-            state, record = await self._nearest(seq)
-            if seq - state.seq > FOLD_RECORDS_MAX:
+            held, at = await self._nearest(seq)
+            begin = at or held
+            if seq - begin > FOLD_RECORDS_MAX:
                 raise TimelineBehind(
-                    f"the way back to record {seq} is being made: {seq - state.seq} records"
+                    f"the way back to record {seq} is being made: {seq - begin} records"
                     " would have to be folded"
                 )
+            reading = asyncio.create_task(self._read_all(begin - 1 if at else begin, seq))
             try:
-                await self._fold(state, record, seq)
+                if not at:
+                    state = self._states[held].copy() if held else State()
+                    await self._fold(state, "", await reading)
+                    return state
+                if (found := await self._load(at)) is not None:
+                    await self._fold(found.state, found.record, await reading)
+                    return found.state
             except _Foreign:
-                log.warning("the checkpoint at %d is of another ledger", state.seq)
-                await self._discard(state.seq)
-            else:
-                return state
+                log.warning("the checkpoint at %d is of another ledger", at)
+                await self._discard(at)
+            finally:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
 
-    async def _nearest(self, seq: int) -> tuple[State, str]:
-        """The last known state that is no later, to be changed, and the id of its record."""
+    async def _nearest(self, seq: int) -> tuple[int, int]:
+        """The last state in memory that is no later, and a checkpoint that is nearer, if any."""
         held = max((known for known in self._states if known <= seq), default=0)
-        for at in sorted(await self._checkpoints(), reverse=True):
-            if held < at <= seq and (found := await self._load(at)) is not None:
-                return found.state, found.record
-        return (self._states[held].copy(), "") if held else (State(), "")
+        files = (at for at in await self._checkpoints() if held < at <= seq)
+        return held, max(files, default=0)
 
-    async def _fold(self, state: State, record: str, until: int, rest_s: float = 0) -> str:
-        """Fold on up to a sequence; the id of its record.
-
-        `record` is the id that the record at which the state is must have; "" for a state of
-        this ledger, and the empty one. Raises _Foreign: then nothing was folded.
-        """
-        after, last = state.seq - 1 if record else state.seq, record
+    async def _read_all(self, after: int, until: int) -> list[StoredRecord]:
         if after == until:
-            return last
+            return []
         async with aclosing(self._read(after, until)) as batches:
-            async for entries in batches:
-                for begin in range(0, len(entries), SLICE_RECORDS):
-                    for entry in entries[begin : begin + SLICE_RECORDS]:
-                        found = decode(entry.body)
-                        last = found.command_id
-                        if entry.seq > state.seq:
-                            evolve(state, entry.seq, found)
-                        elif last != record:
-                            raise _Foreign
-                    state.forget_touched()
-                    await asyncio.sleep(rest_s)  # a turn for everybody else
+            return [entry async for entries in batches for entry in entries]
+
+    async def _fold(
+        self, state: State, record: str, entries: Sequence[StoredRecord], rest_s: float = 0
+    ) -> str:
+        """Fold what was read; the id of the last record.
+
+        `record` is the id that the record at which the state is must have, and that record is the
+        first that was read; "" for a state of this ledger, and the empty one. Raises _Foreign:
+        then nothing was folded.
+        """
+        last = record
+        for begin in range(0, len(entries), SLICE_RECORDS):
+            for entry in entries[begin : begin + SLICE_RECORDS]:
+                found = decode(entry.body)
+                last = found.command_id
+                if entry.seq > state.seq:
+                    evolve(state, entry.seq, found)
+                elif last != record:
+                    raise _Foreign
+            state.forget_touched()
+            await asyncio.sleep(rest_s)  # a turn for everybody else
         return last
 
     # -- the files ----------------------------------------------------------------------------
@@ -273,7 +286,8 @@ class Timeline:
         maker, state, record = _Maker(self), found.state, found.record
         for seq in takewhile(lambda seq: seq not in known, range(first, end + 1, self._every)):
             try:
-                record = await self._fold(state, record, seq, REST_S)
+                entries = await self._read_all(state.seq - 1 if record else state.seq, seq)
+                record = await self._fold(state, record, entries, REST_S)
             except _Foreign:
                 log.warning("the checkpoint at %d is of another ledger", before)
                 await self._discard(before)
