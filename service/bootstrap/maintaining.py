@@ -29,8 +29,8 @@ from service.settings import Settings
 READ_STORE = "read.db"
 
 REBUILT_EACH = 8
-"""Checkpoints so far apart let any point be looked at within half a second. All of them would make
-a rebuild take an eighth longer (measured)."""
+"""Between checkpoints so far apart 20,000 records are folded at most, some 0.4 s. To write all of
+them made a rebuild take a sixth longer (measured)."""
 
 
 class RebuildSummary(Struct, frozen=True):

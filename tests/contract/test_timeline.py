@@ -15,7 +15,7 @@ from projections.checkpoints import Checkpoints
 from projections.evolve import evolve
 from projections.historic import HistoricReads
 from projections.queries import Queries
-from projections.state import State
+from projections.state import Operation, State
 from projections.tables import history_row, take_batch
 from projections.timeline import Timeline
 from tests.kit.histories import records
@@ -95,3 +95,17 @@ def test_every_point_of_any_history(
     world, _ = play(steps, (host, host), 0)
     folder = tmp_path_factory.mktemp("any") / "checkpoints"
     asyncio.run(check_every_point(world.records, folder, 7))
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None
+)
+@given(STEPS, HOSTS)
+def test_an_operation_that_has_ended_changes_no_more(steps: Sequence[Any], host: Any) -> None:
+    """Its row is read for any point after its end."""
+    world, _ = play(steps, (host, host), 0)
+    state, ended = State(), dict[str, Operation]()
+    for seq, record in enumerate(world.records, 1):
+        evolve(state, seq, record)
+        assert all(state.operations[id] is one for id, one in ended.items()), record
+        ended = {id: one for id, one in state.operations.items() if one.finished_seq}
