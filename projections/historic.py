@@ -72,9 +72,9 @@ class HistoricReads:
 
     async def operation(self, operation_id: str) -> Operation | None:
         """An operation, however long before it had ended."""
-        running = self.state.operations.get(operation_id)
-        if running is not None and running.finished_seq is None:
-            return running
+        known = self.state.operations.get(operation_id)
+        if known is not None:
+            return known
         return await self._ended.operation_ended_by(operation_id, self.state.seq)
 
     async def operations(
