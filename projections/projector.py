@@ -312,10 +312,13 @@ async def _until(
             await batches.aclose()
 
 
-async def rebuild(read: Read, store: ReadStore) -> RebuildReport:
+async def rebuild(
+    read: Read, store: ReadStore, follow: Callable[[Projector], None] = lambda projector: None
+) -> RebuildReport:
     """Write the read store anew from all records that `read(0)` gives before it ends.
 
-    Raises ProjectorStopped; the store is then empty when it is opened again.
+    `follow` may subscribe to what is folded. Raises ProjectorStopped; the store is then empty
+    when it is opened again.
     """
     records = events = 0
 
@@ -327,5 +330,6 @@ async def rebuild(read: Read, store: ReadStore) -> RebuildReport:
     async with store.fast_rebuild():
         projector = Projector(read, store)
         projector.subscribe(count_record)
+        follow(projector)
         await projector.run()
     return RebuildReport(records, events, projector.stored_seq)

@@ -106,6 +106,41 @@ class Queries(UsageQueries, ABC):
         before = SEQ_MAX if before_seq is None else before_seq
         return [HistoryLine(*row) for row in await self._rows(sql, kind, name, before, limit)]
 
+    async def operation_ended_by(self, operation_id: str, seq: int) -> Operation | None:
+        """An operation that had ended at a record."""
+        sql = "SELECT body FROM operations WHERE id = ? AND finished_seq <= ?"
+        return await self._one(tables.read_operation, sql, operation_id, seq)
+
+    async def operations_ended_by(
+        self, seq: int, limit: int, before_seq: int, name: str | None = None
+    ) -> list[Operation]:
+        """As `operations`, of those that had ended at a record."""
+        # "+" keeps the index of ends out: it would find all of them, and sort them.
+        rest = "+finished_seq <= ? AND seq < ? ORDER BY seq DESC LIMIT ?"
+        if name is None:
+            sql = f"SELECT body FROM operations WHERE {rest}"
+            return await self._all(tables.read_operation, sql, seq, min(before_seq, seq + 1), limit)
+        sql = f"SELECT body FROM operations WHERE name = ? AND {rest}"
+        before = min(before_seq, seq + 1)
+        return await self._all(tables.read_operation, sql, name, seq, before, limit)
+
+    async def latest_times(self, after_seq: int, until_seq: int, block: int) -> list[int]:
+        """The latest time, in microseconds, of each so many records of a range."""
+        sql = (
+            "SELECT MAX(at_us) FROM history WHERE seq > ? AND seq <= ?"
+            " GROUP BY (seq - 1) / ? ORDER BY (seq - 1) / ?"
+        )
+        return [int(row[0]) for row in await self._rows(sql, after_seq, until_seq, block, block)]
+
+    async def first_later(self, after_seq: int, until_seq: int, at_us: int) -> int | None:
+        """The first record of a range that is later than an instant."""
+        sql = (
+            "SELECT seq FROM history WHERE seq > ? AND seq <= ? AND at_us > ?"
+            " ORDER BY seq LIMIT 1"
+        )
+        found = await self._rows(sql, after_seq, until_seq, at_us)
+        return int(found[0][0]) if found else None
+
     async def _one(self, read: Callable[[Any], _T], sql: str, *values: Value) -> _T | None:
         return next(iter(await self._all(read, sql, *values)), None)
 

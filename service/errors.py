@@ -102,3 +102,7 @@ class SystemDiskFull(SystemDiskError):
 
 class DeviceProbeError(GpuledgerError):
     """The GPU driver is present but did not answer as it should."""
+
+
+class NoSuchPoint(GpuledgerError):
+    """There is no such point of the ledger, or not yet. The text says which there are."""

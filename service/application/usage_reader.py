@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from projections.price_book import Month, Price
 from projections.usage import Opened
 from projections.usage_queries import Basis, Place, place_after, place_of
 from service.domain.billing import Bill, PriceBook, Window
@@ -21,18 +20,6 @@ class UsageReads(Protocol):
 
     async def usage_ended(self, after: Place, before_us: int, limit: int) -> Sequence[Opened]:
         """The next rows that ended, by their end; only those begun before an instant."""
-        ...
-
-    async def prices(self) -> Sequence[Price]:
-        """Every price there ever was, by what it is for and its begin."""
-        ...
-
-    async def months(self) -> Sequence[Month]:
-        """The months that were closed, in their order."""
-        ...
-
-    async def month(self, month: str) -> Month | None:
-        """A month, if it was closed."""
         ...
 
 

@@ -34,6 +34,7 @@ from service.bootstrap.gauges import show_gauges, show_readers
 from service.bootstrap.host import Host
 from service.bootstrap.ledger import OpenLedger, make_data_dir
 from service.bootstrap.listening import is_ours, listen
+from service.bootstrap.past import open_past
 from service.bootstrap.stopping import Stopping, wind_down
 from service.bootstrap.told import told
 from service.disk_ports import SystemDisks, VolumeStore
@@ -301,10 +302,13 @@ class _Service:
         show_gauges(self.metrics, self.projector)
         feed = EventFeed(self.opened.ledger, self.projector)
         show_readers(self.metrics, feed)
+        parts = self.opened, self.projector, self.store, self.supervisor
+        past = open_past(self.settings.data_dir, *parts)
         return make_app(
             WebContext(
                 intake=self.intake,
-                reads=self.store,
+                present=self.store,
+                past=past,
                 health=health,
                 metrics=self.metrics,
                 ids=self.ids,

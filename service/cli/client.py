@@ -56,9 +56,12 @@ class Api:
         new_key: Callable[[], str],
         token: str | None = None,
         trusted: Callable[[], ssl.SSLContext | bool] = lambda: True,
+        at: str | None = None,
     ) -> None:
-        """`trusted` says by whom the certificate of an https server must be signed."""
+        """`trusted` says by whom the certificate of an https server must be signed; `at` is the
+        point of the past that reads are about."""
         self.server = _url_of(server)
+        self._past = {} if at is None else {"at": at}
         self._new_key = new_key
         self._http = httpx.Client(
             base_url=self.server,
@@ -80,7 +83,8 @@ class Api:
         """The `data` of a read; `patient` waits for it, however long that takes."""
         read_timeout_s = None if patient else READ_TIMEOUT_S
         timeout = httpx.Timeout(read_timeout_s, connect=CONNECT_TIMEOUT_S)
-        request = self._http.build_request("GET", path, params=query, timeout=timeout)
+        params = {**query, **self._past}
+        request = self._http.build_request("GET", path, params=params, timeout=timeout)
         return self._answer(request).data or {}
 
     def command(

@@ -11,6 +11,7 @@ from events.values import show_size
 from service.cli import show
 from service.cli.answers import Diff, Files, read
 from service.cli.client import path_of
+from service.cli.points import is_point, show_changes
 from service.cli.replica_sets import PANEL
 from service.cli.session import Session, command, replica_set_names
 
@@ -30,7 +31,7 @@ class _Named(Struct, frozen=True):
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
-    command(app, "diff", panel=PANEL)(diff)
+    command(app, "diff", panel=PANEL, past=True)(diff)
 
 
 def diff(
@@ -38,16 +39,16 @@ def diff(
     old: Annotated[
         str,
         typer.Argument(
-            metavar="NAME@VERSION",
-            help="The version to compare with",
+            metavar="NAME@VERSION|POINT",
+            help="What to compare with: a version, or a point of the ledger (a seq or an instant)",
             autocompletion=replica_set_names,
         ),
     ],
     new: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME@VERSION]",
-            help="The version to compare; default: the current one",
+            metavar="[NAME@VERSION|POINT]",
+            help="What to compare; default: the current version, or now",
             show_default=False,
         ),
     ] = None,
@@ -60,8 +61,14 @@ def diff(
 ) -> None:
     """Show what is other in a version than in an older one: its spec, and the files on its disk.
 
-    A file is added (A), changed (C) or deleted (D).
+    A file is added (A), changed (C) or deleted (D). Of two points of the ledger: what became
+    other of replica sets, volumes, GPUs and host ports.
     """
+    if is_point(old):
+        _between(session, old, new)
+        return
+    if session.at is not None and not no_files:
+        raise typer.BadParameter("files are compared as they are now: give --no-files with --at")
     before = _named(old, "the first")
     after = _Named(before.name, "") if new is None else _named(new, "the second")
     if not before.version:
@@ -80,6 +87,17 @@ def diff(
         query["files"] = "0"
     data = session.api.get(path_of("replicaSet", before.name, "diff"), patient=True, **query)
     session.print(data, _described(read(data, Diff), None if everything else LINES_MAX))
+
+
+def _between(session: Session, old: str, new: str | None) -> None:
+    if session.at is not None:
+        raise typer.BadParameter("two points say when they are: leave --at out")
+    if new is not None and not is_point(new):
+        raise typer.BadParameter(
+            f"{old} is a point of the ledger, and {new!r} is none; write a seq or an instant, such"
+            " as 2026-01-02T03:04:05Z"
+        )
+    show_changes(session, old, new)
 
 
 def _named(text: str, place: str) -> _Named:

@@ -9,7 +9,7 @@ from service.cli import show
 from service.cli.answers import Gpu, Gpus, read
 from service.cli.client import path_of
 from service.cli.failures import NotFound
-from service.cli.session import AsJson, CaCert, Server, Session, Token, command, opened
+from service.cli.session import AsJson, At, CaCert, Server, Session, Token, command, opened
 from service.cli.volumes import PANEL
 
 SIMULATED = "These GPUs are SIMULATED: containers get none."
@@ -37,8 +37,11 @@ def _list_or_more(
     token: Token = None,
     ca_cert: CaCert = None,
     as_json: AsJson = False,
+    at: At = None,
 ) -> None:
     """List the GPUs and who has them, how they fare, and why one is not lent."""
+    if ctx.invoked_subcommand is not None and at is not None:
+        raise typer.BadParameter(f"--at is not for {ctx.invoked_subcommand}, which is done now")
     if ctx.invoked_subcommand is None:
         with opened(ctx) as session:
             listing(session)

@@ -24,8 +24,8 @@ HANDED_OVER = {
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app, in the order that --help shows."""
-    command(app, "ports", panel=PANEL)(ports)
-    command(app, "op", panel=PANEL)(operation)
+    command(app, "ports", panel=PANEL, past=True)(ports)
+    command(app, "op", panel=PANEL, past=True)(operation)
     command(app, "version", panel=PANEL)(version)
 
 
@@ -48,6 +48,8 @@ def operation(
     ] = False,
 ) -> None:
     """Show an operation: its state and the steps done."""
+    if wait and session.at:
+        raise typer.BadParameter("--wait is about what is to come, and --at about the past")
     if wait:
         session.follow(operation_id)
     data = session.api.get(path_of("operations", operation_id))

@@ -31,9 +31,9 @@ _NAMED_ONLY = ("cmd", "containerPorts", "env.", "labels.")
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app, in the order that --help shows."""
-    command(app, "ps", panel=PANEL)(ps)
-    command(app, "info", panel=PANEL)(info)
-    command(app, "history", panel=PANEL)(history)
+    command(app, "ps", panel=PANEL, past=True)(ps)
+    command(app, "info", panel=PANEL, past=True)(info)
+    command(app, "history", panel=PANEL, past=True)(history)
 
 
 def ps(session: Session) -> None:

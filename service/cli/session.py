@@ -54,12 +54,25 @@ CaCert = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer's data as JSON")]
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="POINT",
+        help="As it was then: a seq of the ledger, or an instant such as 2026-01-02T03:04:05Z",
+        show_default=False,
+    ),
+]
 
 
 class Session:
     """One command's way to the service and to the person who typed it."""
 
-    def __init__(self, api: Api, surroundings: Surroundings, as_json: bool) -> None:
+    def __init__(
+        self, api: Api, surroundings: Surroundings, as_json: bool, at: str | None = None
+    ) -> None:
+        self.at = at
+        """The point of the past that was asked for; None is now."""
         self.api = api
         self.surroundings = surroundings
         self.as_json = as_json
@@ -115,13 +128,14 @@ class Session:
 def opened(ctx: typer.Context) -> Iterator[Session]:
     """A session with the service that the command's options name; failures are reported."""
     with reported(), open_api(ctx) as api:
-        yield Session(api, ctx.obj, bool(_option(ctx, "as_json")))
+        yield Session(api, ctx.obj, bool(_option(ctx, "as_json")), _at(ctx))
 
 
 def command(
-    app: typer.Typer, name: str, *, panel: str | None = None
+    app: typer.Typer, name: str, *, panel: str | None = None, past: bool = False
 ) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[Concatenate[Session, P], None]]:
-    """Register a function as a subcommand that has a Session."""
+    """Register a function as a subcommand that has a Session; with `past`, one that reads, and
+    that can be asked how things were `--at` a point of the past."""
 
     def register(
         function: Callable[Concatenate[Session, P], None],
@@ -133,6 +147,7 @@ def command(
             token: Token,
             ca_cert: CaCert,
             as_json: AsJson,
+            at: At = None,
             *args: P.args,
             **kwargs: P.kwargs,
         ) -> None:
@@ -140,7 +155,7 @@ def command(
             with opened(ctx) as session:
                 function(session, *args, **kwargs)
 
-        _declare(run, function)
+        _declare(run, function, past)
         app.command(name, rich_help_panel=panel)(run)
         return function
 
@@ -156,12 +171,19 @@ def open_api(ctx: typer.Context) -> Api:
         surroundings.new_key,
         token_of(_option(ctx, "token"), env),
         lambda: trust(_option(ctx, "ca_cert"), env),
+        _at(ctx),
     )
 
 
 def _option(ctx: typer.Context, name: str) -> Any:
     """What was given for an option, nearest to the command first; None when nothing was."""
     return next(filter(None, (node.params.get(name) for node in _chain(ctx))), None)
+
+
+def _at(ctx: typer.Context) -> str | None:
+    """The point that was asked for. An empty one is sent, and refused: it is not now."""
+    given = (node.params.get("at") for node in _chain(ctx))
+    return next((at for at in given if at is not None), None)
 
 
 def replica_set_names(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -194,7 +216,7 @@ def _chain(ctx: typer.Context) -> list[Any]:
     return nodes
 
 
-def _declare(run: Callable[..., None], function: Callable[..., None]) -> None:
+def _declare(run: Callable[..., None], function: Callable[..., None], past: bool) -> None:
     """Give `run` the signature that typer reads: ctx for the Session, and those options."""
     _session, *own = inspect.signature(function).parameters.values()
     keyword = inspect.Parameter.KEYWORD_ONLY
@@ -206,5 +228,7 @@ def _declare(run: Callable[..., None], function: Callable[..., None]) -> None:
         inspect.Parameter("ca_cert", keyword, default=None, annotation=CaCert),
         inspect.Parameter("as_json", keyword, default=False, annotation=AsJson),
     ]
+    if past:
+        parameters.append(inspect.Parameter("at", keyword, default=None, annotation=At))
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}

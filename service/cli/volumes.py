@@ -26,9 +26,9 @@ def register(app: typer.Typer) -> None:
     group.callback()(_options)
     command(group, "create")(create)
     command(group, "resize")(resize)
-    command(group, "ls")(listing)
-    command(group, "info")(info)
-    command(group, "history")(history)
+    command(group, "ls", past=True)(listing)
+    command(group, "info", past=True)(info)
+    command(group, "history", past=True)(history)
     command(group, "rm")(remove)
     app.add_typer(group, rich_help_panel=PANEL)
 

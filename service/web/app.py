@@ -8,6 +8,7 @@ from aiohttp import web
 from events import asyncapi
 from service.web import (
     billing,
+    changes,
     event_stream,
     gpu_quarantine,
     health,
@@ -23,6 +24,7 @@ from service.web.docs_page import render
 from service.web.envelope import CONTENT_TYPE
 from service.web.middleware import BODY_BYTES_MAX, NEEDS, STREAMS, edge
 from service.web.openapi import document
+from service.web.past import BY_PATTERN
 from service.web.routes import API, Route
 
 ROUTES: tuple[Route, ...] = (
@@ -35,6 +37,7 @@ ROUTES: tuple[Route, ...] = (
     *billing.ROUTES,
     *operations.ROUTES,
     *event_stream.ROUTES,
+    *changes.ROUTES,
     *health.ROUTES,
 )
 
@@ -49,6 +52,7 @@ def make_app(context: WebContext) -> web.Application:
     app[CONTEXT] = context
     app[NEEDS] = {(route.method, route.path): route.needs for route in ROUTES}
     app[STREAMS] = frozenset(route.path for route in ROUTES if route.streams)
+    app[BY_PATTERN] = {(route.method, route.path): route for route in ROUTES}
     app.on_response_prepare.append(context.access.cors.on_prepare)
     app.on_shutdown.append(event_stream.end_streams)
     for route in ROUTES:

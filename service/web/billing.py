@@ -52,7 +52,7 @@ async def _usage(request: web.Request) -> web.Response:
     groups = _groups(request.query.get("groupBy", ""))
     await context.intake.caught_up()
     window = Window(begin_us, max(begin_us, end_us))
-    bill, until_seq = await bill_of(context.reads, window, groups)
+    bill, until_seq = await bill_of(context.present, window, groups)
     return answer(_bill_data(bill, until_seq))
 
 
@@ -114,7 +114,7 @@ async def _month(request: web.Request) -> web.Response:
     if closed is None:
         text = f"{name} was not closed"
         return refuse(not_found(Code.MONTH_NOT_FOUND, text, "month_not_found"))
-    bill, until_seq = await bill_of(context.reads, window, billing.CLOSED_BY)
+    bill, until_seq = await bill_of(context.present, window, billing.CLOSED_BY)
     now = billing.totals_of(name, bill, until_seq)
     return answer(
         schemas.MonthData(
@@ -234,6 +234,7 @@ ROUTES = (
             ),
         ),
         codes=(Code.BAD_REQUEST,),
+        now="it names its window itself, as from and to",
     ),
     _route("GET", f"{API}/prices", _prices, "List the prices", schemas.PricesData),
     _route(
@@ -247,6 +248,7 @@ ROUTES = (
     _route(
         *("GET", _MONTH, _month, "Show a closed month, and what would be other", schemas.MonthData),
         codes=(Code.BAD_REQUEST, Code.MONTH_NOT_FOUND),
+        now="it is compared with what is known now",
     ),
     _route(
         *("POST", f"{_MONTH}/close", _close_month, "Close a month that is over"),

@@ -1,18 +1,21 @@
 """What the web layer is given: everything it needs from the layers below, in one typed value."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from typing import Protocol
 
 from aiohttp import web
 from msgspec import Struct, field
 
 from events.values import GpuRuntime
+from projections.price_book import Month, Price
 from projections.state import GpuUnit, Operation, PortLease, ReplicaSet, Revision, Volume
 from service.application.disk_diff import DiskDiff
 from service.application.event_feed import EventFeed
 from service.application.health import Health
 from service.application.intake import Intake
 from service.application.orphans import Found
+from service.application.past import Past
 from service.application.usage_reader import UsageReads
 from service.ports import Ids
 from service.telemetry import Metrics
@@ -20,7 +23,7 @@ from service.web.access import Access
 from service.web.schemas import DiskPaths
 
 
-class Reads(UsageReads, Protocol):
+class Reads(Protocol):
     """The questions that pages ask the read store."""
 
     async def replica_set(self, name: str) -> ReplicaSet | None:
@@ -61,6 +64,22 @@ class Reads(UsageReads, Protocol):
         """The newest operations (of one name), those accepted before a sequence, newest first."""
         ...
 
+    async def prices(self) -> Sequence[Price]:
+        """Every price there ever was, by what it is for and its begin."""
+        ...
+
+    async def months(self) -> Sequence[Month]:
+        """The months that were closed, in their order."""
+        ...
+
+    async def month(self, month: str) -> Month | None:
+        """A month, if it was closed."""
+        ...
+
+
+class PresentReads(Reads, UsageReads, Protocol):
+    """Those, and the ones that only the present answers."""
+
 
 class NodeFacts(Struct, frozen=True):
     """This installation as it is now."""
@@ -95,7 +114,7 @@ class WebContext(Struct, frozen=True):
     """Everything the handlers need."""
 
     intake: Intake
-    reads: Reads
+    present: PresentReads
     health: Health
     metrics: Metrics
     ids: Ids
@@ -103,6 +122,7 @@ class WebContext(Struct, frozen=True):
     """Asked at every request, because Docker may be there later, or be another one."""
     disk_diff: DiskDiff
     access: Access
+    past: Past
     orphans: Callable[[], Awaitable[Found]]
     """What is there in our name and in no record, looked at anew."""
     now_us: Callable[[], int]
@@ -114,5 +134,18 @@ class WebContext(Struct, frozen=True):
     disks: DiskPaths = DiskPaths()
     stream_times: StreamTimes = StreamTimes()
 
+    @property
+    def reads(self) -> Reads:
+        """What this request reads: the present, unless it asked for a point of the past."""
+        return CHOSEN.get() or self.present
+
+    @property
+    def is_past(self) -> bool:
+        """Did this request ask for a point of the past?"""
+        return CHOSEN.get() is not None
+
+
+CHOSEN: ContextVar[Reads | None] = ContextVar("reads", default=None)
+"""The past that a request asked for; None is the present."""
 
 CONTEXT = web.AppKey("context", WebContext)

@@ -261,6 +261,7 @@ ROUTES = (
         enveloped=False,
         media_type="text/event-stream",
         streams=True,
+        now="it goes on from any event itself: after",
         queries=(
             Query("kind", f"Only of this kind: {', '.join(KINDS)}."),
             Query("name", "Only of this replica set, volume, GPU, orphan or node."),

@@ -21,6 +21,7 @@ from service.telemetry import REQUEST_ID, checked_traceparent, span_from
 from service.web.access import NotAdmitted
 from service.web.context import CONTEXT, WebContext
 from service.web.envelope import refuse
+from service.web.past import as_of
 from service.web.problems import BadRequest, Code, Problem, of_error, of_reads_away
 
 BODY_BYTES_MAX = 1 << 20
@@ -109,7 +110,7 @@ async def _admitted(request: web.Request, route: str, handler: Handler) -> web.S
     with access.counted(caller):
         if request.method == "GET" and request.path.startswith("/api/"):
             await request.app[CONTEXT].intake.caught_up()
-        return await handler(request)
+        return await as_of(request, (method, route), handler)
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> web.StreamResponse:

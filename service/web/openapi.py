@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from service.domain.months import MONTH_PATTERN
+from service.web.past import AT
 from service.web.problems import OWN_CODES, Code
 from service.web.routes import NAME_PATTERN, UUID_PATTERN, Query, Route
 from service.web.schemas_responses import AcceptedData, Refusal
@@ -22,7 +23,9 @@ refusal, and the HTTP status says the same in HTTP's words. A command waits for 
 with `Prefer: respond-async` it is answered 202 as soon as it is stored. A version of `foo` is
 a container named `foo-1`, `foo-2`, ... As soon as a token exists, one is needed for all but
 /ping and /healthz, sent as `Authorization: Bearer ...`; a caller that sends too much is answered
-429. Values of the environment whose key says that they are secret are shown to admins only."""
+429. A read with `at` is answered as it was at that point of the ledger, and says in
+`X-Ledger-Seq` which record that is. Values of the environment whose key says that they are
+secret are shown to admins only."""
 
 _AWAY = (Code.ENGINE_UNAVAILABLE, Code.LEDGER_UNAVAILABLE)
 """What is no refusal: the service would, and cannot."""
@@ -132,7 +135,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
             "description": query.about,
             "schema": _query_schema(query),
         }
-        for query in route.queries
+        for query in (*route.queries, *((AT,) if route.has_past else ()))
     ]
     return [*found, *_COMMAND_HEADERS] if route.action is not None else found
 
@@ -157,7 +160,7 @@ def _responses(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
     refusal = _enveloped(schemas[Refusal])
     refusals = [code for code in route.codes if code not in _AWAY]
     errors = [Code.SERVER_BUSY, *(code for code in route.codes if code in _AWAY)]
-    if route.body is not None:
+    if route.body is not None or route.has_past:
         refusals.insert(0, Code.BAD_REQUEST)
     if route.action is not None:
         found["202"] = _response(

@@ -88,6 +88,7 @@ ROUTES = (
     Route(
         *("GET", f"{API}/orphans", _list, "List what is ours and in no record", _TAG),
         data=OrphansData,
+        now="it is what is on the host now",
     ),
     Route(
         *("DELETE", f"{API}/orphans/{{id}}", _remove, "Remove an orphan now", _TAG),

@@ -74,5 +74,6 @@ ROUTES = (
     Route(
         *("GET", f"{API}/node", _node, "Show this installation", _TAG),
         data=responses.NodeData,
+        now="it is the installation as it is now; resources/gpus has a past",
     ),
 )

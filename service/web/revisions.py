@@ -186,6 +186,8 @@ async def _diff(request: web.Request) -> web.Response:
     old = number_in(request, "from", 1, 1, VERSION_MAX)
     new = number_in(request, "to", found.current, 1, VERSION_MAX)
     with_files = number_in(request, "files", 1, 0, 1)
+    if with_files and context.is_past:
+        raise check.bad("at", "is for specs, files are compared as they are now; give files=0 too")
     known = _folded(revisions)
     for number in (old, new):
         if (name, number) not in known.revisions:

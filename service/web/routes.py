@@ -59,6 +59,13 @@ class Route(Struct, frozen=True):
     """True where nobody is asked who he is."""
     streams: bool = False
     """True where the answer goes on for as long as the caller listens."""
+    now: str = ""
+    """Why a read under /api/v1 cannot be asked for the past; empty where it can."""
+
+    @property
+    def has_past(self) -> bool:
+        """Can it be asked with `at`?"""
+        return self.method == "GET" and self.path.startswith(API) and not self.now
 
     @property
     def needs(self) -> Role | None:

@@ -25,13 +25,13 @@ SIMULATED_SERVICE: Command = (sys.executable, "-m", "tests.bench.served")
 """The same with a simulated engine."""
 
 
-def run_child(module: str, *args: object) -> Any:
+def run_child(module: str, *args: object, timeout_s: float = CHILD_TIMEOUT_S) -> Any:
     """Run a module of the bench to its end; what it printed, which is JSON."""
     done = subprocess.run(
         [sys.executable, "-m", f"tests.bench.{module}", *map(str, args)],
         capture_output=True,
         text=True,
-        timeout=CHILD_TIMEOUT_S,
+        timeout=timeout_s,
     )
     if done.returncode:
         raise RuntimeError(f"{module} failed:\n{done.stderr[-4000:]}")

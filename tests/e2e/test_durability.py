@@ -1,7 +1,7 @@
 """kill -9 between any two commands: all is as it was, byte for byte, and nothing is lent twice."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,17 @@ def rows_of(path: Path) -> list[str]:
         return list(connection.iterdump())
 
 
+def answers_at(
+    service: ServiceProcess, seq: int, paths: Collection[str]
+) -> dict[str, bytes]:
+    """The same as `answers`, as of a record; the node itself has no past."""
+    found = {"/node": service.page("/api/v1/node").content}
+    for path in set(paths) - found.keys():
+        mark = "&" if "?" in path else "?"
+        found[path] = service.page(f"/api/v1{path}{mark}at={seq}").content
+    return found
+
+
 def test_stop_rebuild_and_start(service: ServiceProcess) -> None:
     with_some_history(service)
     before, child, records = service.answers(), service.nats_pid, service.last_seq()
@@ -178,6 +189,8 @@ def test_stop_rebuild_and_start(service: ServiceProcess) -> None:
     service.start()
     assert service.answers() == before
     assert service.shell("foo", "cat /root/f") == "mine\n"
+    assert service.answers() != before  # the command has an operation
+    assert answers_at(service, records, before) == before
     assert service.stop() == 0
     service.start()
 

@@ -57,6 +57,7 @@ class Routes:
             *BillingRoutes(self.world).table(),
             web.get("/api/v1/resources/ports", self.ports),
             web.get("/api/v1/node", self.node),
+            web.get("/api/v1/changes", self.changes),
             web.get("/api/v1/operations/{id}", self.operation),
         ]
 
@@ -213,6 +214,10 @@ class Routes:
                 }
             }
         )
+
+    async def changes(self, request: web.Request) -> web.Response:
+        nothing: dict[str, Any] = {"gpus": [], "ports": [], "replicaSets": [], "volumes": []}
+        return ok(self.world.changes or {"from": 0, "to": 0, **nothing})
 
     async def node(self, request: web.Request) -> web.Response:
         return ok(

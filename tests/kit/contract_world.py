@@ -69,6 +69,8 @@ class World(Struct):
     files: list[dict[str, Any]] = field(default_factory=list)
     """How the system disks of any two versions differ."""
     files_listed_max: int = 10_000
+    changes: dict[str, Any] = field(default_factory=dict)
+    """What became other between any two points of the ledger; nothing when it is empty."""
     not_carried: list[str] = field(default_factory=list)
     polls_to_finish: int = 1
     fails: dict[str, Any] | None = None

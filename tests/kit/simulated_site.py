@@ -6,16 +6,20 @@ What answers are the real web layer, intake, writer, fold and executor; only the
 import asyncio
 import logging
 import threading
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
 
 from events.codec import decode, encode
+from projections.checkpoints import Checkpoints
 from projections.evolve import evolve
 from projections.state import State
+from projections.timeline import Timeline
 from service.application.disk_diff import DiskDiff
 from service.application.event_feed import EventFeed
+from service.application.past import Past
 from service.domain.commands import CreateVolume
 from service.web.access import Access
 from service.web.app import make_app
@@ -109,9 +113,11 @@ class SimulatedSite:
         host = self.host
         limits = CallerLimits(0, 0, host.clock.monotonic_s)
         compare = ScriptedComparison()
+        timeline = Timeline(host.ledger.read, Checkpoints(Path("/nonexistent")))
         return WebContext(
             intake=service.intake,
-            reads=host.store,
+            present=host.store,
+            past=Past(timeline, host.store, service.projector, host.clock),
             health=service.health,
             metrics=service.metrics,
             ids=host.ids,

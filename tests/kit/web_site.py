@@ -13,14 +13,16 @@ from service.access_ports import Grant, Role
 from service.application.disk_diff import DiskDiff
 from service.application.event_feed import EventFeed
 from service.application.orphans import Found
+from service.application.past import Past
 from service.telemetry import Metrics
 from service.web.access import Access
 from service.web.app import make_app
-from service.web.context import NodeFacts, StreamTimes, WebContext
+from service.web.context import NodeFacts, PresentReads, StreamTimes, WebContext
 from service.web.cors import Cors
 from service.web.limits import CallerLimits
 from tests.kit.inline_store import InlineStore
 from tests.kit.memory_ledger import MemoryLedger
+from tests.kit.past import past_of
 from tests.kit.scripted_intake import (
     CountedIds,
     MemoryReads,
@@ -84,6 +86,8 @@ class Site:
         may_be_open: bool = True,
         local: bool = True,
         stream_times: StreamTimes = PATIENT,
+        past: Past | None = None,
+        present: PresentReads | None = None,
     ) -> None:
         self.now_s = 1000.0
         """The time of the limits: it stands still until a test moves it."""
@@ -105,7 +109,8 @@ class Site:
         self.facts = NodeFacts("n1", "owner-1", "0.1.0", {"docker": "26.1.5"}, "simulated")
         self.context = WebContext(
             intake=self.intake,
-            reads=self.reads,
+            present=present or self.reads,
+            past=past or past_of((), InlineStore()),
             health=self.health,
             metrics=Metrics(),
             ids=CountedIds(),

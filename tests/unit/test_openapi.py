@@ -117,7 +117,7 @@ def test_a_body_is_described_by_the_type_that_decodes_it() -> None:
 def test_a_query_that_is_needed_is_said_to_be() -> None:
     diff = DOCUMENT["paths"]["/api/v1/replicaSet/{name}/diff"]["get"]
     needed = {p["name"]: p["required"] for p in diff["parameters"]}
-    assert needed == {"name": True, "from": True, "to": False, "files": False}
+    assert needed == {"name": True, "from": True, "to": False, "files": False, "at": False}
 
 
 def test_what_a_name_and_a_number_may_be_is_said() -> None:
