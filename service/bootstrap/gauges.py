@@ -21,8 +21,8 @@ GPU_STATES: Mapping[str, Callable[[GpuUnit], bool]] = {
 """What /metrics counts GPUs by; one GPU may count in several."""
 
 
-def show_gauges(metrics: Metrics, projector: Projector) -> None:
-    """Gauges are read from the fold when somebody scrapes."""
+def show_gauges(metrics: Metrics, projector: Projector, feed: EventFeed) -> None:
+    """Gauges are read from the fold, and the feed, when somebody scrapes."""
     metrics.ledger_seq.set_function(lambda: projector.folded_seq)
     metrics.projector_lag.set_function(lambda: projector.folded_seq - projector.stored_seq)
     metrics.host_ports_leased.set_function(lambda: len(projector.state.ports))
@@ -31,10 +31,6 @@ def show_gauges(metrics: Metrics, projector: Projector) -> None:
     )
     for state, is_so in GPU_STATES.items():
         metrics.gpus.labels(state).set_function(partial(_count, projector, is_so))
-
-
-def show_readers(metrics: Metrics, feed: EventFeed) -> None:
-    """The same for who listens to events."""
     readers = Gauge(
         "gpuledger_event_readers",
         "Readers of /api/v1/events at the moment",

@@ -30,7 +30,7 @@ from service.application.watcher import Watcher
 from service.application.writer import Writer
 from service.bootstrap.access import Door, open_door
 from service.bootstrap.catching_up import catch_up
-from service.bootstrap.gauges import show_gauges, show_readers
+from service.bootstrap.gauges import show_gauges
 from service.bootstrap.host import Host
 from service.bootstrap.ledger import OpenLedger, make_data_dir
 from service.bootstrap.listening import is_ours, listen
@@ -299,9 +299,8 @@ class _Service:
             self.facts,
             self.remarks,
         )
-        show_gauges(self.metrics, self.projector)
         feed = EventFeed(self.opened.ledger, self.projector)
-        show_readers(self.metrics, feed)
+        show_gauges(self.metrics, self.projector, feed)
         parts = self.opened, self.projector, self.store, self.supervisor
         past = open_past(self.settings.data_dir, *parts)
         return make_app(

@@ -110,6 +110,9 @@ def observed(service: ServiceProcess, engine: PrivateDockerd) -> None:
     gpu = service.get("/resources/gpus").ok()["details"][3]["uuid"]
     service.call("POST", f"/resources/gpus/{gpu}/quarantine", {"why": "its fan"}).ok()
     service.call("DELETE", f"/resources/gpus/{gpu}/quarantine").ok()
+    price = {"meter": "gpu", "price": "2.40", "currency": "EUR", "validFrom": "2025-01-01"}
+    service.call("POST", "/prices", price).ok()
+    service.call("POST", "/months/2025-01/close").ok()
 
 
 def events_of(service: ServiceProcess) -> list[Event]:
