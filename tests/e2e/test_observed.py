@@ -65,6 +65,7 @@ def test_one_that_ends_by_itself_gives_everything_back(service: ServiceProcess) 
     assert "exited (3)" in line
     assert "with exit code 3" in service.cli("info", "foo").stdout
     assert service.call("PATCH", "/replicaSet/foo/restart").ok() == {"containerName": "foo-2"}
+    becomes(service, "stopped", "exited")
     checked(service)
 
 
