@@ -17,7 +17,12 @@ from events.observations import (
 )
 from events.record import Record
 from events.values import versioned
-from projections.evolve_replica_sets import add_step, put_replica_set, put_revision
+from projections.evolve_replica_sets import (
+    add_step,
+    put_replica_set,
+    put_revision,
+    running_since,
+)
 from projections.state import Folds, RestingPort, State
 
 
@@ -65,15 +70,7 @@ def _found_running(state: State, record: Record, event: ContainerFoundRunning) -
         state,
         event.name,
         event.revision,
-        container="running",
-        started_at=event.started_at,
-        exit_code=None,
-        oom_killed=False,
-        finished_at="",
-        ended_alone=False,
-        ended_with_engine=False,
-        refused=0,
-        gpu_access_lost_us=0,
+        **running_since(event.started_at),
     )
 
 

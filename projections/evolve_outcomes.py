@@ -25,7 +25,12 @@ from events.outcomes import (
 )
 from events.record import Record
 from events.values import show_size, versioned
-from projections.evolve_replica_sets import add_step, put_replica_set, put_revision
+from projections.evolve_replica_sets import (
+    add_step,
+    put_replica_set,
+    put_revision,
+    running_since,
+)
 from projections.evolve_volumes import put_volume
 from projections.lineage import base_of
 from projections.state import Failure, Folds, State
@@ -113,16 +118,8 @@ def _started(state: State, record: Record, event: ContainerStarted) -> None:
         state,
         event.name,
         event.revision,
-        container="running",
-        started_at=event.started_at,
-        exit_code=None,
-        oom_killed=False,
-        finished_at="",
-        ended_alone=False,
-        ended_with_engine=False,
-        refused=0,
+        **running_since(event.started_at),
         retrying=0,
-        gpu_access_lost_us=0,
         seen_seq=state.seq,
     )
     put_replica_set(state, replace(state.replica_sets[event.name], retry_due_us=0))

@@ -44,6 +44,21 @@ def put_replica_set(state: State, replica_set: ReplicaSet) -> None:
     state.touched.add(("replica_sets", replica_set.name, 0))
 
 
+def running_since(started_at: str) -> dict[str, Any]:
+    """What is so of a container that runs: nothing of an end before is left."""
+    return {
+        "container": "running",
+        "started_at": started_at,
+        "exit_code": None,
+        "oom_killed": False,
+        "finished_at": "",
+        "ended_alone": False,
+        "ended_with_engine": False,
+        "refused": 0,
+        "gpu_access_lost_us": 0,
+    }
+
+
 def put_revision(state: State, revision: Revision) -> None:
     """Store a changed revision."""
     state.revisions[revision.name, revision.number] = revision

@@ -19,18 +19,13 @@ from service.domain.observing_commands import RetryReplicaSet
 from service.domain.rejections import Reason, Rejected
 from tests.kit.builders import GIB, facts, patch, resize, run
 from tests.kit.gwt import given, steps, unfinished
+from tests.kit.retrying import RUN, scheduled
 from tests.kit.sightings import access, ended, running
 from tests.kit.world import World
 
-RUN = run("foo", 1, 1)
 COMES_BACK = run("foo", 1, 1, on_gpu_lost="restart")
 TWICE = run("foo", 1, 1, on_gpu_lost="restart", max_retries=2)
 LOST = GpuAccessLost("foo", 1, "not permitted")
-
-
-def scheduled(attempt: int, due_s: float) -> RetryScheduled:
-    """Due so long after the instant at which a world looks, 1."""
-    return RetryScheduled("foo", 1, attempt, 1 + int(due_s * 1_000_000))
 
 
 def lost_us(world: World, number: int = 1) -> int:

@@ -8,11 +8,7 @@ from events.observations import (
     ContainerExited,
     ContainerFoundRunning,
     ContainerVanished,
-    RetryScheduled,
 )
-from events.record import Event
-from events.replica_sets import PhaseRequested
-from events.resources import GpusReleased, PortsReleased
 from service.domain.commands import (
     Command,
     CommitReplicaSet,
@@ -29,24 +25,9 @@ from service.domain.observing_commands import ObserveContainer, RetryReplicaSet,
 from service.domain.rejections import Reason, Rejected
 from tests.kit.builders import GIB, facts, patch, resize, run
 from tests.kit.gwt import given, unfinished
+from tests.kit.retrying import EXITED, GIVEN_UP, KEEPS_ON, RUN, TWICE, scheduled
 from tests.kit.sightings import ELSEWHERE, ended, gone, running
 from tests.kit.world import World
-
-RUN = run("foo", 1, 1)
-KEEPS_ON = run("foo", 1, 1, on_exit="restart")
-TWICE = run("foo", 1, 1, on_exit="restart", max_retries=2)
-
-GIVEN_UP: tuple[Event, ...] = (
-    PhaseRequested("foo", "stopped"),
-    GpusReleased("foo", 1, ("gpu-0",)),
-    PortsReleased("foo", 1, (40000,)),
-)
-EXITED = ContainerExited("foo", 1, 1, "an end")
-
-
-def scheduled(attempt: int, due_s: float) -> RetryScheduled:
-    """Due so long after the instant at which a world looks, 1."""
-    return RetryScheduled("foo", 1, attempt, 1 + int(due_s * 1_000_000))
 
 
 class TestExits:

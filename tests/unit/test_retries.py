@@ -3,11 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
-from events.observations import ContainerExited, RetryBegun, RetryScheduled
+from events.observations import RetryBegun, RetryScheduled
 from events.outcomes import EffectFailed
 from events.record import Event
-from events.replica_sets import PhaseRequested
-from events.resources import GpusReleased, PortsReleased
 from service.domain.commands import (
     Command,
     CommitReplicaSet,
@@ -24,24 +22,9 @@ from service.domain.observing_commands import RetryReplicaSet
 from service.domain.rejections import Reason, Rejected
 from tests.kit.builders import GIB, facts, patch, resize, run
 from tests.kit.gwt import given, steps, unfinished
+from tests.kit.retrying import EXITED, GIVEN_UP, KEEPS_ON, RUN, TWICE, scheduled
 from tests.kit.sightings import ended
 from tests.kit.world import World
-
-RUN = run("foo", 1, 1)
-KEEPS_ON = run("foo", 1, 1, on_exit="restart")
-TWICE = run("foo", 1, 1, on_exit="restart", max_retries=2)
-
-GIVEN_UP: tuple[Event, ...] = (
-    PhaseRequested("foo", "stopped"),
-    GpusReleased("foo", 1, ("gpu-0",)),
-    PortsReleased("foo", 1, (40000,)),
-)
-EXITED = ContainerExited("foo", 1, 1, "an end")
-
-
-def scheduled(attempt: int, due_s: float) -> RetryScheduled:
-    """Due so long after the instant at which a world looks, 1."""
-    return RetryScheduled("foo", 1, attempt, 1 + int(due_s * 1_000_000))
 
 
 @pytest.mark.parametrize(
