@@ -121,7 +121,7 @@ def drop(world: World) -> DropOrphan:
 
 def test_no_time_takes_somebodys_data() -> None:
     disk = thing("volume_disk", "old", "old")
-    with_orphan(disk).when(expire(disk)).rejected(Reason.NOTHING_NEW)
+    with_orphan(disk).when(expire(disk, since_us=-HOUR_US)).rejected(Reason.NOTHING_NEW)
     with_orphan(disk).when(RemoveOrphan(disk.id)).then_due(DropOrphan)
 
 
