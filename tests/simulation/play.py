@@ -5,9 +5,12 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import get_args
 
 from msgspec import Struct
 
+from events.orphans import OrphanSpared
+from events.record import Event
 from tests.kit.virtual_time import run_virtually
 from tests.simulation.checks import (
     check_at_rest,
@@ -23,6 +26,12 @@ from tests.simulation.checks import (
 from tests.simulation.town import Simulation
 
 LIMIT_S = 3 * 3600.0
+
+TOO_SLOW = {OrphanSpared}
+"""An orphan is removed after minutes of peace, in which nothing is refused."""
+
+EVENTS = {f"event: {kind.__name__}" for kind in set(get_args(Event)) - TOO_SLOW}
+"""What enough seeds have to meet."""
 
 
 class Played(Struct):

@@ -6,17 +6,9 @@ which the service starts again on what is left. One seed is one history; `--seed
 """
 
 from collections import Counter
-from typing import get_args
 
-from events.orphans import OrphanSpared
-from events.record import Event
 from tests.simulation.conftest import BATCH
-from tests.simulation.play import play
-
-TOO_SLOW = {OrphanSpared}
-"""An orphan is removed after minutes of peace, in which nothing is refused."""
-
-EVENTS = {f"event: {kind.__name__}" for kind in set(get_args(Event)) - TOO_SLOW}
+from tests.simulation.play import EVENTS, play
 
 
 def test_whatever_happens_the_ledger_is_right(seeds: range) -> None:
