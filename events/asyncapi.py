@@ -142,7 +142,7 @@ def _messages() -> dict[str, Any]:
             "name": "record",
             "title": "A record",
             "summary": "One decision, with its events in `data.events`; its `type` is that of the"
-            " first. The header Nats-Msg-Id is its `id`.",
+            " first. The header Nats-Msg-Id is its `id`, a colon and the beginning of its SHA-256.",
             "contentType": _CLOUD_EVENTS,
             "payload": {"$ref": _REFS.format(name=CloudEvent.__name__)},
             "examples": [example],

@@ -2,9 +2,11 @@
 
 The attributes that CloudEvents knows are `specversion`, `id`, `source`, `type`, `subject`,
 `time` and `datacontenttype`; ours are the lower-case extensions (`timeus`, `verb`, ...). The
-`type` of a record is the type of its first event.
+`type` of a record is the type of its first event. `prevhash` chains the records: it is the hash
+of the record before, of all its stored bytes, that one's own `prevhash` among them.
 """
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -27,10 +29,22 @@ class RecordTooLarge(Exception):
     """A record is above RECORD_BYTES_MAX; nothing was stored."""
 
 
-class Data(Struct, frozen=True):
+class Basis(Struct, frozen=True):
+    """What a record was decided on, beside the records before it: to decide again, and to explain.
+
+    In the terms of the version that wrote it: no subscriber should build on it.
+    """
+
+    command: msgspec.Raw
+    facts: msgspec.Raw
+    """What the host and the settings were; `{}` when they were as at the record before."""
+
+
+class Data(Struct, frozen=True, omit_defaults=True):
     """What a record says: its events, all or none."""
 
     events: tuple[Event, ...]
+    basis: Basis | None = None
 
 
 class CloudEvent(Struct, frozen=True, omit_defaults=True):
@@ -46,8 +60,12 @@ class CloudEvent(Struct, frozen=True, omit_defaults=True):
     data: Data
     actor: str = ""
     tenant: str = ""
+    remote: str = ""
     operationid: str = ""
     traceparent: str = ""
+    prevhash: str = ""
+    """SHA-256 of the record before, in hexadecimal; empty in the first one, and in those that were
+    stored before 0.5.0."""
     specversion: str = ""
     datacontenttype: str = ""
 
@@ -80,8 +98,22 @@ def _show_second(second: int) -> str:
     return (_EPOCH + timedelta(seconds=second)).isoformat(timespec="seconds")[:-6]
 
 
-def encode(record: Record) -> bytes:
-    """A record as it is stored. Raises RecordTooLarge."""
+def hash_of(body: bytes) -> str:
+    """The hash of a stored record, as the next one bears it."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def message_id_of(command_id: str, digest: str) -> str:
+    """What the message is called that holds a record with this hash.
+
+    The command's id alone does not do: decided again after a crash, the same command is another
+    record, and what was sent to follow the first must not be taken to follow the second.
+    """
+    return f"{command_id}:{digest[:16]}"
+
+
+def encode(record: Record, previous: str = "", basis: Basis | None = None) -> bytes:
+    """A record as it is stored after the one whose hash is `previous`. Raises RecordTooLarge."""
     first = record.events[0]
     body = _encoder.encode(
         CloudEvent(
@@ -94,11 +126,13 @@ def encode(record: Record) -> bytes:
             timeus=record.at_us,
             verb=record.verb,
             datacontenttype="application/json",
-            data=Data(record.events),
+            data=Data(record.events, basis),
             actor=record.actor,
             tenant=record.tenant,
+            remote=record.remote,
             operationid=record.operation_id,
             traceparent=record.traceparent,
+            prevhash=previous,
         )
     )
     if len(body) > RECORD_BYTES_MAX:
@@ -108,10 +142,19 @@ def encode(record: Record) -> bytes:
 
 def decode(body: bytes) -> Record:
     """A stored record. Raises UnreadableRecord, naming the field or the unknown type."""
+    return record_of(read(body))
+
+
+def read(body: bytes) -> CloudEvent:
+    """A stored record with its basis and its place in the chain. Raises UnreadableRecord."""
     try:
-        event = _decoder.decode(body)
+        return _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableRecord(f"{_claimed_type(body)}: {error}") from error
+
+
+def record_of(event: CloudEvent) -> Record:
+    """What is folded of a stored record."""
     kind, _, name = event.subject.partition("/")
     return Record(
         command_id=event.id,
@@ -123,6 +166,7 @@ def decode(body: bytes) -> Record:
         events=event.data.events,
         actor=event.actor,
         tenant=event.tenant,
+        remote=event.remote,
         operation_id=event.operationid,
         traceparent=event.traceparent,
     )

@@ -29,6 +29,8 @@ class EventMessage(Struct, frozen=True, omit_defaults=True):
     data: Event
     actor: str = ""
     tenant: str = ""
+    remote: str = ""
+    """The address that the command came from."""
     operationid: str = ""
     traceparent: str = ""
     specversion: str = ""
@@ -60,6 +62,7 @@ def message_of(seq: int, record: Record, index: int, event: Event) -> EventMessa
         data=event,
         actor=record.actor,
         tenant=record.tenant,
+        remote=record.remote,
         operationid=record.operation_id,
         traceparent=record.traceparent,
     )

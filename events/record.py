@@ -98,6 +98,8 @@ class Record(Struct, frozen=True):
     events: tuple[Event, ...]
     actor: str = ""
     tenant: str = ""
+    remote: str = ""
+    """The address that a caller sent it from; empty for the service itself."""
     operation_id: str = ""
     """The caller's operation that this record is a part of, if any."""
     traceparent: str = ""

@@ -19,6 +19,7 @@ class Entry(Struct, frozen=True):
 
     subject: str
     message_id: str
+    """No other entry has it, unless its body is the same too."""
     body: bytes
 
 
@@ -59,7 +60,7 @@ class Ledger(Protocol):
         ...
 
     async def find(self, message_id: str, after_seq: int) -> int | None:
-        """The seq of the entry with this id among those after `after_seq`, if it is stored."""
+        """The seq of the entry with this message id after `after_seq`, if it is stored."""
         ...
 
 

@@ -55,13 +55,18 @@ async def find_stream(connection: NatsConnection) -> dict[str, Any] | None:
     return config
 
 
+def wanted_config(replicas: int) -> dict[str, Any]:
+    """What a ledger's stream is made with."""
+    return {**_OURS, "num_replicas": replicas}
+
+
 async def create_stream(connection: NatsConnection, replicas: int) -> dict[str, Any]:
     """Make the stream, or find it made with the same settings; return its configuration.
 
     Raises LedgerUnavailable, also when this user may not: the server answers such a call with
     silence, and its reason is in the log.
     """
-    wanted = {**_OURS, "num_replicas": replicas}
+    wanted = wanted_config(replicas)
     info = await connection.call(f"STREAM.CREATE.{STREAM}", wanted, timeout_s=10.0)
     config: dict[str, Any] = info["config"]
     return config

@@ -16,6 +16,8 @@ class Caller(Struct, frozen=True):
 
     actor: str = "anonymous"
     tenant: str = ""
+    remote: str = ""
+    """The address that it is sent from."""
     idempotency_key: str = ""
     traceparent: str = ""
 

@@ -119,6 +119,7 @@ class LedgerIntake:
             facts=await self._facts_for(command),
             actor=caller.actor,
             tenant=caller.tenant,
+            remote=caller.remote,
             request=dict(request),
             fingerprint=fingerprint,
             traceparent=caller.traceparent,

@@ -14,13 +14,13 @@ from time import perf_counter
 
 from msgspec import Struct
 
-from events.codec import RecordTooLarge, encode
+from events.codec import RecordTooLarge
 from events.operations import OperationAccepted
 from events.record import Event, Record
-from events.subjects import subject_of
 from projections.evolve import evolve
 from projections.projector import Projector, ProjectorStopped
 from projections.state import State
+from service.application.chain import Chain, chain_after
 from service.domain.commands import Envelope, RecordOutcome, RecordProgress
 from service.domain.decide import VERBS, address, decide
 from service.domain.rejections import Reason, Rejected
@@ -55,6 +55,8 @@ class Receipt(Struct, frozen=True):
 class _Waiting(Struct):
     envelope: Envelope
     answer: "asyncio.Future[Receipt | Rejected]"
+    message_id: str = ""
+    """Of the entry that was made of it."""
 
 
 Answers = list[tuple[_Waiting, Receipt | Rejected]]
@@ -71,6 +73,8 @@ class Writer:
         self._metrics = metrics
         self._queue: asyncio.Queue[_Waiting | None] = asyncio.Queue(WAITING_MAX)
         self._state: State | None = None
+        self._chain = Chain("")
+        """Goes with the state."""
         self._sent: deque[asyncio.Task[bool]] = deque()
         """Batches on their way, oldest first; each is confirmed only after those before it."""
         self._unresolved: list[tuple[Answers, int]] = []
@@ -198,12 +202,13 @@ class Writer:
             return decision
         record = _record(envelope, decision, self._node)
         try:
-            body = encode(record)
+            entry = self._chain.link(state.seq + 1, record, envelope)
         except RecordTooLarge as error:
             if not waiting.answer.done():
                 waiting.answer.set_exception(error)
             return None
-        entries.append(Entry(subject_of(record), record.command_id, body))
+        waiting.message_id = entry.message_id
+        entries.append(entry)
         evolve(state, state.seq + 1, record)
         state.forget_touched()
         return Receipt(state.seq, record.operation_id)
@@ -223,7 +228,9 @@ class Writer:
         last_seq = await self._ledger.last_seq()
         await self._projector.wait_folded(last_seq)
         self.confirmed_seq = max(self.confirmed_seq, last_seq)
-        return self._projector.state.copy()
+        state = self._projector.state.copy()
+        self._chain = await chain_after(self._ledger, state.seq)
+        return state
 
     async def _recover(self) -> None:
         """Throw away the state that ran ahead; find out what of it was stored, and say so."""
@@ -253,8 +260,7 @@ class Writer:
         seq: int | None = None
         if isinstance(answer, Receipt):
             known = answer.seq <= before  # it was sent before, and stored then
-            command_id = waiting.envelope.command_id
-            seq = answer.seq if known else await self._ledger.find(command_id, before)
+            seq = answer.seq if known else await self._ledger.find(waiting.message_id, before)
         if seq is None:
             _refuse([waiting], "the ledger did not confirm, and nothing was stored")
         elif not waiting.answer.done():
@@ -283,6 +289,7 @@ def _record(envelope: Envelope, events: tuple[Event, ...], node: str) -> Record:
         events=events,
         actor=envelope.actor,
         tenant=envelope.tenant,
+        remote=envelope.remote,
         operation_id=begun or _operation_of(envelope),
         traceparent=envelope.traceparent,
     )

@@ -5,7 +5,7 @@ from msgspec import Struct
 from events.billing import ANY_MODEL, Meter
 
 
-class SetPrice(Struct, frozen=True):
+class SetPrice(Struct, frozen=True, tag=True):
     """From an instant on this is the price of a meter. `name` is the meter."""
 
     name: Meter
@@ -17,7 +17,7 @@ class SetPrice(Struct, frozen=True):
     tenant: str = ""
 
 
-class CloseMonth(Struct, frozen=True):
+class CloseMonth(Struct, frozen=True, tag=True):
     """Record the totals of a month for good. `name` is the month, "2026-11"."""
 
     name: str

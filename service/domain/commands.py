@@ -1,7 +1,8 @@
 """Commands, and the envelope with everything that may differ between two runs.
 
 Imperative, as a caller says it. The values are well formed (the web layer saw to that); whether
-they may be done is for `decide`.
+they may be done is for `decide`. Each is kept beside the events it led to, under the name of its
+class: a class may get fields with defaults, and no other name.
 """
 
 from typing import Any
@@ -17,7 +18,7 @@ from service.domain.observing_commands import ObserveContainer, ObserveGpuAccess
 from service.domain.orphan_commands import ExpireOrphan, RemoveOrphan, Thing
 
 
-class RunReplicaSet(Struct, frozen=True):
+class RunReplicaSet(Struct, frozen=True, tag=True):
     """Make a replica set and run its first revision."""
 
     name: str
@@ -39,7 +40,7 @@ class BindAt(Struct, frozen=True):
     target: str
 
 
-class PatchReplicaSet(Struct, frozen=True):
+class PatchReplicaSet(Struct, frozen=True, tag=True):
     """Put a revision in place that differs in what is given here, and in nothing else.
 
     None leaves a thing as it is; a limit of 0 is none.
@@ -67,45 +68,45 @@ class PatchReplicaSet(Struct, frozen=True):
     on_gpu_lost: OnGpuLost | None = None
 
 
-class RollBackReplicaSet(Struct, frozen=True):
+class RollBackReplicaSet(Struct, frozen=True, tag=True):
     """Put a revision in place with the spec and the system disk that `version` had."""
 
     name: str
     version: int
 
 
-class RestartReplicaSet(Struct, frozen=True):
+class RestartReplicaSet(Struct, frozen=True, tag=True):
     """Put a revision in place as it is, GPUs and ports applied for again."""
 
     name: str
 
 
-class StopReplicaSet(Struct, frozen=True):
+class StopReplicaSet(Struct, frozen=True, tag=True):
     """Stop, and give GPUs and ports back."""
 
     name: str
 
 
-class PauseReplicaSet(Struct, frozen=True):
+class PauseReplicaSet(Struct, frozen=True, tag=True):
     """Stop the container, and keep GPUs and ports."""
 
     name: str
 
 
-class ContinueReplicaSet(Struct, frozen=True):
+class ContinueReplicaSet(Struct, frozen=True, tag=True):
     """Start the paused container again."""
 
     name: str
 
 
-class CommitReplicaSet(Struct, frozen=True):
+class CommitReplicaSet(Struct, frozen=True, tag=True):
     """Save the system disk as an image."""
 
     name: str
     image: str
 
 
-class ExecuteInReplicaSet(Struct, frozen=True):
+class ExecuteInReplicaSet(Struct, frozen=True, tag=True):
     """Run a command in the running container."""
 
     name: str
@@ -113,54 +114,54 @@ class ExecuteInReplicaSet(Struct, frozen=True):
     work_dir: str = ""
 
 
-class PinRevision(Struct, frozen=True):
+class PinRevision(Struct, frozen=True, tag=True):
     """Keep the system disk of a version until it is unpinned."""
 
     name: str
     version: int
 
 
-class UnpinRevision(Struct, frozen=True):
+class UnpinRevision(Struct, frozen=True, tag=True):
     """Keep the system disk of a version as long as any other."""
 
     name: str
     version: int
 
 
-class DeleteReplicaSet(Struct, frozen=True):
+class DeleteReplicaSet(Struct, frozen=True, tag=True):
     """Remove the container and the kept system disks; give everything back."""
 
     name: str
 
 
-class CreateVolume(Struct, frozen=True):
+class CreateVolume(Struct, frozen=True, tag=True):
     """Make a sized volume."""
 
     name: str
     size_bytes: int
 
 
-class ResizeVolume(Struct, frozen=True):
+class ResizeVolume(Struct, frozen=True, tag=True):
     """Give a volume another size; the data stays."""
 
     name: str
     size_bytes: int
 
 
-class DeleteVolume(Struct, frozen=True):
+class DeleteVolume(Struct, frozen=True, tag=True):
     """Remove a volume and its data."""
 
     name: str
 
 
-class QuarantineGpu(Struct, frozen=True):
+class QuarantineGpu(Struct, frozen=True, tag=True):
     """Do not lend a GPU, from now on. `name` is its UUID; `why` is for people."""
 
     name: str
     why: str
 
 
-class RestoreGpu(Struct, frozen=True):
+class RestoreGpu(Struct, frozen=True, tag=True):
     """Lend a GPU again. `name` is its UUID."""
 
     name: str
@@ -191,27 +192,27 @@ Request = (
 """What a caller can send. An accepted one becomes an operation."""
 
 
-class Succeeded(Struct, frozen=True):
+class Succeeded(Struct, frozen=True, tag=True):
     """The engine did it. `facts` are what the matching event wants to know."""
 
     facts: dict[str, Any] = {}
 
 
-class Failed(Struct, frozen=True):
+class Failed(Struct, frozen=True, tag=True):
     """The engine refused, in its own words."""
 
     reason: str
     message: str
 
 
-class RecordOutcome(Struct, frozen=True):
+class RecordOutcome(Struct, frozen=True, tag=True):
     """The executor reports what became of an effect."""
 
     effect: Effect
     outcome: Succeeded | Failed
 
 
-class RecordProgress(Struct, frozen=True):
+class RecordProgress(Struct, frozen=True, tag=True):
     """The executor reports how far a long effect is."""
 
     effect: Effect
@@ -220,7 +221,7 @@ class RecordProgress(Struct, frozen=True):
     message: str = ""
 
 
-class ObserveGpus(Struct, frozen=True):
+class ObserveGpus(Struct, frozen=True, tag=True):
     """The watcher reports all GPUs that the driver shows now, and how they fare."""
 
     gpus: tuple[Gpu, ...]
@@ -230,14 +231,14 @@ class ObserveGpus(Struct, frozen=True):
     boot: str = ""
 
 
-class ReportGpuErrors(Struct, frozen=True):
+class ReportGpuErrors(Struct, frozen=True, tag=True):
     """The watcher reports errors of GPUs, as the driver did."""
 
     errors: tuple[GpuError, ...]
     boot: str = ""
 
 
-class ExpireSnapshots(Struct, frozen=True):
+class ExpireSnapshots(Struct, frozen=True, tag=True):
     """The service looks after the kept system disks of a replica set.
 
     `short_of_space` says, for people, how little is left on their disk; empty when it is enough.
@@ -247,7 +248,7 @@ class ExpireSnapshots(Struct, frozen=True):
     short_of_space: str = ""
 
 
-class RegisterNode(Struct, frozen=True):
+class RegisterNode(Struct, frozen=True, tag=True):
     """The first command of an installation."""
 
     node: str
@@ -301,6 +302,7 @@ class Envelope(Struct, frozen=True):
     facts: Facts
     actor: str = ""
     tenant: str = ""
+    remote: str = ""
     request: dict[str, Any] = {}
     """The body as the caller sent it, for the record."""
     fingerprint: str = ""

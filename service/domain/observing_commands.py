@@ -18,7 +18,7 @@ class SeenContainer(Struct, frozen=True):
     """It ended because the engine did."""
 
 
-class ObserveContainer(Struct, frozen=True):
+class ObserveContainer(Struct, frozen=True, tag=True):
     """The observer looked at the container of a replica set; None when there is none."""
 
     name: str
@@ -29,7 +29,7 @@ class ObserveContainer(Struct, frozen=True):
     """Chance as data, from 0 to 1."""
 
 
-class ObserveGpuAccess(Struct, frozen=True):
+class ObserveGpuAccess(Struct, frozen=True, tag=True):
     """The service looked whether the running container of a replica set may open its GPUs."""
 
     name: str
@@ -43,7 +43,7 @@ class ObserveGpuAccess(Struct, frozen=True):
     """Chance as data, from 0 to 1."""
 
 
-class RetryReplicaSet(Struct, frozen=True):
+class RetryReplicaSet(Struct, frozen=True, tag=True):
     """It is time to start a container again."""
 
     name: str

@@ -23,13 +23,13 @@ class Thing(Struct, frozen=True):
     """None where that is not cheap to know."""
 
 
-class RemoveOrphan(Struct, frozen=True):
+class RemoveOrphan(Struct, frozen=True, tag=True):
     """Remove what no record accounts for, now. `name` is its id; the facts say what it is."""
 
     name: str
 
 
-class ExpireOrphan(Struct, frozen=True):
+class ExpireOrphan(Struct, frozen=True, tag=True):
     """The service found what no record accounts for, `since_us` and ever since."""
 
     name: str

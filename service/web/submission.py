@@ -69,7 +69,7 @@ def _caller(request: web.Request) -> Caller:
         request.headers.get("traceparent", "")
     )
     grant = request[GRANT]
-    return Caller(grant.actor, grant.tenant, key or "", traceparent)
+    return Caller(grant.actor, grant.tenant, request.remote or "", key or "", traceparent)
 
 
 def outcome_as_recorded(context: WebContext, operation: Operation) -> Outcome:

@@ -16,7 +16,7 @@ import pytest
 
 from service.adapters.jetstream import JetStreamLedger
 from service.adapters.jetstream_connection import JetStreamRefused, NatsAddress, NatsConnection
-from service.adapters.jetstream_stream import STREAM, create_stream
+from service.adapters.jetstream_stream import STREAM, create_stream, wanted_config
 from service.adapters.nats_child import NATS_CONF, RESTARTS_MAX, NatsChild, server_binary
 from service.errors import LedgerDamaged, LedgerUnavailable, SettingsError
 from service.ports import Entry, StoredEntry
@@ -285,9 +285,7 @@ async def test_a_stream_that_could_lose_records_is_refused(nats_child: NatsChild
 
 async def test_a_rolled_stream_is_read_from_where_it_begins(nats_child: NatsChild) -> None:
     async with NatsConnection.open(nats_child.admin) as admin:
-        config = await create_stream(admin, 1)
-        await admin.call(f"STREAM.DELETE.{STREAM}")
-        await admin.call(f"STREAM.CREATE.{STREAM}", {**config, "first_seq": 101})
+        await admin.call(f"STREAM.CREATE.{STREAM}", {**wanted_config(1), "first_seq": 101})
     async with JetStreamLedger(nats_child.service) as ledger:
         assert await ledger.last_seq() == 100
         assert await ledger.append([entry(101), entry(102)], 100) == 102

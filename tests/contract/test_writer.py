@@ -80,7 +80,7 @@ async def at_once(service: SimulatedService, *envelopes: Envelope) -> list[Told]
 
 async def stored_ids(ledger: MemoryLedger) -> list[str]:
     last_seq = await ledger.last_seq()
-    return [entry.message_id async for batch in ledger.read(0, last_seq) for entry in batch]
+    return [decode(entry.body).command_id async for b in ledger.read(0, last_seq) for entry in b]
 
 
 async def leases(service: SimulatedService) -> dict[str, str | None]:

@@ -19,6 +19,7 @@ from tests.simulation.checks import (
     check_at_rest,
     check_disks,
     check_done_once,
+    check_every_record,
     check_retention,
     check_world,
     due,
@@ -158,6 +159,7 @@ class Play:
             check_retention(service)
         await check_world(service.state, host)
         check_done_once(records, self.seen)
+        check_every_record(host.ledger.entries)
         check_disks(records, host)
         end = {**self._answer, **_end(service.state, host)}
         await life.end()

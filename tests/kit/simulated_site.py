@@ -12,10 +12,7 @@ from typing import Self
 
 from aiohttp import web
 
-from events.codec import decode, encode
 from projections.checkpoints import Checkpoints
-from projections.evolve import evolve
-from projections.state import State
 from projections.timeline import Timeline
 from service.application.disk_diff import DiskDiff
 from service.application.event_feed import EventFeed
@@ -27,6 +24,7 @@ from service.web.context import NodeFacts, WebContext
 from service.web.cors import Cors
 from service.web.limits import CallerLimits
 from tests.kit.builders import GIB, NODE, OWNER, PORT_FIRST, run
+from tests.kit.decided_again import decided_again
 from tests.kit.scripted_intake import ScriptedComparison
 from tests.kit.simulated_service import SimulatedHost, SimulatedService
 from tests.kit.web_site import MemoryTokens
@@ -72,14 +70,8 @@ class SimulatedSite:
             raise self._failure
 
     def records_are_read_back(self) -> int:
-        """Every stored record decodes, is stored as it reads, and folds; how many there are."""
-        state = State()
-        entries = self.host.ledger.entries
-        for entry in entries:
-            record = decode(entry.body)
-            assert encode(record) == entry.body
-            evolve(state, entry.seq, record)
-        return len(entries)
+        """Every stored record is stored as it reads, is decided again and folds; how many."""
+        return sum(1 for _ in decided_again(self.host.ledger.entries))
 
     def _run(self) -> None:
         try:

@@ -21,7 +21,6 @@ from events.resources import (
     GpuVacated,
 )
 from events.values import versioned
-from projections.evolve import evolve
 from projections.projector import Projector
 from projections.state import State
 from projections.tables import Row
@@ -32,6 +31,7 @@ from service.domain.reconcile import SNAPSHOT_REPOSITORY, reconcile
 from service.domain.retention import due_to_expire
 from service.ports import StoredEntry
 from tests.kit.builders import OWNER
+from tests.kit.decided_again import decided_again
 from tests.kit.inline_store import InlineStore
 from tests.kit.logs import content
 from tests.kit.memory_ledger import MemoryLedger
@@ -57,12 +57,10 @@ async def check_at_rest(service: SimulatedService) -> None:
     assert await service.host.store.dump() == rows
 
 
-def check_every_record(records: Sequence[Record]) -> None:
-    """The rules held all the way."""
-    state = State()
-    for seq, record in enumerate(records, 1):
-        evolve(state, seq, record)
-        assert check(state) == (), f"after record {seq}: {record.events}"
+def check_every_record(entries: Sequence[StoredEntry]) -> None:
+    """The rules held all the way, and each decision comes out the same again."""
+    for entry, record, state in decided_again(entries):
+        assert check(state) == (), f"after record {entry.seq}: {record.events}"
 
 
 async def fresh_fold(ledger: MemoryLedger) -> tuple[State, dict[str, list[Row]]]:

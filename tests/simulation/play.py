@@ -76,7 +76,7 @@ async def _simulate(simulation: Simulation) -> None:
     host, seen = simulation.host, simulation.seen
     service = await simulation.run()
     records = await records_of(host.ledger)
-    check_every_record(records)
+    check_every_record(host.ledger.entries)
     await check_at_rest(service)
     check_retention(service)
     await check_world(service.state, host)

@@ -52,6 +52,7 @@ PURE_IMPORTS = {
     "decimal",
     "enum",
     "functools",
+    "hashlib",
     "itertools",
     "msgspec",
     "msgspec.structs",
