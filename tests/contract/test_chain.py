@@ -7,13 +7,15 @@ import pytest
 from msgspec.structs import replace
 
 from events.codec import RECORD_BYTES_MAX, RecordTooLarge, hash_of, read
-from service.application.chain import FACTS_EVERY
+from events.record import Record
+from events.volumes import VolumeDeleted
+from service.application.chain import FACTS_EVERY, Chain
 from service.application.intake import Caller
 from service.application.writer import Receipt
 from service.domain.basis import NO_OTHER_FACTS
 from service.domain.commands import CreateVolume, DeleteVolume, Envelope, ResizeVolume
 from service.errors import LedgerUnavailable
-from tests.kit.builders import GIB, patch, run
+from tests.kit.builders import GIB, facts, patch, run
 from tests.kit.decided_again import decided_again
 from tests.kit.memory_ledger import MemoryLedger
 from tests.kit.simulated_service import SimulatedHost, SimulatedService
@@ -35,6 +37,11 @@ def volume(service: SimulatedService, name: str) -> Envelope:
     host = service.host
     command = CreateVolume(name, GIB)
     return Envelope(host.ids.new(), host.clock.now_us(), command, service.facts())
+
+
+def volume_record(at_us: int) -> Record:
+    event = VolumeDeleted("one")
+    return Record("op-1", "n1", "volume", "one", "outcome", at_us, (event,))
 
 
 @virtual
@@ -80,6 +87,17 @@ async def test_a_record_too_large_is_no_link() -> None:
             await service.writer.submit(huge)
         assert isinstance(await service.writer.submit(volume(service, "two")), Receipt)
     check(host.ledger)
+
+
+def test_the_same_command_decided_again_is_another_message() -> None:
+    """So that what was sent to follow the first cannot be stored behind the second."""
+    made = volume_record(at_us=1)
+    envelope = Envelope(made.command_id, made.at_us, CreateVolume("one", GIB), facts())
+    first = Chain("").link(1, made, envelope)
+    assert Chain("").link(1, made, envelope) == first
+    later = Chain("").link(1, volume_record(at_us=2), envelope)
+    behind_another = Chain("0" * 64).link(1, made, envelope)
+    assert len({first.message_id, later.message_id, behind_another.message_id}) == 3
 
 
 @virtual
