@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from events.codec import hash_of
+from projections.projector import ProjectorStopped
 from projections.store import ReadStoreError
 from projections.tables import Batch
+from service.application.intake import Caller
 from service.application.service_health import ANSWER_S
 from service.application.supervisor import Supervisor
 from service.domain.commands import CreateVolume
@@ -165,3 +168,33 @@ async def test_parts_outside_that_do_not_answer_are_red() -> None:
         assert host.clock.monotonic_s() - begun <= ANSWER_S
         ledger.silent = host.engine.down = False
         assert await red(service) == {}
+
+
+@virtual
+async def test_a_record_of_a_newer_version_is_named_and_nothing_is_skipped() -> None:
+    host = SimulatedHost()
+    async with SimulatedService(host) as service:
+        await service.succeed(CreateVolume("vol", GIB))
+        newer = entry_of(host.ledger.entries[-1].body.replace(b"ed.v1", b"ed.v9"))
+        before = await host.ledger.last_seq()
+        await host.ledger.append([newer, entry_of(host.ledger.entries[-1].body)], before)
+        (why,) = [text for name, text in (await told_red(service)).items() if name == "projector"]
+        assert f"record {before + 1} cannot be read" in why
+        assert "ed.v9" in why
+        assert service.projector.folded_seq == before
+        with pytest.raises(LedgerUnavailable):
+            await service.intake.submit(CreateVolume("later", GIB), {}, Caller())
+    with pytest.raises(ProjectorStopped, match=rf"record {before + 1} cannot be read: .*ed\.v9"):
+        await SimulatedService(host).__aenter__()  # it does not begin without what it cannot read
+
+
+def entry_of(body: bytes) -> Entry:
+    """A record that somebody else appends."""
+    return Entry("ledger.n1.volume.vol.outcome", hash_of(body), body)
+
+
+async def told_red(service: SimulatedService) -> dict[str, str]:
+    """What is not well, once the projector is not."""
+    while "projector" not in (found := await red(service)):
+        await service.host.clock.sleep(0.1)
+    return found
