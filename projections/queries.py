@@ -145,4 +145,5 @@ class Queries(UsageQueries, ABC):
         return next(iter(await self._all(read, sql, *values)), None)
 
     async def _all(self, read: Callable[[Any], _T], sql: str, *values: Value) -> list[_T]:
-        return [read(row[0]) for row in await self._rows(sql, *values)]
+        rows = await self._rows(sql, *values)
+        return self._decoded(read, (row[0] for row in rows))

@@ -13,7 +13,7 @@ cannot write; WAL lets them go on while a batch is written.
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
@@ -93,9 +93,10 @@ class ReadStore(Queries):
 
     async def close(self) -> None:
         """Finish the batch being written, then close all connections. `open` opens again."""
-        while self._readers:
-            await self._readers.pop().close()
-        self._idle = asyncio.Queue()
+        readers, self._readers = self._readers, []
+        self._idle = asyncio.Queue()  # before the first is closed: none of them is taken any more
+        for reader in readers:
+            await reader.close()
         await self._in_thread(self._close_writer)
 
     async def __aenter__(self) -> Self:
@@ -179,6 +180,10 @@ class ReadStore(Queries):
                 return list(await reader.execute_fetchall(sql, values))
             except sqlite3.OperationalError as error:
                 raise StoreAway(f"{self._path} cannot be asked: {error}") from error
+
+    def _decoded(self, read: Callable[[Any], _T], bodies: Iterable[Any]) -> list[_T]:
+        with self._damage_noted():
+            return list(map(read, bodies))
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[aiosqlite.Connection]:

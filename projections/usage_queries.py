@@ -1,7 +1,8 @@
 """The queries on usage, prices and closed months. Only SQL here, as in `queries`."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
@@ -9,6 +10,8 @@ from projections import tables
 from projections.price_book import Month, Price
 from projections.tables import Value
 from projections.usage import Opened
+
+_T = TypeVar("_T")
 
 _SEQ_MAX = (1 << 63) - 1
 
@@ -52,30 +55,34 @@ class UsageQueries(ABC):
     @abstractmethod
     async def _rows(self, sql: str, *values: Value) -> list[Any]: ...
 
+    @abstractmethod
+    def _decoded(self, read: Callable[[Any], _T], bodies: Iterable[Any]) -> list[_T]:
+        """What the bodies of rows say."""
+
     async def usage_basis(self, before_us: int) -> Basis:
         """The prices, and the open rows that began before an instant, of one snapshot."""
         found: dict[str, list[Any]] = {"seq": [], "price": [], "open": []}
         for kind, value in await self._rows(_BASIS, before_us):
             found[kind].append(value)
-        prices = list(map(tables.read_price, found["price"]))
-        return Basis(found["seq"][0], prices, list(map(tables.read_opened, found["open"])))
+        prices = self._decoded(tables.read_price, found["price"])
+        return Basis(found["seq"][0], prices, self._decoded(tables.read_opened, found["open"]))
 
     async def usage_ended(self, after: Place, before_us: int, limit: int) -> list[Opened]:
         """The next rows that ended, by their end; only those begun before an instant."""
         rows = await self._rows(_ENDED, *after, before_us, limit)
-        return [tables.read_opened(row[0]) for row in rows]
+        return self._decoded(tables.read_opened, (row[0] for row in rows))
 
     async def prices(self) -> list[Price]:
         """Every price there ever was, by what it is for and its begin."""
         rows = await self._rows("SELECT body FROM prices ORDER BY scope, valid_from_us")
-        return [tables.read_price(row[0]) for row in rows]
+        return self._decoded(tables.read_price, (row[0] for row in rows))
 
     async def months(self) -> list[Month]:
         """The months that were closed, in their order."""
         rows = await self._rows("SELECT body FROM months ORDER BY month")
-        return [tables.read_month(row[0]) for row in rows]
+        return self._decoded(tables.read_month, (row[0] for row in rows))
 
     async def month(self, month: str) -> Month | None:
         """A month, if it was closed."""
         rows = await self._rows("SELECT body FROM months WHERE month = ?", month)
-        return tables.read_month(rows[0][0]) if rows else None
+        return next(iter(self._decoded(tables.read_month, (row[0] for row in rows))), None)

@@ -324,6 +324,33 @@ async def test_damage_met_by_a_query_is_healed_by_the_next_open(path: Path) -> N
         assert await store.position() == 0
 
 
+async def test_a_body_that_says_nothing_is_damage_too(path: Path) -> None:
+    async with ReadStore(path) as store:
+        await fill(store, 2_000)
+        _rotten_body(path)
+        with pytest.raises(StoreDamaged, match="cannot be read"):
+            await store.replica_sets()
+        assert await store.lost() == "it was found damaged"
+
+
+async def test_who_asks_while_it_is_closed_is_told_to_come_again(store: ReadStore) -> None:
+    await fill(store, 100)
+    asked: list[asyncio.Task[int]] = []
+
+    async def ask_on_and_on() -> None:
+        while True:
+            asked.append(asyncio.create_task(store.position()))
+            await asyncio.sleep(0)
+
+    asking = asyncio.create_task(ask_on_and_on())
+    await asyncio.sleep(0)
+    await store.close()
+    asking.cancel()
+    told = await asyncio.gather(*asked, return_exceptions=True)
+    assert {type(one) for one in told} <= {int, StoreAway}
+    assert any(isinstance(one, StoreAway) for one in told)
+
+
 async def test_a_file_that_cannot_be_opened_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "read.db"
     path.mkdir()
