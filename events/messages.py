@@ -3,6 +3,8 @@
 The record that it stands in is told by its extensions; `seq` and `recordid` say which one it is.
 """
 
+from typing import Self
+
 import msgspec
 from msgspec import Struct
 
@@ -33,6 +35,21 @@ class EventMessage(Struct, frozen=True, omit_defaults=True):
     traceparent: str = ""
     specversion: str = ""
     datacontenttype: str = ""
+
+
+class Place(Struct, frozen=True):
+    """The place after an event: those of record `seq + 1` up to `index` were seen as well."""
+
+    seq: int
+    index: int = -1
+
+    @classmethod
+    def of(cls, event_id: str) -> Self:
+        """The place after the event with this id. Raises ValueError when it is none."""
+        seq, dot, index = event_id.partition(".")
+        if not dot or not (seq + index).isdecimal() or not event_id.isascii():
+            raise ValueError(f"{event_id!r} is no id of an event")
+        return cls(int(seq) - 1, int(index))
 
 
 _encoder = msgspec.json.Encoder()
