@@ -73,8 +73,12 @@ async def send(
     return reply, at_us, round((shared.clock.monotonic_s() - begun_s) * 1e6)
 
 
+class _HungUp(Exception):
+    """Nothing more may be sent on this line."""
+
+
 class Line:
-    """`run` sends until it is cancelled, or until the feed ends."""
+    """`run` sends until it is cancelled, the webhook is disabled or removed, or the feed ends."""
 
     def __init__(self, webhook: Webhook, shared: Shared) -> None:
         self.name = webhook.name
@@ -87,6 +91,8 @@ class Line:
         self._due_changed = asyncio.Event()
         self._kept_s = 0.0
         self._failure = ""
+        self.ended = False
+        """There is nothing more to be read, for good."""
 
     @property
     def trouble(self) -> str:
@@ -102,6 +108,9 @@ class Line:
             try:
                 await self._work()
             except FeedEnded:
+                self.ended = True
+                return
+            except _HungUp:
                 return
             except (DeliveriesUnavailable, LedgerError, UnreadableRecord) as error:
                 self._failure = str(error)
@@ -151,7 +160,7 @@ class Line:
     async def _send_new(self, fed: Fed, begin: int) -> None:
         """Send what is wanted of a record, from one of its events on."""
         webhook = self._webhook()
-        if webhook is None or not wants_record(webhook.wanted, fed.record):
+        if not wants_record(webhook.wanted, fed.record):
             return
         for index, event in enumerate(fed.record.events):
             if index < begin or not wants_event(webhook.wanted, event):
@@ -183,8 +192,6 @@ class Line:
     async def _attempt(self, fed: Fed, index: int, number: int, place: Place | None) -> None:
         """Send an event, and note what came of it; then it is at `place`, if one is given."""
         shared, webhook = self._shared, self._webhook()
-        if webhook is None:
-            return
         event_id = f"{fed.seq}.{index}"
         body = shared.render(fed, index)
         reply, at_us, duration_us = await send(shared, webhook, event_id, body)
@@ -207,10 +214,12 @@ class Line:
         if reply.status == GONE:
             await shared.disable(self.name, "the receiver answered 410 Gone")
 
-    def _webhook(self) -> Webhook | None:
-        """As it is registered now; None when this registration is no more."""
+    def _webhook(self) -> Webhook:
+        """As it is registered now. Raises _HungUp when it is so no more, or is disabled."""
         found = self._shared.feed.state.webhooks.get(self.name)
-        return found if found is not None and found.seq == self.seq else None
+        if found is None or found.seq != self.seq or found.disabled:
+            raise _HungUp
+        return found
 
     def _stand(self, standing: Standing, attempt: Attempt | None = None) -> None:
         self._standing = standing

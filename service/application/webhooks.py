@@ -158,7 +158,9 @@ class Webhooks:
             if known is None or known.seq != line.seq or not self._may_send(known):
                 await self._hang_up(name)
             elif task.done():
-                task.result()  # a line ends by itself with the feed, or by a mistake of ours
+                task.result()  # raises what was a mistake of ours
+                if not line.ended:  # disabled, and enabled again before anybody looked
+                    del self._lines[name]
         await self.deliveries.keep(registered)
         for name in self.standings.keys() - registered.keys():
             del self.standings[name]
@@ -197,8 +199,8 @@ class Webhooks:
         if attempt is None:
             return
         self.sent[attempt.outcome] += 1
-        if attempt.outcome == "dead":
-            log.warning("webhook %s: event %s is given up: %s", name, attempt.id, attempt.error)
+        if attempt.outcome == "dead" and standing.dead == 1:
+            log.warning("webhook %s has a dead letter, %s: %s", name, attempt.id, attempt.error)
 
     def _on_record(self, seq: int, record: Record) -> None:
         if any(isinstance(event, _CHANGES) for event in record.events):
