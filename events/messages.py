@@ -3,6 +3,7 @@
 The record that it stands in is told by its extensions; `seq` and `recordid` say which one it is.
 """
 
+import re
 from typing import Self
 
 import msgspec
@@ -37,6 +38,9 @@ class EventMessage(Struct, frozen=True, omit_defaults=True):
     datacontenttype: str = ""
 
 
+_EVENT_ID = re.compile(r"([0-9]{1,18})\.([0-9]{1,9})")
+
+
 class Place(Struct, frozen=True):
     """The place after an event: those of record `seq + 1` up to `index` were seen as well."""
 
@@ -46,10 +50,9 @@ class Place(Struct, frozen=True):
     @classmethod
     def of(cls, event_id: str) -> Self:
         """The place after the event with this id. Raises ValueError when it is none."""
-        seq, dot, index = event_id.partition(".")
-        if not dot or not (seq + index).isdecimal() or not event_id.isascii():
+        if (parts := _EVENT_ID.fullmatch(event_id)) is None:
             raise ValueError(f"{event_id!r} is no id of an event")
-        return cls(int(seq) - 1, int(index))
+        return cls(int(parts[1]) - 1, int(parts[2]))
 
 
 _encoder = msgspec.json.Encoder()

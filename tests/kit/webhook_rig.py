@@ -18,8 +18,8 @@ from projections.evolve import evolve
 from projections.projector import Subscriber
 from projections.state import State
 from service.adapters.delivery_file import DeliveryFile
-from service.application.event_feed import EventFeed
-from service.application.intake import Accepted, Caller
+from service.application.event_feed import EventFeed, Folded
+from service.application.intake import Accepted, Caller, Intake
 from service.application.webhook_signing import Signer
 from service.application.webhooks import Webhooks
 from service.domain.commands import Envelope, Request
@@ -109,6 +109,29 @@ class MemoryReceivers:
         return [one.id for one in self.got if one.url == url]
 
 
+def webhooks_on(
+    feed: EventFeed,
+    projector: Folded,
+    intake: Intake,
+    receivers: WebhookSender,
+    deliveries: Deliveries | None = None,
+    signer: Signer | None = None,
+) -> Webhooks:
+    """The webhooks of a service, with doubles for their ports."""
+    return Webhooks(
+        feed,
+        projector,
+        deliveries or InlineDeliveries(),
+        receivers,
+        VirtualClock(),
+        CountingIds(),
+        signer or Signer(KEY),
+        lambda fed, index: hidden_body(fed, projector.state, index),
+        intake,
+        NODE,
+    )
+
+
 class Rig:
     """What outlives the service: the ledger, the deliveries, the receivers. `living` is a life."""
 
@@ -159,10 +182,8 @@ class Rig:
         if isinstance(decision, Rejected):
             return decision
         kind, name, verb = address(command)
-        seq = await self.happen(
-            *decision, name=name, kind=kind, verb=verb, actor=caller.actor,
-            operation_id=operation_id,
-        )
+        told = {"actor": caller.actor, "operation_id": operation_id}
+        seq = await self.happen(*decision, name=name, kind=kind, verb=verb, **told)
         return Accepted(operation_id, seq)
 
     async def caught_up(self) -> None:
@@ -189,17 +210,13 @@ class Rig:
     ) -> Webhooks:
         """The webhooks of a new life, not running yet."""
         self._subscribers.clear()
-        self.webhooks = Webhooks(
+        self.webhooks = webhooks_on(
             EventFeed(self.ledger, self),
             self,
-            deliveries or self.deliveries,
-            sender or self.receivers,
-            self.clock,
-            CountingIds(),
-            self.signer,
-            lambda fed, index: hidden_body(fed, self.state, index),
             self,
-            NODE,
+            sender or self.receivers,
+            deliveries or self.deliveries,
+            self.signer,
         )
         return self.webhooks
 

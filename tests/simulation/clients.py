@@ -31,6 +31,13 @@ from service.domain.commands import (
     UnpinRevision,
 )
 from service.domain.rejections import Rejected
+from service.domain.webhook_commands import (
+    DisableWebhook,
+    EnableWebhook,
+    RegisterWebhook,
+    RemoveWebhook,
+    RotateWebhook,
+)
 from service.errors import EngineUnavailable, LedgerUnavailable, ServiceBusy
 from tests.kit.builders import GIB, IMAGE, mount, patch, remount, resize, run
 from tests.kit.simulated_programs import NO_SUCH_COMMAND
@@ -143,6 +150,8 @@ def a_command(rng: Random, state: State, ticket: str, name: str) -> Request:
         return _gpu_command(rng, state)
     if rng.random() < 0.03:
         return _money_command(rng)
+    if rng.random() < 0.02:
+        return _webhook_command(rng)
     if state.live(name) is None and rng.random() < 0.9:
         return _run(rng, state, name, volume)
     match rng.choice("eeeeepppppprrbbbsucctddnnx"):
@@ -221,6 +230,22 @@ def _money_command(rng: Random) -> Request:
         return CloseMonth(rng.choice(("2025-12", "2025-11", "2026-01")))
     meter: Meter = rng.choice(("gpu", "cpu", "volume"))
     return SetPrice(meter, rng.choice(("1", "2.5")), "EUR", rng.choice((0, 1_767_225_601_000_000)))
+
+
+def _webhook_command(rng: Random) -> Request:
+    """One of two, now and then with a key that is another one."""
+    name, key_id = rng.choice(("hook", "hook2")), rng.choice(("key", "key", "other"))
+    match rng.choice("rrotde"):
+        case "r":
+            return RegisterWebhook(name, "https://ci.example/hook", key_id)
+        case "o":
+            return RemoveWebhook(name)
+        case "t":
+            return RotateWebhook(name, key_id)
+        case "d":
+            return DisableWebhook(name, "it moves")
+        case _:
+            return EnableWebhook(name)
 
 
 def _gpu_command(rng: Random, state: State) -> Request:
