@@ -9,16 +9,13 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Any, cast
 
-from events.webhooks import Wanted
 from service.errors import DeliveriesUnavailable
 from service.webhook_ports import Deliveries, WebhookSender
 from tests.kit.crash_points import SIDES, Side, methods_of
 from tests.kit.virtual_time import run_virtually, virtual
-from tests.kit.webhook_rig import Rig
+from tests.kit.webhook_rig import HOUR_S, OF_SETS, Rig
 
 EVENTS = 6
-WANTED = Wanted(kind="replica_set")
-HOUR_S = 3600.0
 
 
 class Cut:
@@ -73,7 +70,7 @@ async def play(nth: int, side: Side) -> tuple[int, Counter[str]]:
     """Die there; how many calls there were, and how often each event came."""
     rig = Rig()
     rig.receivers.unlucky.update(["3.0", "4.0"])
-    await rig.register(wanted=WANTED)
+    await rig.register(wanted=OF_SETS)
     for _ in range(EVENTS):
         await rig.happen()
     cut = Cut(nth, side)
@@ -125,16 +122,16 @@ async def test_a_full_disk_is_waited_for_and_told() -> None:
     failing = Failing(rig.deliveries)
     webhooks = rig.begin(cast(Deliveries, failing))
     running = asyncio.create_task(webhooks.run())
-    await rig.register(wanted=WANTED)
+    await rig.register(wanted=OF_SETS)
     await rig.happen()
     await rig.pass_(1)
     failing.away = True
     await rig.happen()
     await rig.pass_(1)
-    assert webhooks.trouble(rig.state.webhooks["one"]) == "the disk is full"
+    assert rig.trouble() == "the disk is full"
     failing.away = False
     await rig.pass_(30)
-    assert webhooks.trouble(rig.state.webhooks["one"]) == ""
+    assert rig.trouble() == ""
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert set(rig.receivers.ids()) == {"2.0", "3.0"}

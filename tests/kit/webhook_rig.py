@@ -14,6 +14,7 @@ from events.codec import encode
 from events.operations import OperationSucceeded
 from events.record import Event, Record
 from events.subjects import subject_of
+from events.webhooks import Wanted
 from projections.evolve import evolve
 from projections.projector import Subscriber
 from projections.state import State
@@ -39,6 +40,11 @@ KEY = bytes(range(32))
 URL = "https://one.example/hook"
 OTHER_URL = "https://two.example/hook"
 TAKEN = Reply(204)
+DOWN = Reply(0, "connection refused")
+HOUR_S = 3600.0
+
+OF_SETS = Wanted(kind="replica_set")
+"""So that the records about the webhooks themselves do not count."""
 
 
 class InlineDeliveries(DeliveryFile):
@@ -202,6 +208,15 @@ class Rig:
     async def register(self, name: str = "one", url: str = URL, **more: Any) -> None:
         """Register a webhook."""
         await self.do(RegisterWebhook(name, url, self.signer.key_id, **more))
+
+    def standing(self) -> tuple[int, int]:
+        """How many deliveries of "one" are pending, and dead."""
+        found = self.webhooks.standings["one"]
+        return found.pending, found.dead
+
+    def trouble(self) -> str:
+        """Why "one" does not get on."""
+        return self.webhooks.trouble(self.state.webhooks["one"])
 
     # -- lives --------------------------------------------------------------------------------
 
