@@ -188,9 +188,7 @@ class Webhooks:
     async def _disable(self, name: str, why: str) -> None:
         """Have it recorded. When that fails, the next attempt will say the same again."""
         try:
-            await self._intake.submit(
-                DisableWebhook(name, why), {"why": why}, Caller(actor=ACTOR)
-            )
+            await self._intake.submit(DisableWebhook(name, why), {"why": why}, Caller(actor=ACTOR))
         except GpuledgerError as error:
             log.warning("webhook %s could not be disabled (%s): %s", name, why, error)
 

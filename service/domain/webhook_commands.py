@@ -43,6 +43,4 @@ class RemoveWebhook(Struct, frozen=True, tag=True):
     name: str
 
 
-WebhookCommand = (
-    RegisterWebhook | RotateWebhook | DisableWebhook | EnableWebhook | RemoveWebhook
-)
+WebhookCommand = RegisterWebhook | RotateWebhook | DisableWebhook | EnableWebhook | RemoveWebhook

@@ -14,9 +14,7 @@ TYPES = {tag_of(event) for event in EVENTS}
 WORD_LENGTH_MAX = 4 * NAME_LENGTH_MAX
 
 
-def checked(
-    kind: str, name: str, tenant: str, types: Sequence[str], within: str = ""
-) -> Wanted:
+def checked(kind: str, name: str, tenant: str, types: Sequence[str], within: str = "") -> Wanted:
     """What is asked for; an empty type is none. Raises BadRequest that names the field, with
     `within` before it."""
     asked = set(filter(None, types))
