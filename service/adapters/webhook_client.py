@@ -1,6 +1,7 @@
 """The port `WebhookSender` over aiohttp."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 import aiohttp
 
@@ -54,19 +55,27 @@ class HttpSender:
 
 
 async def _reply(response: aiohttp.ClientResponse) -> Reply:
+    if 200 <= response.status < 300:
+        # It was taken, whatever becomes of the rest, which is read for the connection's sake.
+        with suppress(aiohttp.ClientError, TimeoutError, OSError):
+            await _body(response)
+        return Reply(response.status)
+    text = _shown((await _body(response)).decode(errors="replace"))
+    error = f"HTTP {response.status}{': ' if text else ''}{text}"
+    asked = response.headers.get("Retry-After", "")
+    retry_after_s = int(asked) if asked.isascii() and asked.isdecimal() and len(asked) < 10 else 0
+    return Reply(response.status, error, retry_after_s)
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """The begin of it; the connection is closed where there is more."""
     said = bytearray()
     async for some in response.content.iter_chunked(ANSWER_BYTES_MAX):
         said += some
         if len(said) > ANSWER_BYTES_MAX:
             response.close()
             break
-    if 200 <= response.status < 300:
-        return Reply(response.status)
-    text = _shown(said.decode(errors="replace"))
-    error = f"HTTP {response.status}{': ' if text else ''}{text}"
-    asked = response.headers.get("Retry-After", "")
-    retry_after_s = int(asked) if asked.isascii() and asked.isdecimal() and len(asked) < 10 else 0
-    return Reply(response.status, error, retry_after_s)
+    return bytes(said)
 
 
 def _shown(text: str) -> str:

@@ -104,6 +104,10 @@ class Webhooks:
         line = self._lines.get(webhook.name)
         return line[0].trouble if line is not None and not webhook.disabled else ""
 
+    def troubles(self) -> dict[str, str]:
+        """The same of all that are registered."""
+        return {name: self.trouble(one) for name, one in self._feed.state.webhooks.items()}
+
     async def ping(self, webhook: Webhook) -> Attempt:
         """Send a message that is no event, now, and note it. Raises DeliveriesUnavailable."""
         message_id = f"ping-{self._ids.new()}"

@@ -80,6 +80,13 @@ class _Gauges(Collector):
         for name, standing in standings:
             pending.add_metric((name,), standing.pending)
             dead.add_metric((name,), standing.dead)
+        troubled = GaugeMetricFamily(
+            "gpuledger_webhook_in_trouble",
+            "1 when it does not get on: GET /api/v1/webhooks says why",
+            labels=("webhook",),
+        )
+        for name, trouble in sorted(self._webhooks.troubles().items()):
+            troubled.add_metric((name,), bool(trouble))
         attempts = CounterMetricFamily(
             "gpuledger_webhook_attempts",
             "Requests to receivers; outcome is delivered, failed or dead",
@@ -87,4 +94,4 @@ class _Gauges(Collector):
         )
         for outcome in get_args(Outcome):
             attempts.add_metric((outcome,), self._webhooks.sent[outcome])
-        yield from (pending, dead, attempts)
+        yield from (pending, dead, troubled, attempts)

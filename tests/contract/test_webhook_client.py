@@ -104,6 +104,18 @@ async def test_a_long_answer_is_not_read_to_its_end() -> None:
         assert again.status == 500
 
 
+async def test_what_is_taken_is_taken_also_when_the_answer_has_no_end() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=200)
+        await response.prepare(request)
+        await response.write(b"thanks")
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with receiver(handler) as url, sender(0.2) as one:
+        assert await one.post(url, {}, b"{}") == Reply(200)
+
+
 async def test_one_that_does_not_answer() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         await asyncio.Event().wait()

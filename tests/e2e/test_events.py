@@ -107,7 +107,8 @@ def test_a_receiver_is_called_through_a_crash(tmp_path: Path) -> None:
             metrics = second.page("/metrics").text
     assert pinged.returncode == 0
     assert (shown["delivery"]["dead"], shown["delivery"]["trouble"]) == (0, "")
-    assert 'gpuledger_webhook_pending{webhook="ci"} 0.0' in metrics
+    for gauge in ("pending", "dead_letters", "in_trouble"):
+        assert f'gpuledger_webhook_{gauge}{{webhook="ci"}} 0.0' in metrics
     one = receiver.got["1.0"]
     key = base64.b64decode(secret.removeprefix("whsec_"))
     assert one["User-Agent"].startswith("gpuledger/")
