@@ -78,7 +78,7 @@ class _HungUp(Exception):
 
 
 class Line:
-    """`run` sends until it is cancelled, the webhook is disabled or removed, or the feed ends."""
+    """`run` sends until it is cancelled, or until the feed ends."""
 
     def __init__(self, webhook: Webhook, shared: Shared) -> None:
         self.name = webhook.name
@@ -91,8 +91,6 @@ class Line:
         self._due_changed = asyncio.Event()
         self._kept_s = 0.0
         self._failure = ""
-        self.ended = False
-        """There is nothing more to be read, for good."""
 
     @property
     def trouble(self) -> str:
@@ -108,10 +106,10 @@ class Line:
             try:
                 await self._work()
             except FeedEnded:
-                self.ended = True
                 return
             except _HungUp:
-                return
+                # It is cancelled in a moment, or was enabled again before anybody looked.
+                log.debug("webhook %s is disabled or removed", self.name)
             except (DeliveriesUnavailable, LedgerError, UnreadableRecord) as error:
                 self._failure = str(error)
                 log.warning("webhook %s: %s; trying again", self.name, error)

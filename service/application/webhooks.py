@@ -162,9 +162,7 @@ class Webhooks:
             if known is None or known.seq != line.seq or not self._may_send(known):
                 await self._hang_up(name)
             elif task.done():
-                task.result()  # raises what was a mistake of ours
-                if not line.ended:  # disabled, and enabled again before anybody looked
-                    del self._lines[name]
+                task.result()  # it ended with the feed, or raises what was a mistake of ours
         await self.deliveries.keep(registered)
         for name in self.standings.keys() - registered.keys():
             del self.standings[name]

@@ -181,6 +181,19 @@ class TestWhatIsNotTaken:
             assert rig.standing() == (0, 0)
 
     @virtual
+    async def test_a_receiver_has_one_request_at_a_time(self) -> None:
+        rig = Rig()
+        rig.receivers.slow_s[URL] = 4
+        rig.receivers.always[URL] = DOWN
+        async with rig.living():
+            await rig.register(wanted=OF_SETS)
+            for _ in range(20):
+                await rig.happen()
+            await rig.pass_(HOUR_S)
+        assert len(rig.receivers.got) > 60
+        assert rig.receivers.most == 1
+
+    @virtual
     async def test_a_slow_receiver_holds_up_nobody_else(self) -> None:
         rig = Rig()
         rig.receivers.slow_s[URL] = 10

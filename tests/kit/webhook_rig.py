@@ -95,9 +95,20 @@ class MemoryReceivers:
         """By id of an event how often it is not taken before it is."""
         self.slow_s: dict[str, float] = {}
         """So long an address takes to answer."""
+        self.most = 0
+        """So many requests an address had at the same time."""
+        self._busy: Counter[str] = Counter()
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """As the port says."""
+        self._busy[url] += 1
+        self.most = max(self.most, self._busy[url])
+        try:
+            return await self._answer(url, headers, body)
+        finally:
+            self._busy[url] -= 1
+
+    async def _answer(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
         sent = Sent(VirtualClock().now_us(), url, dict(headers), body)
         self.got.append(sent)
         if slow_s := self.slow_s.get(url):
