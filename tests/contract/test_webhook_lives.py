@@ -180,6 +180,7 @@ class TestRestarts:
         async with later.living():
             await later.pass_(1)
         async with rig.living():
+            await rig.pass_(1)
             await rig.happen()
             await rig.pass_(WHOLE_S)
         assert rig.receivers.ids() == ["3.0"]
