@@ -27,7 +27,8 @@ optional. Whoever reads it has to pass over fields and types that it does not kn
 
 _SUBJECT_PARTS = {
     "node": "The name of the host; what a subject's part cannot hold is an underscore.",
-    "kind": "What it is about: `replica_set`, `volume`, `gpu`, `orphan` or `node`.",
+    "kind": "What it is about: `replica_set`, `volume`, `gpu`, `orphan`, `price`, `month`,"
+    " `webhook` or `node`.",
     "name": "Which one; what a subject's part cannot hold is an underscore.",
     "verb": "What was asked (`run`, `patch`, ...), or what was recorded: `outcome`, `progress`,"
     " `observe`, `report`, `retry`, `expire`, `register`.",

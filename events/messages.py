@@ -3,6 +3,9 @@
 The record that it stands in is told by its extensions; `seq` and `recordid` say which one it is.
 """
 
+import re
+from typing import Self
+
 import msgspec
 from msgspec import Struct
 
@@ -35,6 +38,23 @@ class EventMessage(Struct, frozen=True, omit_defaults=True):
     traceparent: str = ""
     specversion: str = ""
     datacontenttype: str = ""
+
+
+_EVENT_ID = re.compile(r"([0-9]{1,18})\.([0-9]{1,9})")
+
+
+class Place(Struct, frozen=True):
+    """The place after an event: those of record `seq + 1` up to `index` were seen as well."""
+
+    seq: int
+    index: int = -1
+
+    @classmethod
+    def of(cls, event_id: str) -> Self:
+        """The place after the event with this id. Raises ValueError when it is none."""
+        if (parts := _EVENT_ID.fullmatch(event_id)) is None:
+            raise ValueError(f"{event_id!r} is no id of an event")
+        return cls(int(parts[1]) - 1, int(parts[2]))
 
 
 _encoder = msgspec.json.Encoder()

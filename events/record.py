@@ -11,6 +11,7 @@ from events import (
     replica_sets,
     resources,
     volumes,
+    webhooks,
 )
 from events.values import Kind
 
@@ -79,6 +80,11 @@ Event = (
     | orphans.OrphanSpared
     | billing.PriceSet
     | billing.MonthClosed
+    | webhooks.WebhookRegistered
+    | webhooks.WebhookRotated
+    | webhooks.WebhookDisabled
+    | webhooks.WebhookEnabled
+    | webhooks.WebhookRemoved
 )
 
 

@@ -56,6 +56,10 @@ Verb = Literal[
     "remove",
     "set",
     "close",
+    "register",
+    "rotate",
+    "disable",
+    "enable",
 ]
 """What a caller can ask for, in the contract's words."""
 
@@ -70,7 +74,7 @@ Expiry = Literal["count", "age", "space"]
 """Why a kept system disk is given up: there are newer ones enough, it is too old, or the disk
 that it lies on is nearly full."""
 
-Kind = Literal["replica_set", "volume", "gpu", "orphan", "price", "month"]
+Kind = Literal["replica_set", "volume", "gpu", "orphan", "price", "month", "webhook"]
 """What can be asked for by name."""
 
 OrphanKind = Literal["container", "volume", "image", "system_disk", "volume_disk"]

@@ -42,6 +42,7 @@ _TABLES: dict[str, Callable[[bytes], Any]] = {
     "operations": tables.read_operation,
     "prices": tables.read_price,
     "months": tables.read_month,
+    "webhooks": tables.read_webhook,
 }
 """The tables of the state, in the order in which their bodies stand in a file."""
 

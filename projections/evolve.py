@@ -13,6 +13,7 @@ from projections import (
     evolve_replica_sets,
     evolve_resources,
     evolve_volumes,
+    evolve_webhooks,
 )
 from projections.state import Folds, State
 
@@ -24,6 +25,7 @@ FOLDS: Folds = {
     **evolve_observations.FOLDS,
     **evolve_orphans.FOLDS,
     **evolve_billing.FOLDS,
+    **evolve_webhooks.FOLDS,
 }
 """One function per event; a test compares this with the union `Event`."""
 

@@ -12,6 +12,7 @@ from typing import Protocol
 from projections.price_book import Month, Price
 from projections.queries import SEQ_MAX
 from projections.state import GpuUnit, Operation, PortLease, ReplicaSet, Revision, State, Volume
+from projections.webhook_book import Webhook
 
 
 class EndedOperations(Protocol):
@@ -64,6 +65,14 @@ class HistoricReads:
     async def month(self, month: str) -> Month | None:
         """A month, if it was closed."""
         return self.state.months.get(month)
+
+    async def webhooks(self) -> list[Webhook]:
+        """The webhooks that there were, by name."""
+        return [self.state.webhooks[name] for name in sorted(self.state.webhooks)]
+
+    async def webhook(self, name: str) -> Webhook | None:
+        """The webhook of this name, if there was one."""
+        return self.state.webhooks.get(name)
 
     async def volume(self, name: str) -> Volume | None:
         """The volume of this name, also when it was deleted."""

@@ -10,6 +10,7 @@ from projections import tables
 from projections.state import GpuUnit, Operation, PortLease, ReplicaSet, Revision, Volume
 from projections.tables import Value
 from projections.usage_queries import UsageQueries
+from projections.webhook_book import Webhook
 
 SEQ_MAX = (1 << 63) - 1
 """Above every sequence."""
@@ -77,6 +78,15 @@ class Queries(UsageQueries, ABC):
     async def ports(self) -> list[PortLease]:
         """The host ports that are leased, by number."""
         return await self._all(tables.read_port, "SELECT body FROM ports ORDER BY host_port")
+
+    async def webhooks(self) -> list[Webhook]:
+        """The webhooks that there are, by name."""
+        return await self._all(tables.read_webhook, "SELECT body FROM webhooks ORDER BY name")
+
+    async def webhook(self, name: str) -> Webhook | None:
+        """The webhook of this name, if there is one."""
+        sql = "SELECT body FROM webhooks WHERE name = ?"
+        return await self._one(tables.read_webhook, sql, name)
 
     async def operation(self, operation_id: str) -> Operation | None:
         """An operation, however long ago it ended."""

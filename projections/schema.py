@@ -32,6 +32,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "history": ("seq", "kind", "name", "at_us", "verb", "type", "actor", "operation_id"),
     "prices": ("scope", "valid_from_us", "price", "currency", "body"),
     "months": ("month", "seq", "total", "currency", "body"),
+    "webhooks": ("name", "seq", "url", "disabled", "body"),
     "usage": ("seq", "name", "begun_us", "ended_us", "body"),
     "gpus_used": ("uuid", "until_us"),
 }
@@ -49,6 +50,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "history": ("seq",),
     "prices": ("scope", "valid_from_us"),
     "months": ("month",),
+    "webhooks": ("name",),
     "usage": ("seq",),
     "gpus_used": ("uuid",),
 }
@@ -143,6 +145,13 @@ DDL: tuple[str, ...] = (
         currency TEXT NOT NULL,
         body BLOB NOT NULL
     ) WITHOUT ROWID""",
+    """CREATE TABLE webhooks (
+        name TEXT PRIMARY KEY,
+        seq INTEGER NOT NULL,
+        url TEXT NOT NULL,
+        disabled TEXT NOT NULL,
+        body BLOB NOT NULL
+    ) WITHOUT ROWID""",
     """CREATE TABLE usage (
         seq INTEGER PRIMARY KEY,
         name TEXT NOT NULL,
@@ -198,6 +207,7 @@ STATE_BODIES: dict[str, str] = {
     "operations": "SELECT body FROM operations WHERE finished_seq IS NULL",
     "prices": "SELECT body FROM prices",
     "months": "SELECT body FROM months",
+    "webhooks": "SELECT body FROM webhooks",
 }
 """What a state is loaded from; the operations that go on are in it, the ended ones are not."""
 

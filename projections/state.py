@@ -25,6 +25,7 @@ from events.values import (
 )
 from projections.gpu_unit import GpuUnit as GpuUnit
 from projections.price_book import Month, Price
+from projections.webhook_book import Webhook
 
 FINISHED_OPERATIONS_MAX = 4096
 """So many ended operations stay in memory; older ones are in the read store.
@@ -288,6 +289,7 @@ class State:
         self.prices: dict[tuple[str, int], Price] = {}
         """By scope, and the instant from which it holds."""
         self.months: dict[str, Month] = {}
+        self.webhooks: dict[str, Webhook] = {}
         self.finished: deque[str] = deque()
         self.volume_users: dict[str, set[str]] = {}
         """By volume: the replica sets that use it; a volume that nobody uses has no entry."""
@@ -309,6 +311,7 @@ class State:
         other.operations = self.operations.copy()
         other.prices = self.prices.copy()
         other.months = self.months.copy()
+        other.webhooks = self.webhooks.copy()
         other.finished = self.finished.copy()
         other.volume_users = {name: set(users) for name, users in self.volume_users.items()}
         other.volumes_used = self.volumes_used.copy()

@@ -21,6 +21,7 @@ from projections.state import (
     Volume,
 )
 from projections.usage import GpuUntil, Opened, Usage
+from projections.webhook_book import Webhook
 
 Value = str | int | bytes | None
 Row = tuple[Value, ...]
@@ -134,6 +135,10 @@ def _month_row(one: Month) -> Row:
     return one.name, one.seq, one.totals.total, one.totals.currency, _encode(one)
 
 
+def _webhook_row(one: Webhook) -> Row:
+    return one.name, one.seq, one.url, one.disabled, _encode(one)
+
+
 def _usage_row(one: Opened) -> Row:
     return one.seq, one.intervals[0].name, one.begun_us, one.ended_us, _encode(one)
 
@@ -152,6 +157,7 @@ ROW_OF: dict[str, Callable[[Any], Row]] = {
     "operations": _operation_row,
     "prices": _price_row,
     "months": _month_row,
+    "webhooks": _webhook_row,
     "usage": _usage_row,
     "gpus_used": _gpu_used_row,
 }
@@ -181,6 +187,7 @@ read_port = msgspec.json.Decoder(PortLease).decode
 read_operation = msgspec.json.Decoder(Operation).decode
 read_price = msgspec.json.Decoder(Price).decode
 read_month = msgspec.json.Decoder(Month).decode
+read_webhook = msgspec.json.Decoder(Webhook).decode
 read_opened = msgspec.json.Decoder(Opened).decode
 
 
@@ -202,6 +209,7 @@ def load_state(seq: int, bodies: dict[str, list[bytes]], finished: list[bytes]) 
     prices = map(read_price, bodies["prices"])
     state.prices = {(one.scope, one.valid_from_us): one for one in prices}
     state.months = {one.name: one for one in map(read_month, bodies["months"])}
+    state.webhooks = {one.name: one for one in map(read_webhook, bodies["webhooks"])}
     operations = map(read_operation, chain(bodies["operations"], finished))
     state.operations = {one.id: one for one in operations}
     state.finished.extend(id for id, one in state.operations.items() if one.finished_seq)

@@ -15,6 +15,7 @@
     │   └── VolumeBelowUsed         the new size is below what the data needs
     ├── SystemDiskError             a container's layer could not be kept, carried or dropped
     │   └── SystemDiskFull          the disk cannot hold what was to be written; nothing was begun
+    ├── DeliveriesUnavailable       what is to be sent to webhooks cannot be read or written
     └── DeviceProbeError            the driver is there, but did not answer as it should
 
 A refusal by a rule is no error: it is a value, `service.domain.rejections.Rejected`.
@@ -102,6 +103,10 @@ class SystemDiskFull(SystemDiskError):
 
 class DeviceProbeError(GpuledgerError):
     """The GPU driver is present but did not answer as it should."""
+
+
+class DeliveriesUnavailable(GpuledgerError):
+    """What is to be sent to webhooks, and what was, cannot be read or written. Nothing is lost."""
 
 
 class NoSuchPoint(GpuledgerError):

@@ -17,7 +17,7 @@ from events.codec import decode
 from events.record import Record
 from projections.projector import Subscriber
 from projections.state import State
-from service.errors import ServiceBusy
+from service.errors import LedgerDamaged, ServiceBusy
 from service.ports import Ledger
 
 KEPT_RECORDS = 1024
@@ -129,6 +129,16 @@ class EventFeed:
             begin = seq + 1 - newest[0].seq
             return newest[begin : begin + GIVEN_RECORDS]
         return await self._catch_up(seq)
+
+    async def record(self, seq: int) -> Fed:
+        """One record that is folded. Raises what the ledger raises when it is read."""
+        newest = self._newest
+        if newest and newest[0].seq <= seq:
+            return newest[seq - newest[0].seq]
+        async with self._turns, aclosing(self._ledger.read(seq - 1, seq)) as batches:
+            async for entries in batches:
+                return Fed(seq, decode(entries[0].body))
+        raise LedgerDamaged(f"record {seq} cannot be read any more")
 
     async def _catch_up(self, seq: int) -> Sequence[Fed]:
         found: list[Fed] = []

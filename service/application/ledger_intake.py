@@ -40,6 +40,7 @@ from service.domain.gpus import applies_for_gpus
 from service.domain.months import window_of
 from service.domain.orphan_commands import RemoveOrphan
 from service.domain.rejections import Reason, Rejected
+from service.domain.webhook_commands import WebhookCommand
 from service.errors import ServiceBusy
 from service.ports import Clock, ExecOutcome, Ids
 from service.telemetry import Metrics
@@ -105,7 +106,9 @@ class LedgerIntake:
             known = await self._known(operation_id)
             if known is not None:
                 return _again(known, fingerprint)
-        if not isinstance(command, QuarantineGpu | RestoreGpu | SetPrice | CloseMonth):
+        if not isinstance(
+            command, QuarantineGpu | RestoreGpu | SetPrice | CloseMonth | WebhookCommand
+        ):
             await self._gate.require()
         if applies_for_gpus(self._projector.state, command):
             await self._watcher.refresh()

@@ -27,7 +27,10 @@ RANDOM_BYTES = 32
 DAY_US = 24 * 3600 * 1_000_000
 
 RESERVED = frozenset(
-    {"anonymous", "executor", "observer", "retention", "retries", "service", "watcher"}
+    {
+        *("anonymous", "executor", "observer", "retention", "retries", "service", "watcher"),
+        "webhooks",
+    }
 )
 """What records name the service's own parts, and those who have no token."""
 

@@ -41,7 +41,10 @@ LEDGER = "ledger"
 STAGING = ".restoring"
 """In the data directory, so that the last step is one rename also where that is a mount."""
 
-MAY_BE_THERE = {"volumes", "tokens.json", "tokens.lock", "lost+found", STAGING}
+MAY_BE_THERE = {
+    *("volumes", "tokens.json", "tokens.lock", "lost+found", STAGING),
+    *("webhooks.key", "webhooks.db", "webhooks.db-wal", "webhooks.db-shm"),
+}
 """What an empty data directory may hold: what no backup has and was put back by hand, and what
 was left over by a restore that was killed."""
 

@@ -37,6 +37,7 @@ from service.bootstrap.listening import is_ours, listen
 from service.bootstrap.past import open_past
 from service.bootstrap.stopping import Stopping, wind_down
 from service.bootstrap.told import told
+from service.bootstrap.webhooks import open_webhooks
 from service.disk_ports import SystemDisks, VolumeStore
 from service.domain.commands import Envelope, Facts, RegisterNode
 from service.domain.retention import DAY_US
@@ -291,18 +292,15 @@ class _Service:
             self.orphans,
         )
         health = ServiceHealth(
-            self.opened.ledger,
-            self.projector,
-            self.gate,
-            self.watcher,
-            self.supervisor,
-            self.facts,
-            self.remarks,
+            *(self.opened.ledger, self.projector, self.gate, self.watcher),
+            *(self.supervisor, self.facts, self.remarks),
         )
         feed = EventFeed(self.opened.ledger, self.projector)
         show_gauges(self.metrics, self.projector, feed)
         parts = self.opened, self.projector, self.store, self.supervisor
         past = open_past(self.settings.data_dir, *parts)
+        work = self.intake, self.ids, self.clock, self.supervisor, self.metrics
+        webhooks = open_webhooks(self.settings, feed, self.projector, *work)
         return make_app(
             WebContext(
                 intake=self.intake,
@@ -320,6 +318,7 @@ class _Service:
                 orphans=self.orphans.look,
                 now_us=self.clock.now_us,
                 feed=feed,
+                webhooks=webhooks,
                 disks=DiskPaths(self.settings.data_disk_path, self.settings.file_storage_path),
             )
         )

@@ -17,6 +17,7 @@ from service.cli import (
     specs,
     tokens,
     volumes,
+    webhooks,
 )
 from service.cli.failures import EXIT_CODES_HELP
 from service.cli.session import AsJson, CaCert, Server, Token
@@ -45,6 +46,7 @@ def build_app() -> typer.Typer:
     maintain.register(app)
     orphans.register(app)
     events.register(app)
+    webhooks.register(app)
     backup.register(app)
     return app
 

@@ -16,6 +16,7 @@ from service.domain.billing_commands import CloseMonth, SetPrice
 from service.domain.effects import Effect
 from service.domain.observing_commands import ObserveContainer, ObserveGpuAccess, RetryReplicaSet
 from service.domain.orphan_commands import ExpireOrphan, RemoveOrphan, Thing
+from service.domain.webhook_commands import WebhookCommand
 
 
 class RunReplicaSet(Struct, frozen=True, tag=True):
@@ -188,6 +189,7 @@ Request = (
     | RemoveOrphan
     | SetPrice
     | CloseMonth
+    | WebhookCommand
 )
 """What a caller can send. An accepted one becomes an operation."""
 

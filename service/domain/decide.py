@@ -16,6 +16,7 @@ from service.domain import (
     retention,
     revisions,
     volumes,
+    webhooks,
 )
 from service.domain.billing_commands import CloseMonth, SetPrice
 from service.domain.commands import (
@@ -51,6 +52,13 @@ from service.domain.guards import Decision
 from service.domain.observing_commands import ObserveContainer, ObserveGpuAccess, RetryReplicaSet
 from service.domain.orphan_commands import ExpireOrphan, RemoveOrphan
 from service.domain.rejections import Reason, Rejected
+from service.domain.webhook_commands import (
+    DisableWebhook,
+    EnableWebhook,
+    RegisterWebhook,
+    RemoveWebhook,
+    RotateWebhook,
+)
 
 VERBS: dict[type[Request], tuple[Kind, Verb]] = {
     RunReplicaSet: ("replica_set", "run"),
@@ -73,6 +81,11 @@ VERBS: dict[type[Request], tuple[Kind, Verb]] = {
     RemoveOrphan: ("orphan", "remove"),
     SetPrice: ("price", "set"),
     CloseMonth: ("month", "close"),
+    RegisterWebhook: ("webhook", "register"),
+    RotateWebhook: ("webhook", "rotate"),
+    DisableWebhook: ("webhook", "disable"),
+    EnableWebhook: ("webhook", "enable"),
+    RemoveWebhook: ("webhook", "remove"),
 }
 """Whose command it is, and the contract's word for it."""
 
@@ -173,6 +186,14 @@ def _asked(state: State, envelope: Envelope, command: Request) -> Decision:
             return prices.set_price(state, envelope, command)
         case CloseMonth():
             return months.close(state, envelope, command)
+        case (
+            RegisterWebhook()
+            | RotateWebhook()
+            | DisableWebhook()
+            | EnableWebhook()
+            | RemoveWebhook()
+        ):
+            return webhooks.decide(state, envelope, command)
     assert_never(command)
 
 

@@ -18,6 +18,7 @@ from service.web import (
     resources,
     revisions,
     volumes,
+    webhooks,
 )
 from service.web.context import CONTEXT, WebContext
 from service.web.docs_page import render
@@ -37,6 +38,7 @@ ROUTES: tuple[Route, ...] = (
     *billing.ROUTES,
     *operations.ROUTES,
     *event_stream.ROUTES,
+    *webhooks.ROUTES,
     *changes.ROUTES,
     *health.ROUTES,
 )

@@ -10,6 +10,7 @@ from msgspec import Struct, field
 from events.values import GpuRuntime
 from projections.price_book import Month, Price
 from projections.state import GpuUnit, Operation, PortLease, ReplicaSet, Revision, Volume
+from projections.webhook_book import Webhook
 from service.application.disk_diff import DiskDiff
 from service.application.event_feed import EventFeed
 from service.application.health import Health
@@ -17,6 +18,7 @@ from service.application.intake import Intake
 from service.application.orphans import Found
 from service.application.past import Past
 from service.application.usage_reader import UsageReads
+from service.application.webhooks import Webhooks
 from service.ports import Ids
 from service.telemetry import Metrics
 from service.web.access import Access
@@ -76,6 +78,14 @@ class Reads(Protocol):
         """A month, if it was closed."""
         ...
 
+    async def webhooks(self) -> Sequence[Webhook]:
+        """The webhooks that there are, by name."""
+        ...
+
+    async def webhook(self, name: str) -> Webhook | None:
+        """The webhook of this name, if there is one."""
+        ...
+
 
 class PresentReads(Reads, UsageReads, Protocol):
     """Those, and the ones that only the present answers."""
@@ -127,6 +137,7 @@ class WebContext(Struct, frozen=True):
     """What is there in our name and in no record, looked at anew."""
     now_us: Callable[[], int]
     feed: EventFeed
+    webhooks: Webhooks
     port_first: int = 40000
     port_last: int = 65535
     wait_timeout_s: float = 600

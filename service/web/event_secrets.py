@@ -4,12 +4,15 @@ from collections.abc import Collection
 
 from msgspec.structs import replace
 
+from events.messages import encode_message, message_of
 from events.operations import OperationAccepted
 from events.outcomes import ImageResolved
 from events.record import Event, Record
 from events.replica_sets import RevisionDeclared
+from events.webhooks import WebhookRegistered
 from projections.state import State
-from service.web.secrets import hidden_env, hidden_request
+from service.application.event_feed import Fed
+from service.web.secrets import hidden_env, hidden_request, hidden_url
 
 
 def marked_keys(record: Record, state: State) -> Collection[str]:
@@ -29,9 +32,25 @@ def marked_keys(record: Record, state: State) -> Collection[str]:
 def carries_env(record: Record) -> bool:
     """Is there anything in it that could be a secret?"""
     return any(
-        isinstance(event, RevisionDeclared | OperationAccepted | ImageResolved)
+        isinstance(
+            event, RevisionDeclared | OperationAccepted | ImageResolved | WebhookRegistered
+        )
         for event in record.events
     )
+
+
+def hidden_events(record: Record, state: State) -> tuple[Event, ...]:
+    """The events of a record as those who are no admins may see them."""
+    if not carries_env(record):
+        return record.events
+    marked = marked_keys(record, state)
+    return tuple(hidden_event(event, marked) for event in record.events)
+
+
+def hidden_body(fed: Fed, state: State, index: int) -> bytes:
+    """An event of a record as webhooks get it: secrets are hidden, whoever registered them."""
+    event = hidden_events(fed.record, state)[index]
+    return encode_message(message_of(fed.seq, fed.record, index, event))
 
 
 def hidden_event(event: Event, marked: Collection[str]) -> Event:
@@ -44,4 +63,6 @@ def hidden_event(event: Event, marked: Collection[str]) -> Event:
             return replace(event, request=hidden_request(event.request, marked))
         case ImageResolved():
             return replace(event, env=tuple(hidden_env(event.env, marked)))
+        case WebhookRegistered():
+            return replace(event, url=hidden_url(event.url))
     return event

@@ -9,21 +9,20 @@ import logging
 import re
 import socket
 from collections.abc import Sequence
-from typing import get_args
 
 from aiohttp import web
-from msgspec import Struct
 
-from events.asyncapi import EVENTS, tag_of
 from events.codec import UnreadableRecord
-from events.messages import encode_message, message_of, type_of
+from events.filters import wants_event, wants_record
+from events.messages import Place, encode_message, message_of
 from events.record import Event, Record
-from events.values import NAME_LENGTH_MAX, Kind
+from events.webhooks import Wanted
 from service.application.event_feed import EventFeed, Fed, FeedEnded
 from service.errors import LedgerError
 from service.telemetry import REQUEST_ID
 from service.web.context import CONTEXT, WebContext
-from service.web.event_secrets import carries_env, hidden_event, marked_keys
+from service.web.event_filters import KINDS, checked
+from service.web.event_secrets import carries_env, hidden_events
 from service.web.problems import BadRequest, Code
 from service.web.routes import API, Query, Route, number_in
 from service.web.secrets import shows_secrets
@@ -37,42 +36,10 @@ WRITE_BYTES = 64 * 1024
 WAITING_BYTES_MAX = 256 * 1024
 """So much the kernel keeps for a reader; by itself it would keep megabytes for a slow one."""
 
-KINDS = (*get_args(Kind), "node")
-TYPES = {tag_of(event) for event in EVENTS}
-
 _PLACE_PATTERN = r"^[0-9]{1,18}(\.[0-9]{1,9})?$"
 _PLACE = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,9}))?")
-_WORD_LENGTH_MAX = 4 * NAME_LENGTH_MAX
 
 _log = logging.getLogger(__name__)
-
-
-class Wanted(Struct, frozen=True):
-    """What a reader asks for; empty is all."""
-
-    kind: str = ""
-    name: str = ""
-    tenant: str = ""
-    types: frozenset[str] = frozenset()
-
-    def record(self, record: Record) -> bool:
-        """May events of this record be among it?"""
-        return (
-            (not self.kind or record.kind == self.kind)
-            and (not self.name or record.name == self.name)
-            and (not self.tenant or record.tenant == self.tenant)
-        )
-
-    def event(self, event: Event) -> bool:
-        """Is this event of such a record among it?"""
-        return not self.types or type_of(event) in self.types
-
-
-class Place(Struct, frozen=True):
-    """The place after an event: those of record `seq + 1` up to `index` were seen as well."""
-
-    seq: int
-    index: int = -1
 
 
 async def _events(request: web.Request) -> web.StreamResponse:
@@ -162,11 +129,11 @@ class _Stream:
     ) -> list[bytes]:
         frames: list[bytes] = []
         for place, fed in enumerate(found):
-            if not wanted.record(fed.record):
+            if not wants_record(wanted, fed.record):
                 continue
             all_frames = frames_of(fed, feed, secrets=self._sees_secrets)
             for index, event in enumerate(fed.record.events):
-                if wanted.event(event) and (place or index > seen):
+                if wants_event(wanted, event) and (place or index > seen):
                     frames.append(all_frames[index])
         return frames
 
@@ -200,10 +167,7 @@ def frames_of(fed: Fed, feed: EventFeed, *, secrets: bool) -> Sequence[bytes]:
     record = fed.record
     secrets = secrets or not carries_env(record)
     if (frames := fed.sent_as.get(secrets)) is None:
-        events = record.events
-        if not secrets:
-            marked = marked_keys(record, feed.state)
-            events = tuple(hidden_event(event, marked) for event in events)
+        events = record.events if secrets else hidden_events(record, feed.state)
         frames = [_frame(fed.seq, record, index, event) for index, event in enumerate(events)]
         fed.sent_as[secrets] = frames
     return frames
@@ -224,16 +188,10 @@ def _bound_waiting(request: web.Request) -> None:
 
 def _wanted(request: web.Request) -> Wanted:
     """What is asked for. Raises BadRequest."""
-    query = request.query
-    types = frozenset(filter(None, query.get("type", "").split(",")))
-    if unknown := sorted(types - TYPES):
-        raise _bad("type", f"names no type of event: {unknown[0][:128]!r}")
-    if (kind := query.get("kind", "")) and kind not in KINDS:
-        raise _bad("kind", f"is one of {', '.join(KINDS)}")
-    for field in ("name", "tenant"):
-        if len(query.get(field, "")) > _WORD_LENGTH_MAX:
-            raise _bad(field, f"is longer than {_WORD_LENGTH_MAX}")
-    return Wanted(kind, query.get("name", ""), query.get("tenant", ""), types)
+    kind, name, tenant, types = (
+        request.query.get(field, "") for field in ("kind", "name", "tenant", "type")
+    )
+    return checked(kind, name, tenant, types.split(","))
 
 
 def _begin(request: web.Request, feed: EventFeed) -> Place:

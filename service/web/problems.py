@@ -15,6 +15,7 @@ from events.values import Kind, Verb
 from projections.state import Operation
 from service.domain.rejections import Reason, Rejected
 from service.errors import (
+    DeliveriesUnavailable,
     EngineError,
     EngineUnavailable,
     GpuledgerError,
@@ -95,6 +96,9 @@ class Code(IntEnum):
     CLOSE_MONTH_FAILED = 1119, "month not closed"
     MONTH_CLOSED = 1120, "the month is closed, and stays as it is"
     MONTH_NOT_FOUND = 1121, "no such month was closed"
+    WEBHOOK_FAILED = 1122, "the webhook was not changed"
+    WEBHOOK_EXISTS = 1123, "webhook exists"
+    WEBHOOK_NOT_FOUND = 1124, "no such webhook, or no such dead letter"
 
 
 class Problem(Struct, frozen=True):
@@ -149,6 +153,11 @@ OWN_CODES: Mapping[Action, Code] = {
     ("orphan", "remove"): Code.ORPHAN_REMOVE_FAILED,
     ("price", "set"): Code.SET_PRICE_FAILED,
     ("month", "close"): Code.CLOSE_MONTH_FAILED,
+    ("webhook", "register"): Code.WEBHOOK_FAILED,
+    ("webhook", "rotate"): Code.WEBHOOK_FAILED,
+    ("webhook", "disable"): Code.WEBHOOK_FAILED,
+    ("webhook", "enable"): Code.WEBHOOK_FAILED,
+    ("webhook", "remove"): Code.WEBHOOK_FAILED,
 }
 """The code "<verb> failed" of every action."""
 
@@ -164,6 +173,8 @@ _SHARED: Mapping[Reason, tuple[Code, HTTPStatus]] = {
     Reason.IDEMPOTENCY_KEY_REUSED: (Code.IDEMPOTENCY_KEY_REUSED, _RULE),
     Reason.REPLICA_SET_EXISTS: (Code.NAME_EXISTS, _CONFLICT),
     Reason.VOLUME_EXISTS: (Code.VOLUME_EXISTS, _CONFLICT),
+    Reason.WEBHOOK_EXISTS: (Code.WEBHOOK_EXISTS, _CONFLICT),
+    Reason.WEBHOOK_NOT_FOUND: (Code.WEBHOOK_NOT_FOUND, _NOT_FOUND),
     Reason.OPERATION_IN_PROGRESS: (Code.OPERATION_IN_PROGRESS, _CONFLICT),
     Reason.ALREADY_AT_REVISION: (Code.ALREADY_AT_VERSION, _CONFLICT),
     Reason.NOTHING_TO_PATCH: (Code.NOTHING_TO_PATCH, _RULE),
@@ -194,6 +205,7 @@ _OWN: Mapping[Reason, HTTPStatus] = {
     Reason.STOPPED: _CONFLICT,
     Reason.MONTH_NOT_OVER: _CONFLICT,
     Reason.CURRENCY_DIFFERS: _RULE,
+    Reason.WEBHOOKS_EXHAUSTED: _CONFLICT,
 }
 
 # What Docker and the disks say when an accepted operation fails. Any word that is not here is
@@ -262,6 +274,8 @@ def of_error(error: GpuledgerError | RecordTooLarge) -> Problem:
         return Problem(Code.ENGINE_UNAVAILABLE, _UPSTREAM, text, "engine_refused")
     if isinstance(error, LedgerError):
         return Problem(Code.LEDGER_UNAVAILABLE, _AWAY, text, "ledger_unavailable", retry_after_s=5)
+    if isinstance(error, DeliveriesUnavailable):
+        return Problem(Code.SERVER_BUSY, _AWAY, text, "deliveries_unavailable", retry_after_s=5)
     if isinstance(error, ServiceBusy):
         return Problem(Code.SERVER_BUSY, _AWAY, text, "service_busy", retry_after_s=1)
     return Problem(Code.SERVER_BUSY, HTTPStatus.INTERNAL_SERVER_ERROR, text, "internal_error")

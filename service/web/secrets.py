@@ -41,7 +41,15 @@ def hidden_request(request: Mapping[str, Any], marked: Collection[str]) -> dict[
         if (env := request.get(field)) is not None:
             keys = {entry.partition("=")[0] for entry in env} if field == "secretEnv" else ()
             shown[field] = hidden_env(env, {*marked, *keys})
+    if isinstance(url := request.get("url"), str):
+        shown["url"] = hidden_url(url)
     return shown
+
+
+def hidden_url(url: str) -> str:
+    """Where a webhook leads, without what may be a secret: many have one in their path."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0].partition('?')[0]}/{HIDDEN}"
 
 
 def _is_secret(key: str, marked: Collection[str]) -> bool:

@@ -32,6 +32,8 @@ async def answers(reads: Queries | HistoricReads, state: State) -> list[bytes]:
     """The answers to every question that there is about what is in a state, or will be."""
     asked: list[Any] = [await reads.replica_sets(), await reads.volumes(), await reads.gpus()]
     asked += [await reads.prices(), await reads.months(), await reads.month("2025-12")]
+    asked += [await reads.webhooks()]
+    asked += [await reads.webhook(name) for name in sorted({*state.webhooks, "nobody"})]
     asked += [await reads.ports(), await reads.replica_set("nobody"), await reads.volume("nobody")]
     for name in sorted({*state.replica_sets, *state.volumes}):
         asked += [await reads.replica_set(name), await reads.volume(name)]

@@ -27,6 +27,13 @@ from service.domain.commands import (
     UnpinRevision,
 )
 from service.domain.orphan_commands import RemoveOrphan
+from service.domain.webhook_commands import (
+    DisableWebhook,
+    EnableWebhook,
+    RegisterWebhook,
+    RemoveWebhook,
+    RotateWebhook,
+)
 from tests.kit.builders import GIB, IMAGE, PORT_FIRST, patch, resize, run
 from tests.kit.memory_disks import KeptDisk
 from tests.kit.simulated_programs import NO_SUCH_COMMAND
@@ -153,6 +160,7 @@ VOLUME = (CreateVolume("vol", GIB), run(mounts=("vol-1",)))
 STOPPED = (run(), write(), StopReplicaSet("foo"))
 ONE_PORT = patch(container_ports=("22/tcp",))
 NOT_KEPT_UP = run(cmd=("false",), on_exit="restart", max_retries=2)
+HOOK = RegisterWebhook("hook", "https://ci.example/hook", "key")
 KEPT = (run(), write(), patch(), write("/data/more"))
 
 RUNS = (
@@ -212,6 +220,13 @@ OTHERS = (
     Scenario("orphan removed", (run(), orphaned), RemoveOrphan("system_disk-old-1-op")),
     Scenario("price", (), SetPrice("gpu", "2.5", "EUR", 0)),
     Scenario("close of a month", (SetPrice("gpu", "2", "EUR", 0),), CloseMonth("2025-12")),
+    Scenario("webhook", (), HOOK),
+    Scenario("webhook rotated", (HOOK,), RotateWebhook("hook", "key")),
+    Scenario("webhook disabled", (HOOK,), DisableWebhook("hook", "it moves")),
+    Scenario(
+        "webhook enabled", (HOOK, DisableWebhook("hook", "it moves")), EnableWebhook("hook")
+    ),
+    Scenario("webhook removed", (HOOK,), RemoveWebhook("hook")),
     Scenario("quarantine", (run("foo", 1),), QuarantineGpu("gpu-0", "noisy")),
     Scenario("restore", (QuarantineGpu("gpu-0", "noisy"),), RestoreGpu("gpu-0")),
 )

@@ -11,6 +11,7 @@ from tests.kit.contract_billing import BillingRoutes
 from tests.kit.contract_gpus import GpuRoutes, ok
 from tests.kit.contract_orphans import OrphanRoutes
 from tests.kit.contract_versions import files_of, history_of, info_of, spec_changes
+from tests.kit.contract_webhooks import WebhookRoutes
 from tests.kit.contract_world import (
     BODY,
     CREATED,
@@ -55,6 +56,7 @@ class Routes:
             *GpuRoutes(self.world, self.holder_of).table(),
             *OrphanRoutes(self.world).table(),
             *BillingRoutes(self.world).table(),
+            *WebhookRoutes(self.world).table(),
             web.get("/api/v1/resources/ports", self.ports),
             web.get("/api/v1/node", self.node),
             web.get("/api/v1/changes", self.changes),

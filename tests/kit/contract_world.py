@@ -94,6 +94,12 @@ class World(Struct):
     prices: list[dict[str, Any]] = field(default_factory=list)
     months: dict[str, dict[str, Any]] = field(default_factory=dict)
     month_differs: bool = False
+    webhooks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    dead_letters: list[dict[str, Any]] = field(default_factory=list)
+    """Both of every webhook."""
+    ping: dict[str, Any] = field(default_factory=dict)
+    """How the next pings are answered otherwise."""
     page: int = 50
     """How many replica sets a page of the list holds."""
 

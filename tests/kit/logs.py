@@ -70,6 +70,7 @@ _CONTENT: tuple[tuple[str, Callable[[State], Any]], ...] = (
     ("operations", lambda state: state.operations),
     ("prices", lambda state: state.prices),
     ("months", lambda state: state.months),
+    ("webhooks", lambda state: state.webhooks),
     ("finished", lambda state: list(state.finished)),
     ("volume_users", lambda state: state.volume_users),
     ("volumes_used", lambda state: state.volumes_used),

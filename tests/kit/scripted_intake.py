@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from projections.state import GpuUnit, Operation, PortLease, ReplicaSet, Revision, State, Volume
+from projections.webhook_book import Webhook
 from service.application.health import Component
 from service.application.intake import Accepted, Caller
 from service.disk_ports import DiskRef, FileChanges
@@ -56,6 +57,7 @@ class MemoryReads(MemoryUsage):
         self.volume_rows: dict[str, Volume] = {}
         self.gpu_rows: list[GpuUnit] = []
         self.port_rows: list[PortLease] = []
+        self.webhook_rows: dict[str, Webhook] = {}
         self.operation_rows: dict[str, Operation] = {}
 
     def state(self) -> State:
@@ -89,6 +91,12 @@ class MemoryReads(MemoryUsage):
 
     async def ports(self) -> Sequence[PortLease]:
         return sorted(self.port_rows, key=lambda port: port.host_port)
+
+    async def webhooks(self) -> Sequence[Webhook]:
+        return [self.webhook_rows[name] for name in sorted(self.webhook_rows)]
+
+    async def webhook(self, name: str) -> Webhook | None:
+        return self.webhook_rows.get(name)
 
     async def operation(self, operation_id: str) -> Operation | None:
         return self.operation_rows.get(operation_id)

@@ -28,6 +28,7 @@ from tests.kit.decided_again import decided_again
 from tests.kit.scripted_intake import ScriptedComparison
 from tests.kit.simulated_service import SimulatedHost, SimulatedService
 from tests.kit.web_site import MemoryTokens
+from tests.kit.webhook_rig import MemoryReceivers, webhooks_on
 
 PORTS = 64
 WAIT_S = 0.05
@@ -106,6 +107,9 @@ class SimulatedSite:
         limits = CallerLimits(0, 0, host.clock.monotonic_s)
         compare = ScriptedComparison()
         timeline = Timeline(host.ledger.read, Checkpoints(Path("/nonexistent")))
+        feed = EventFeed(service.ledger, service.projector)
+        webhooks = webhooks_on(feed, service.projector, service.intake, MemoryReceivers())
+        service.supervisor.start("webhooks", webhooks.run())
         return WebContext(
             intake=service.intake,
             present=host.store,
@@ -118,7 +122,8 @@ class SimulatedSite:
             access=Access(MemoryTokens(), limits, Cors(()), may_be_open=True, local=True),
             orphans=service.orphans.look,
             now_us=host.clock.now_us,
-            feed=EventFeed(service.ledger, service.projector),
+            feed=feed,
+            webhooks=webhooks,
             port_first=PORT_FIRST,
             port_last=PORT_FIRST + PORTS - 1,
             wait_timeout_s=WAIT_S,

@@ -30,6 +30,7 @@ from tests.kit.scripted_intake import (
     ScriptedIntake,
     SetHealth,
 )
+from tests.kit.webhook_rig import MemoryReceivers, webhooks_on
 
 RUN = {"imageName": "ubuntu:24.04", "replicaSetName": "foo"}
 """The smallest body of a run."""
@@ -106,6 +107,9 @@ class Site:
         self.store = InlineStore()
         self.projector = Projector(self.ledger.read, self.store)
         """Of what is followed; nothing is folded until a test runs it."""
+        self.receivers = MemoryReceivers()
+        feed = EventFeed(self.ledger, self.projector)
+        self.webhooks = webhooks_on(feed, self.projector, self.intake, self.receivers)
         self.facts = NodeFacts("n1", "owner-1", "0.1.0", {"docker": "26.1.5"}, "simulated")
         self.context = WebContext(
             intake=self.intake,
@@ -119,7 +123,8 @@ class Site:
             access=access,
             orphans=self.look_for_orphans,
             now_us=lambda: self.now_us,
-            feed=EventFeed(self.ledger, self.projector),
+            feed=feed,
+            webhooks=self.webhooks,
             port_first=40000,
             port_last=40009,
             wait_timeout_s=5,

@@ -42,6 +42,13 @@ from service.domain.commands import (
 )
 from service.domain.effects import PutBackDisk, StartContainer
 from service.domain.observing_commands import RetryReplicaSet
+from service.domain.webhook_commands import (
+    DisableWebhook,
+    EnableWebhook,
+    RegisterWebhook,
+    RemoveWebhook,
+    RotateWebhook,
+)
 from tests.kit.builders import GIB, IMAGE, facts, gpu, mount, patch, remount, resize, run
 from tests.kit.sightings import ELSEWHERE, access, ended, gone, running
 from tests.kit.world import NEVER_FAIL, World
@@ -138,6 +145,11 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(QuarantineGpu, UUIDS, st.just("by hand")),
     st.builds(RestoreGpu, UUIDS),
     st.builds(SetPrice, st.just("gpu"), st.sampled_from("12"), st.just("EUR"), SIZES),
+    st.builds(RegisterWebhook, NAMES, st.just("https://x.example/"), st.just("key")),
+    st.builds(RotateWebhook, NAMES, st.sampled_from(["key", "other"])),
+    st.builds(DisableWebhook, NAMES, st.just("by hand")),
+    st.builds(EnableWebhook, NAMES),
+    st.builds(RemoveWebhook, NAMES),
 )
 
 HOSTS = st.builds(

@@ -31,6 +31,13 @@ from service.domain.commands import (
     UnpinRevision,
 )
 from service.domain.rejections import Rejected
+from service.domain.webhook_commands import (
+    DisableWebhook,
+    EnableWebhook,
+    RegisterWebhook,
+    RemoveWebhook,
+    RotateWebhook,
+)
 from service.errors import EngineUnavailable, LedgerUnavailable, ServiceBusy
 from tests.kit.builders import GIB, IMAGE, mount, patch, remount, resize, run
 from tests.kit.simulated_programs import NO_SUCH_COMMAND
@@ -143,6 +150,8 @@ def a_command(rng: Random, state: State, ticket: str, name: str) -> Request:
         return _gpu_command(rng, state)
     if rng.random() < 0.03:
         return _money_command(rng)
+    if rng.random() < (0.15 if state.webhooks else 0.03):
+        return _webhook_command(rng, state)
     if state.live(name) is None and rng.random() < 0.9:
         return _run(rng, state, name, volume)
     match rng.choice("eeeeepppppprrbbbsucctddnnx"):
@@ -221,6 +230,25 @@ def _money_command(rng: Random) -> Request:
         return CloseMonth(rng.choice(("2025-12", "2025-11", "2026-01")))
     meter: Meter = rng.choice(("gpu", "cpu", "volume"))
     return SetPrice(meter, rng.choice(("1", "2.5")), "EUR", rng.choice((0, 1_767_225_601_000_000)))
+
+
+def _webhook_command(rng: Random, state: State) -> Request:
+    """Mostly what can be done with it; now and then with a key that is another one."""
+    known, key_id = state.webhooks.get("hook"), rng.choice(("key", "key", "other"))
+    if known is None:
+        register = RegisterWebhook("hook", "https://ci.example/hook", key_id)
+        return register if rng.random() < 0.9 else RemoveWebhook("hook")
+    if known.disabled and rng.random() < 0.7:
+        return EnableWebhook("hook")
+    match rng.choice("rottddd"):
+        case "r":
+            return RegisterWebhook("hook", "https://ci.example/hook", key_id)
+        case "o":
+            return RemoveWebhook("hook")
+        case "t":
+            return RotateWebhook("hook", key_id)
+        case _:
+            return DisableWebhook("hook", "it moves")
 
 
 def _gpu_command(rng: Random, state: State) -> Request:

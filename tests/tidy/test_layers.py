@@ -22,6 +22,7 @@ PURE_PROJECTIONS = (
     "projections.tables",
     "projections.usage",
     "projections.usage_folds",
+    "projections.webhook_book",
 )
 """With `projections.evolve*`, the modules of that package that no I/O reaches."""
 
@@ -32,6 +33,7 @@ SERVICE_LAYERS: tuple[tuple[str, ...], ...] = (
         "service.access_ports",
         "service.disk_ports",
         "service.errors",
+        "service.webhook_ports",
         "service.settings",
         "service.settings_table",
         "service.settings_text",

@@ -10,8 +10,9 @@ from events.operations import OperationAccepted
 from events.outcomes import ImageResolved
 from events.record import Event, Record
 from events.replica_sets import ReplicaSetDeleted, RevisionDeclared
+from events.webhooks import WebhookRegistered
 from projections.state import State
-from service.web.event_secrets import carries_env, hidden_event, marked_keys
+from service.web.event_secrets import carries_env, hidden_event, hidden_events, marked_keys
 from tests.kit.builders import IMAGE, IMAGE_ID, replica_set, revision, spec, state_of
 
 TREATED = {("ContainerSpec", "env"), ("ImageResolved", "env"), ("OperationAccepted", "request")}
@@ -79,3 +80,12 @@ def test_what_carries_nothing_is_left_alone() -> None:
     event = ReplicaSetDeleted("foo")
     assert not carries_env(record(event))
     assert hidden_event(event, {"B"}) is event
+
+
+def test_where_a_webhook_leads_is_for_admins() -> None:
+    """Many an address has what lets one in as a part of its path."""
+    registered = WebhookRegistered("ci", "https://hooks.example/T0/hush", "op-1", "key")
+    asked = OperationAccepted("id-1", "register", "webhook", "ci", {"url": registered.url})
+    hidden = hidden_events(record(asked, registered, kind="webhook"), State())
+    assert "hush" not in str(hidden)
+    assert str(hidden).count("https://hooks.example/***") == 2
