@@ -95,6 +95,8 @@ class Code(IntEnum):
     CLOSE_MONTH_FAILED = 1119, "month not closed"
     MONTH_CLOSED = 1120, "the month is closed, and stays as it is"
     MONTH_NOT_FOUND = 1121, "no such month was closed"
+    DEBUG_FAILED = 1125, "debug failed (unknown version included)"
+    DEBUG_COPY = 1126, "a debug copy stays as it was made"
 
 
 class Problem(Struct, frozen=True):
@@ -133,6 +135,7 @@ OWN_CODES: Mapping[Action, Code] = {
     ("replica_set", "patch"): Code.PATCH_FAILED,
     ("replica_set", "commit"): Code.COMMIT_FAILED,
     ("replica_set", "rollback"): Code.ROLLBACK_FAILED,
+    ("replica_set", "debug"): Code.DEBUG_FAILED,
     ("replica_set", "stop"): Code.STOP_FAILED,
     ("replica_set", "restart"): Code.RESTART_FAILED,
     ("replica_set", "pause"): Code.PAUSE_FAILED,
@@ -167,6 +170,7 @@ _SHARED: Mapping[Reason, tuple[Code, HTTPStatus]] = {
     Reason.OPERATION_IN_PROGRESS: (Code.OPERATION_IN_PROGRESS, _CONFLICT),
     Reason.ALREADY_AT_REVISION: (Code.ALREADY_AT_VERSION, _CONFLICT),
     Reason.NOTHING_TO_PATCH: (Code.NOTHING_TO_PATCH, _RULE),
+    Reason.DEBUG_COPY: (Code.DEBUG_COPY, _RULE),
     Reason.SYSTEM_DISK_GONE: (Code.SYSTEM_DISK_GONE, _RULE),
     Reason.SAME_SIZE: (Code.SAME_SIZE, _RULE),
     Reason.VOLUME_IN_USE: (Code.VOLUME_BUSY, _CONFLICT),
