@@ -1,6 +1,6 @@
 """The part of the second book that is about debug copies, kept from the events alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from events.debug_copies import (
     DebugCopyBegun,
@@ -8,18 +8,11 @@ from events.debug_copies import (
     DebugImageMade,
     DebugImageRemoved,
 )
-from events.outcomes import (
-    ContainerRemoved,
-    ContainerStarted,
-    ContainerStopped,
-    ContainerUpdated,
-    SnapshotRemoved,
-    SnapshotTaken,
-    SystemDiskPutBack,
-)
+from events.outcomes import SnapshotRemoved, SnapshotTaken, SystemDiskPutBack
 from events.record import Event
 from events.replica_sets import ReplicaSetDeleted, RevisionDeclared, SnapshotExpired
 from projections.state import State
+from service.domain.effects import Effect, Execute, MakeDebugImage
 
 
 class DebugBook:
@@ -60,14 +53,14 @@ class DebugBook:
                 assert not left, explain(f"{event}, and {left} are left")
             case SnapshotExpired() | SnapshotRemoved() | SystemDiskPutBack() | SnapshotTaken():
                 self._expect_not_lent(event, event.name, event.revision, explain)
-            case ContainerStarted() | ContainerStopped() | ContainerRemoved() | ContainerUpdated():
-                self._expect_not_lent(event, event.name, event.revision, explain, live=True)
             case RevisionDeclared():
                 live = [one for one in self._lent.values() if one.source == "container"]
                 assert event.name not in {one.of for one in live}, explain(f"{event}, and {live}")
 
-    def compare(self, state: State, explain: Callable[[str], str]) -> None:
-        """The state says the same of what is lent."""
+    def compare(
+        self, state: State, due: Iterable[Effect], explain: Callable[[str], str]
+    ) -> None:
+        """The state says the same of what is lent, and a container that is copied is left alone."""
         told = {
             (loan.to, one.name, loan.version, loan.live)
             for one in state.replica_sets.values()
@@ -78,20 +71,17 @@ class DebugBook:
             for one in self._lent.values()
         }
         assert told == lent, explain(f"the state says {told}, the events say {lent}")
+        effects = tuple(due)
+        copied = {e.source: e.pause for e in effects if isinstance(e, MakeDebugImage) and e.live}
+        for effect in effects:
+            container = getattr(effect, "container", "")
+            beside = isinstance(effect, Execute) and not copied.get(container)
+            assert container not in copied or beside, explain(
+                f"{effect.effect_id} while {container} is copied"
+            )
 
     def _expect_not_lent(
-        self,
-        event: Event,
-        name: str,
-        number: int,
-        explain: Callable[[str], str],
-        *,
-        live: bool = False,
+        self, event: Event, name: str, number: int, explain: Callable[[str], str]
     ) -> None:
-        lent = [
-            one
-            for one in self._lent.values()
-            if (one.of, one.version) == (name, number)
-            and (one.source == "container" or not live)
-        ]
+        lent = [one for one in self._lent.values() if (one.of, one.version) == (name, number)]
         assert not lent, explain(f"{event}, and {lent}")

@@ -131,9 +131,10 @@ class SecondBook:
         assert told == held, explain(f"the state says {told}, the events say {held}")
         kept = {r.snapshot: (r.name, r.number) for r in state.revisions.values() if r.snapshot}
         assert kept == self._kept, explain(f"the state keeps {kept}, the events say {self._kept}")
-        self._debug.compare(state, explain)
+        effects = tuple(due)
+        self._debug.compare(state, effects, explain)
         there = {*self._kept, *self._debug.images}
-        for effect in due:
+        for effect in effects:
             gone = [disk for disk in _made_of(effect) if disk not in there]
             assert not gone, explain(f"{effect.effect_id} needs {gone}")
 

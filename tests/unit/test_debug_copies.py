@@ -10,7 +10,7 @@ from events.labels import LABEL_DEBUG_OF
 from events.replica_sets import RevisionDeclared
 from events.resources import GpusLeased
 from events.values import Bind, Carry, Nfs
-from projections.state import Loan
+from projections.debug_copy import Loan
 from service.domain.commands import (
     BindAt,
     Command,
