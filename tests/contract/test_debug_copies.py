@@ -30,12 +30,17 @@ def files(host: SimulatedHost, container: str) -> set[str]:
     return set(host.world.containers[container].files)
 
 
-class SlowCommits(SimulatedEngine):
-    """Commits that take a while, and whether each made its container stand still."""
+SLOW_S = 60
+
+
+class SlowEngine(SimulatedEngine):
+    """Its commits take a while, and its starts when they are to."""
 
     def __init__(self, host: SimulatedHost) -> None:
         super().__init__(host.world, owner=OWNER)
         self.paused: list[bool] = []
+        """Whether each commit made its container stand still."""
+        self.starts_slowly = False
         self.refuses = False
         """They fail in the end, and leave their image."""
         self._clock = host.clock
@@ -44,10 +49,17 @@ class SlowCommits(SimulatedEngine):
         """As the port says."""
         self.paused.append(pause)
         made = await super().commit_container(*arguments, pause=pause, **options)
-        await self._clock.sleep(60)
+        await self._clock.sleep(SLOW_S)
         if self.refuses:
             raise EngineRefused("no space left on device", "no_space")
         return made
+
+
+    async def start_container(self, name: str) -> str:
+        """As the port says."""
+        if self.starts_slowly:
+            await self._clock.sleep(SLOW_S)
+        return await super().start_container(name)
 
 
 @virtual
@@ -71,7 +83,7 @@ async def test_it_has_the_files_of_then(system_disk: Any) -> None:
 @virtual
 async def test_what_is_executed_meanwhile_is_executed_afterwards() -> None:
     host = SimulatedHost()
-    engine = SlowCommits(host)
+    engine = SlowEngine(host)
     async with SimulatedService(host, engine=engine) as service:
         await service.succeed(run())
         await service.succeed(write("before"))
@@ -79,7 +91,7 @@ async def test_what_is_executed_meanwhile_is_executed_afterwards() -> None:
         await host.clock.sleep(1)
         begun_s = host.clock.monotonic_s()
         await service.succeed(write("meanwhile"))
-        assert host.clock.monotonic_s() - begun_s > 50
+        assert host.clock.monotonic_s() - begun_s > SLOW_S / 2
         await service.ended(copying)
     assert engine.paused == [True]
     assert files(host, "bug-1") == {"/before"}
@@ -89,7 +101,7 @@ async def test_what_is_executed_meanwhile_is_executed_afterwards() -> None:
 @virtual
 async def test_what_is_executed_meanwhile_is_executed_also_when_the_copy_fails() -> None:
     host = SimulatedHost()
-    engine = SlowCommits(host)
+    engine = SlowEngine(host)
     engine.refuses = True
     async with SimulatedService(host, engine=engine) as service:
         await service.succeed(run())
@@ -99,6 +111,22 @@ async def test_what_is_executed_meanwhile_is_executed_also_when_the_copy_fails()
         assert (await service.ended(copying)).state == "failed"
     assert files(host, "foo-1") == {"/meanwhile"}
     assert not [name for name in host.world.images if name.startswith("gpuledger/")]
+
+
+@virtual
+async def test_what_is_just_being_started_again_is_copied_once_it_runs() -> None:
+    host = SimulatedHost()
+    engine = SlowEngine(host)
+    async with SimulatedService(host, engine=engine) as service:
+        await service.succeed(run(on_exit="restart"))
+        engine.starts_slowly = True
+        host.world.end("foo-1", 1)
+        await host.clock.sleep(SLOW_S / 2)
+        copying = await service.submit(DEBUG)
+        await host.clock.sleep(1)
+        assert host.world.containers["foo-1"].status == "exited"
+        assert (await service.ended(copying)).state == "succeeded"
+    assert engine.paused == [True]
 
 
 @virtual
