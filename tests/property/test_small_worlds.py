@@ -22,7 +22,6 @@ from service.domain.commands import (
     CommitReplicaSet,
     ContinueReplicaSet,
     CreateVolume,
-    DebugReplicaSet,
     DeleteReplicaSet,
     DeleteVolume,
     ExecuteInReplicaSet,
@@ -180,29 +179,6 @@ def test_versions_in_place_after_each_other(carried: dict[str, Any]) -> None:
         ExecuteInReplicaSet("foo", ("true",)),
     )
     assert explore(world, commands, depth=3).worlds > 1_000
-
-
-@pytest.mark.parametrize("carried", CARRIED)
-def test_debug_copies_beside_all_that_their_source_does(carried: dict[str, Any]) -> None:
-    on = facts(2, keep_revisions=0, **carried)
-    world = given(run("foo", memory_bytes=GIB), patch("foo"), gpus=1, on=on).world
-    commands = (
-        DebugReplicaSet("dbg", "foo", 1, gpu_count=1),
-        DebugReplicaSet("dbg", "foo", 2),
-        DebugReplicaSet("bug", "foo", 1),
-        DebugReplicaSet("bug", "dbg", 1),
-        ExecuteInReplicaSet("foo", ("true",)),
-        patch("foo"),
-        patch("foo", memory_bytes=2 * GIB),
-        PauseReplicaSet("foo"),
-        RollBackReplicaSet("foo", 1),
-        ExpireSnapshots("foo"),
-        DeleteReplicaSet("foo"),
-        RestartReplicaSet("dbg"),
-        DeleteReplicaSet("dbg"),
-        ended("foo"),
-    )
-    assert explore(world, commands, depth=2).worlds > 3_000
 
 
 def test_ports_that_do_not_suffice() -> None:

@@ -14,7 +14,6 @@ from projections.debug_copy import Loan
 from service.domain.commands import (
     BindAt,
     Command,
-    ContinueReplicaSet,
     CreateVolume,
     DebugReplicaSet,
     DeleteReplicaSet,
@@ -22,19 +21,14 @@ from service.domain.commands import (
     ExecuteInReplicaSet,
     ExpireSnapshots,
     PauseReplicaSet,
-    PinRevision,
     RestartReplicaSet,
     RollBackReplicaSet,
-    StopReplicaSet,
 )
 from service.domain.effects import (
     CreateContainer,
-    Execute,
     FillDisk,
     MakeDebugImage,
-    StartContainer,
 )
-from service.domain.observing_commands import RetryReplicaSet
 from service.domain.rejections import Reason
 from tests.kit.builders import GIB, IMAGE_ID, facts, patch, resize, run
 from tests.kit.gwt import Step, failing, given, steps, unfinished
@@ -236,70 +230,6 @@ def test_the_disk_of_a_version_that_went_on_in_place_is_that_of_the_later_one() 
     assert decided.state.replica_sets["foo"].loans == (Loan(2, "bug", "bug.1", live=True),)
 
 
-def test_what_is_being_copied_is_neither_given_up_nor_deleted() -> None:
-    on = replace(UPPER, keep_revisions=0)
-    world = given(*KEPT, unfinished(debug()), on=on).world
-    busy = "the system disk of foo@1 is being copied for bug (operation bug.1)"
-    assert _refused(world, ExpireSnapshots("foo")) == (
-        Reason.NOTHING_NEW,
-        "no system disk of foo is to be given up",
-    )
-    reason, words = _refused(world, DeleteReplicaSet("foo"))
-    assert reason == Reason.OPERATION_IN_PROGRESS
-    assert busy in words
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        *(StopReplicaSet("foo"), PauseReplicaSet("foo"), RestartReplicaSet("foo"), patch()),
-        *(RollBackReplicaSet("foo", 1), PinRevision("foo", 1), debug(1, "bag")),
-    ],
-)
-def test_all_else_goes_on_while_a_kept_disk_is_copied(command: Command) -> None:
-    world = given(*KEPT, unfinished(debug()), on=UPPER).world
-    world.send(command)
-    world.drive()
-    assert world.state.replica_sets["foo"].loans == ()
-    assert all(one.state == "succeeded" for one in world.state.operations.values())
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        *(StopReplicaSet("foo"), PauseReplicaSet("foo"), RestartReplicaSet("foo"), patch()),
-        *(RollBackReplicaSet("foo", 1), DeleteReplicaSet("foo"), ContinueReplicaSet("foo")),
-        debug(2, "bag"),
-    ],
-)
-def test_nothing_goes_on_while_the_disk_of_what_runs_is_copied(command: Command) -> None:
-    given(*KEPT, unfinished(debug(2)), on=UPPER).when(command).rejected(
-        Reason.OPERATION_IN_PROGRESS, "foo@2 is being copied for bug (operation bug.1)"
-    )
-
-
-def test_what_is_executed_waits_until_its_container_was_copied() -> None:
-    world = given(*KEPT, unfinished(debug(2)), on=UPPER).world
-    world.send(ExecuteInReplicaSet("foo", ("true",)))
-    (making,) = world.due()
-    assert isinstance(making, MakeDebugImage)
-    assert making.pause
-    world.succeed(making)
-    assert [type(effect) for effect in world.due()] == [CreateContainer, Execute]
-
-
-def test_it_waits_until_what_it_copies_is_started_again() -> None:
-    begun = unfinished(RetryReplicaSet("foo", 1))
-    world = given(run(on_exit="restart"), ended("foo"), begun, on=UPPER).world
-    world.send(debug())
-    (start,) = world.due()
-    assert isinstance(start, StartContainer)
-    world.succeed(start)
-    (making,) = world.due()
-    assert isinstance(making, MakeDebugImage)
-    assert making.pause
-
-
 @pytest.mark.parametrize(
     ("on", "effect"),
     [(COMMIT, MakeDebugImage), (COMMIT, CreateContainer), (UPPER, FillDisk)],
@@ -323,8 +253,7 @@ def test_one_that_does_not_start_is_undone_whole() -> None:
 
 
 def test_it_stays_what_it_is() -> None:
-    world = given(*KEPT, debug(), on=UPPER).world
-    assert _refused(world, patch("bug", 1)) == (
+    given(*KEPT, debug(), on=UPPER).when(patch("bug", 1)).rejected(
         Reason.DEBUG_COPY,
         "bug is a debug copy of foo@1 and stays as it was made; delete it and debug foo@1 again"
         " with what is to be other",
@@ -354,9 +283,3 @@ def test_what_could_not_be_carried_is_told() -> None:
     live = given(*KEPT, on=UPPER).when(debug(2)).then_driven().operation.result
     assert live["debugOf"] == "foo@2"
     assert "sockets" in live["notCarried"]
-
-
-def _refused(world: World, command: Command) -> tuple[Reason, str]:
-    decision = world.send(command)
-    assert not isinstance(decision, tuple), decision
-    return decision.reason, decision.message
