@@ -21,5 +21,8 @@ LABEL_KEPT_BY = "gpuledger.kept-by"
 """On images that kept system disks are: the installation that keeps them. A container made of one
 inherits it, so it claims nothing but the image."""
 
+LABEL_DEBUG_OF = "gpuledger.debug-of"
+"""On containers of debug copies: the version that they are copies of, such as foo@3."""
+
 LABEL_EFFECT = "gpuledger.effect"
 """The id of the effect that made the object; stable over retries and restarts."""

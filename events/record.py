@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from events import (
     billing,
+    debug_copies,
     observations,
     operations,
     orphans,
@@ -31,6 +32,10 @@ Event = (
     | replica_sets.RevisionUnpinned
     | replica_sets.SnapshotExpired
     | replica_sets.ReplicaSetDeleted
+    | debug_copies.DebugCopyBegun
+    | debug_copies.DebugCopyEnded
+    | debug_copies.DebugImageMade
+    | debug_copies.DebugImageRemoved
     | volumes.VolumeVersionDeclared
     | volumes.VolumeVersionAbandoned
     | volumes.VolumeDeletionRequested

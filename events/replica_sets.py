@@ -35,6 +35,8 @@ class RevisionDeclared(
     """Only limits differ: the running container of `supersedes` becomes its own."""
     copies: bool = False
     """To clone a kept directory copies its blocks here, as the file system cannot share them."""
+    debug_of: str = ""
+    """Of a debug copy, the version that it is a copy of, such as "foo@3"."""
 
 
 class PhaseRequested(

@@ -49,6 +49,7 @@ Verb = Literal[
     "delete",
     "pin",
     "unpin",
+    "debug",
     "create",
     "resize",
     "quarantine",
@@ -73,6 +74,9 @@ and started again, which gives them back to it."""
 Expiry = Literal["count", "age", "space"]
 """Why a kept system disk is given up: there are newer ones enough, it is too old, or the disk
 that it lies on is nearly full."""
+
+DiskSource = Literal["container", "image", "directory"]
+"""What a copy of a system disk is made of: a container's layer, a kept image or directory."""
 
 Kind = Literal["replica_set", "volume", "gpu", "orphan", "price", "month", "webhook"]
 """What can be asked for by name."""
@@ -132,6 +136,17 @@ def split_versioned(text: str) -> tuple[str, int] | None:
     return name, int(version)
 
 
+def at_version(name: str, version: int) -> str:
+    """A version as people name it: foo, 2 is "foo@2"."""
+    return f"{name}@{version}"
+
+
+def split_at_version(text: str) -> tuple[str, int] | None:
+    """The name and version of "foo@2"; None when the text is not of that form."""
+    name, at, version = text.partition("@")
+    return split_versioned(f"{name}-{version}") if at else None
+
+
 class Nfs(Struct, frozen=True, omit_defaults=True):
     """An NFS export, mounted by the engine's local driver."""
 
@@ -150,6 +165,7 @@ class Bind(Struct, frozen=True, omit_defaults=True):
     source: str
     target: str
     nfs: Nfs | None = None
+    read_only: bool = False
 
 
 class PortBinding(Struct, frozen=True):

@@ -7,6 +7,7 @@ of what the record touches.
 from events.record import Record
 from projections import (
     evolve_billing,
+    evolve_debug_copies,
     evolve_observations,
     evolve_orphans,
     evolve_outcomes,
@@ -26,6 +27,7 @@ FOLDS: Folds = {
     **evolve_orphans.FOLDS,
     **evolve_billing.FOLDS,
     **evolve_webhooks.FOLDS,
+    **evolve_debug_copies.FOLDS,
 }
 """One function per event; a test compares this with the union `Event`."""
 

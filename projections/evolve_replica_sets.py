@@ -226,6 +226,7 @@ def _declared(state: State, record: Record, event: RevisionDeclared) -> None:
             carry=event.carry,
             in_place=event.in_place,
             copies=event.copies,
+            debug_of=event.debug_of,
         ),
     )
     replica_set = state.replica_sets[event.name]
@@ -239,7 +240,8 @@ def _declared(state: State, record: Record, event: RevisionDeclared) -> None:
             newest=event.number,
             retry=0,
             retry_due_us=0,
-            tenant=record.tenant if event.cause == "run" else replica_set.tenant,
+            tenant=replica_set.tenant if event.supersedes else record.tenant,
+            debug_of=event.debug_of,
         ),
     )
     index_users(state, event.name)

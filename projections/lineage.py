@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from projections.debug_copy import CopiedDisk
 from projections.state import Revision, State
 
 
@@ -44,16 +45,35 @@ def base_of(state: State, revision: Revision) -> Base:
     A commit bakes environment and command into the image, for good: the names are remembered
     here, so that what a revision does not have any more can be taken out again.
     """
+    if revision.copied is not None:
+        return _of_copy(state, revision.copied)
     if revision.disk_from is None:
         image_id = revision.image_id or ""
         image = image_id or revision.spec.image
         return Base(image, image_id, revision.origin_env, revision.origin_cmd)
     source = state.revisions[revision.name, revision.disk_from]
     if source.snapshot is None or source.snapshot_carry == "upper":
-        image, env, cmd = source.base_image, source.baked_env, source.baked_cmd
-    else:
-        names = {entry.partition("=")[0] for entry in source.spec.env}
-        image = source.snapshot
-        env = tuple(sorted({*source.baked_env, *names}))
-        cmd = source.baked_cmd or bool(source.spec.cmd)
-    return Base(image, source.origin, source.origin_env, source.origin_cmd, env, cmd)
+        return _below(source, source.base_image)
+    return _above(source, source.snapshot)
+
+
+def _of_copy(state: State, copied: CopiedDisk) -> Base:
+    """Its own image is another name of one that is known, or what a commit made."""
+    source = state.revisions[copied.of, copied.version]
+    if copied.source == "directory":
+        return _below(source, copied.image or source.base_image)
+    return _above(source, copied.image)
+
+
+def _below(source: Revision, image: str) -> Base:
+    """What the container of `source` was made of, by this name of it."""
+    origin = (source.origin, source.origin_env, source.origin_cmd)
+    return Base(image, *origin, source.baked_env, source.baked_cmd)
+
+
+def _above(source: Revision, image: str) -> Base:
+    """A commit of the container of `source`."""
+    names = {entry.partition("=")[0] for entry in source.spec.env}
+    env = tuple(sorted({*source.baked_env, *names}))
+    origin = (source.origin, source.origin_env, source.origin_cmd)
+    return Base(image, *origin, env, source.baked_cmd or bool(source.spec.cmd))

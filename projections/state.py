@@ -23,6 +23,7 @@ from events.values import (
     PortBinding,
     Verb,
 )
+from projections.debug_copy import CopiedDisk, Loan
 from projections.gpu_unit import GpuUnit as GpuUnit
 from projections.price_book import Month, Price
 from projections.webhook_book import Webhook
@@ -165,6 +166,9 @@ class Revision(Struct, frozen=True, gc=False, omit_defaults=True):
     """Names that commits left in the environment of the image that its container was made of."""
     baked_cmd: bool = False
     """A commit left a command in that image."""
+    debug_of: str = ""
+    copied: CopiedDisk | None = None
+    """What the first revision of a debug copy begins with."""
 
 
 class Execution(Struct, frozen=True, gc=False):
@@ -210,6 +214,12 @@ class ReplicaSet(Struct, frozen=True, gc=False, omit_defaults=True):
     updated_us: int = 0
     tenant: str = ""
     """Whose it is: of the record that ran it, whoever changed it since."""
+    debug_of: str = ""
+    """Of a debug copy, the version that it is a copy of, such as "foo@3"."""
+    debug_image: str = ""
+    """And the image of its own that is to go with it."""
+    loans: tuple[Loan, ...] = ()
+    """Which of its system disks are being copied for whom."""
 
 
 class VolumeVersion(Struct, frozen=True, gc=False, omit_defaults=True):

@@ -274,6 +274,14 @@ class ContainerEngine(Protocol):
         """
         ...
 
+    async def tag_image(self, image: str, name: str) -> ImageInfo:
+        """Give an image, by name or id, another name (repository:tag); having it is success.
+
+        To remove an image by one of several names only takes that name away. Refused with
+        `image_not_found`.
+        """
+        ...
+
     async def squash_image(self, image: str, base: str) -> ImageInfo:
         """Make one layer of all that `image` has above `base`: same tag, same content.
 

@@ -221,6 +221,14 @@ class DockerEngine:
 
         return await self._run(self._slow, call)
 
+    async def tag_image(self, image: str, name: str) -> ImageInfo:
+        def call(client: docker.APIClient) -> ImageInfo:
+            repository, tag = parse_repository_tag(name)
+            client.tag(image, repository, tag)
+            return objects.image_info(client.inspect_image(name))
+
+        return await self._run(self._slow, call)
+
     async def squash_image(self, image: str, base: str) -> ImageInfo:
         """Needs free space in the temporary folder for what is above `base`, twice."""
         return await self._listen(

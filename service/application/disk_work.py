@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from events.labels import (
+    LABEL_DEBUG_OF,
     LABEL_EFFECT,
     LABEL_KEPT_BY,
     LABEL_NAME,
@@ -24,8 +25,10 @@ from service.domain.effects import (
     CommitImage,
     CompactSnapshot,
     FillDisk,
+    MakeDebugImage,
     PreCopyDisk,
     PutBackDisk,
+    RemoveDebugImage,
     RemoveSnapshot,
     TakeSnapshot,
 )
@@ -56,6 +59,8 @@ DiskEffect = (
     | FillDisk
     | PutBackDisk
     | CommitImage
+    | MakeDebugImage
+    | RemoveDebugImage
 )
 
 
@@ -94,6 +99,10 @@ class DiskWork:
                 return await self._put_back(effect)
             case CommitImage():
                 return await self._save(effect, on_progress)
+            case MakeDebugImage():
+                return await self._name_or_commit(effect, on_progress)
+            case RemoveDebugImage():
+                await self._engine.remove_image(effect.image)
         return Succeeded()
 
     async def _put_back(self, effect: PutBackDisk) -> Succeeded:
@@ -150,6 +159,18 @@ class DiskWork:
             )
         return Succeeded({"image_id": image.id, "size_bytes": image.size_bytes})
 
+    async def _name_or_commit(
+        self, effect: MakeDebugImage, on_progress: OnProgress
+    ) -> Succeeded:
+        image = await self._engine.inspect_image(effect.image)
+        if image is None and effect.live:
+            image = await self._commit(
+                effect.source, effect.image, on_progress, kept_by=self._owner, pause=effect.pause
+            )
+        elif image is None:
+            image = await self._engine.tag_image(effect.source, effect.image)
+        return Succeeded({"size_bytes": image.size_bytes})
+
     async def _commit(
         self,
         container: str,
@@ -163,6 +184,9 @@ class DiskWork:
         # A commit bakes the container's labels into the image, and cannot drop them: emptied,
         # they claim nothing for whoever starts a container from it.
         labels = {**dict.fromkeys(LABELS, ""), LABEL_EFFECT: made_by, LABEL_KEPT_BY: kept_by}
+        seen = await self._engine.inspect_container(container)
+        if seen is not None and LABEL_DEBUG_OF in seen.labels:
+            labels[LABEL_DEBUG_OF] = ""
         async with self._watched(container, on_progress):
             return await self._engine.commit_container(container, image, labels, pause=pause)
 

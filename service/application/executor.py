@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from events.operations import OperationFailed, OperationSucceeded
 from events.record import Record
+from events.values import split_at_version
 from projections.evolve_replica_sets import volumes_of
 from projections.projector import Projector, ProjectorStopped
 from service.application.performer import Performer
@@ -112,6 +113,10 @@ class Executor:
             return
         self._wanted["volume", name] = None  # its data disk, if it has one
         replica_set = state.replica_sets.get(name)
+        if replica_set is not None and (of := split_at_version(replica_set.debug_of)):
+            self._wanted["replica_set", of[0]] = None  # what waits for its disk to be copied
+        for loan in replica_set.loans if replica_set is not None else ():
+            self._wanted["replica_set", loan.to] = None
         revision = state.revisions.get((name, replica_set.current)) if replica_set else None
         if revision is not None:
             for volume in sorted(volumes_of(revision.spec)):

@@ -23,10 +23,12 @@ from service.domain.effects import (
     EnsureImage,
     Execute,
     FillDisk,
+    MakeDebugImage,
     MakeVolume,
     PreCopyDisk,
     PutBackDisk,
     RemoveContainer,
+    RemoveDebugImage,
     RemoveSnapshot,
     RemoveVolume,
     Settle,
@@ -116,6 +118,8 @@ class Performer:
                 | FillDisk()
                 | PutBackDisk()
                 | CommitImage()
+                | MakeDebugImage()
+                | RemoveDebugImage()
             ):
                 return await self._disk_work.perform(effect, on_progress)
             case Execute():

@@ -44,6 +44,7 @@ class ReplicaSetRow(Struct, frozen=True, rename="camel"):
     oom_killed: bool = False
     retry: Retry | None = None
     gpu_access_lost_time: str | None = None
+    debug_of: str = ""
 
 
 class ReplicaSets(Struct, frozen=True, rename="camel"):

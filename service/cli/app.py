@@ -5,6 +5,7 @@ import typer
 from service.cli import (
     backup,
     billing,
+    debugging,
     differences,
     events,
     gpus,
@@ -37,6 +38,7 @@ def build_app() -> typer.Typer:
     replica_sets.register(app)
     revisions.register(app)
     differences.register(app)
+    debugging.register(app)
     volumes.register(app)
     gpus.register(app)
     resources.register(app)

@@ -38,6 +38,8 @@ STEP_WORDS = {
     "FillDisk": "carrying the system disk",
     "PutBackDisk": "putting the system disk back",
     "CommitImage": "saving the image",
+    "MakeDebugImage": "making the debug copy's image",
+    "RemoveDebugImage": "removing the debug copy's image",
     "Execute": "running the command",
     "MakeVolume": "making the volume",
     "SizeVolume": "resizing the volume",

@@ -36,15 +36,25 @@ def register(app: typer.Typer) -> None:
     command(app, "history", panel=PANEL, past=True)(history)
 
 
-def ps(session: Session) -> None:
+def ps(
+    session: Session,
+    debug_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[@VERSION]",
+            help="Only debug copies of this replica set, or of this version",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
     """List the replica sets."""
-    data = _all_replica_sets(session.api)
+    data = _all_replica_sets(session.api, {} if debug_of is None else {"debugOf": debug_of})
     now_s = session.surroundings.now_s()
     rows = [
         (
             row.name,
             str(row.version),
-            _phase(row),
+            f"{_phase(row)}, copy of {row.debug_of}" if row.debug_of else _phase(row),
             str(len(row.gpus)),
             _ports(row.ports),
             row.image_name,
@@ -77,6 +87,7 @@ def info(
     pairs = [
         ("container", found["containerName"]),
         ("version", str(found["version"])),
+        *([("debug copy", f"of {found['debugOf']}")] if "debugOf" in found else []),
         *_end(found),
         ("created", show.moment(found["createTime"])),
         ("image", config.get("Image", "")),
@@ -183,12 +194,12 @@ def _end(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
-def _all_replica_sets(api: Api) -> dict[str, Any]:
+def _all_replica_sets(api: Api, asked: Mapping[str, str]) -> dict[str, Any]:
     """The list with all its pages, as if it were one."""
-    page = api.get(path_of("replicaSet"))
+    page = api.get(path_of("replicaSet"), patient=False, **asked)
     rows = list(page["replicaSets"])
     while page.get("next"):
-        page = api.get(path_of("replicaSet"), after=page["next"])
+        page = api.get(path_of("replicaSet"), patient=False, after=page["next"], **asked)
         rows += page["replicaSets"]
     return {**page, "replicaSets": rows}
 
@@ -209,7 +220,10 @@ def _port_lines(host: Mapping[str, Any]) -> list[str]:
 
 
 def _binds(host: Mapping[str, Any]) -> list[str]:
-    return [f"{_source(mount)} -> {mount['Target']}" for mount in host.get("Mounts") or []]
+    return [
+        f"{_source(mount)} -> {mount['Target']}{' (read-only)' if mount.get('ReadOnly') else ''}"
+        for mount in host.get("Mounts") or []
+    ]
 
 
 def _source(mount: Mapping[str, Any]) -> str:

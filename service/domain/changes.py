@@ -56,7 +56,8 @@ def _binds(spec: ContainerSpec) -> dict[str, str]:
 
 
 def _source(bind: Bind) -> str:
-    return f"{bind.nfs.server}:{bind.nfs.path}" if bind.nfs is not None else bind.source
+    source = f"{bind.nfs.server}:{bind.nfs.path}" if bind.nfs is not None else bind.source
+    return f"{source} (read-only)" if bind.read_only else source
 
 
 def _cpus(nano_cpus: int | None) -> str:

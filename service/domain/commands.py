@@ -76,6 +76,17 @@ class RollBackReplicaSet(Struct, frozen=True, tag=True):
     version: int
 
 
+class DebugReplicaSet(Struct, frozen=True, tag=True):
+    """Run a copy of a version of the replica set `of`, with its system disk, as `name`."""
+
+    name: str
+    of: str
+    version: int
+    gpu_count: int = 0
+    cmd: tuple[str, ...] | None = None
+    """In place of the version's own; empty is the image's own."""
+
+
 class RestartReplicaSet(Struct, frozen=True, tag=True):
     """Put a revision in place as it is, GPUs and ports applied for again."""
 
@@ -172,6 +183,7 @@ Request = (
     RunReplicaSet
     | PatchReplicaSet
     | RollBackReplicaSet
+    | DebugReplicaSet
     | RestartReplicaSet
     | StopReplicaSet
     | PauseReplicaSet

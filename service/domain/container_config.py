@@ -3,7 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
-from events.labels import LABEL_EFFECT, LABEL_NAME, LABEL_NODE, LABEL_OWNER, LABEL_REVISION
+from events.labels import (
+    LABEL_DEBUG_OF,
+    LABEL_EFFECT,
+    LABEL_NAME,
+    LABEL_NODE,
+    LABEL_OWNER,
+    LABEL_REVISION,
+)
 from events.values import Bind, GpuRuntime
 from projections.lineage import Base
 from projections.state import Node, Revision
@@ -36,6 +43,7 @@ def container_config(
             LABEL_NAME: revision.name,
             LABEL_REVISION: str(made_as),
             LABEL_EFFECT: effect_id,
+            **({LABEL_DEBUG_OF: revision.debug_of} if revision.debug_of else {}),
         },
         "ExposedPorts": exposed,
         # The images that people bring start shells, and a shell goes on while its input is open.
@@ -87,6 +95,11 @@ def _host_config(revision: Revision, requests: list[dict[str, Any]]) -> dict[str
 
 
 def _mount(bind: Bind) -> dict[str, Any]:
+    mount = _writable(bind)
+    return {**mount, "ReadOnly": True} if bind.read_only else mount
+
+
+def _writable(bind: Bind) -> dict[str, Any]:
     if bind.nfs is not None:
         options = f"addr={bind.nfs.server}" + (f",{bind.nfs.options}" if bind.nfs.options else "")
         return {

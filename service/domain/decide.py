@@ -6,6 +6,7 @@ from events.resources import NodeRegistered
 from events.values import Kind, Verb
 from projections.state import State
 from service.domain import (
+    debug_copies,
     gpus,
     months,
     observing,
@@ -24,6 +25,7 @@ from service.domain.commands import (
     CommitReplicaSet,
     ContinueReplicaSet,
     CreateVolume,
+    DebugReplicaSet,
     DeleteReplicaSet,
     DeleteVolume,
     Envelope,
@@ -64,6 +66,7 @@ VERBS: dict[type[Request], tuple[Kind, Verb]] = {
     RunReplicaSet: ("replica_set", "run"),
     PatchReplicaSet: ("replica_set", "patch"),
     RollBackReplicaSet: ("replica_set", "rollback"),
+    DebugReplicaSet: ("replica_set", "debug"),
     RestartReplicaSet: ("replica_set", "restart"),
     StopReplicaSet: ("replica_set", "stop"),
     PauseReplicaSet: ("replica_set", "pause"),
@@ -152,6 +155,8 @@ def _asked(state: State, envelope: Envelope, command: Request) -> Decision:
             return revisions.patch(state, envelope, command)
         case RollBackReplicaSet():
             return revisions.roll_back(state, envelope, command)
+        case DebugReplicaSet():
+            return debug_copies.debug(state, envelope, command)
         case RestartReplicaSet():
             return revisions.restart(state, envelope, command)
         case StopReplicaSet():

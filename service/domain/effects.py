@@ -168,6 +168,30 @@ class CommitImage(Struct, frozen=True, tag=True):
     pause: bool
 
 
+class MakeDebugImage(Struct, frozen=True, tag=True):
+    """Make the image that a debug copy lies on: another name of the image `source`, or, `live`,
+    what the container `source` has now."""
+
+    effect_id: str
+    operation_id: str
+    name: str
+    number: int
+    source: str
+    image: str
+    live: bool
+    pause: bool
+
+
+class RemoveDebugImage(Struct, frozen=True, tag=True):
+    """Drop the image that a debug copy lay on. One that is not there is dropped."""
+
+    effect_id: str
+    operation_id: str
+    name: str
+    number: int
+    image: str
+
+
 class Execute(Struct, frozen=True, tag=True):
     """Run a command in a container, once."""
 
@@ -252,6 +276,8 @@ Effect = (
     | FillDisk
     | PutBackDisk
     | CommitImage
+    | MakeDebugImage
+    | RemoveDebugImage
     | Execute
     | MakeVolume
     | SizeVolume

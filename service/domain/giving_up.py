@@ -7,10 +7,12 @@ from service.domain.effects import (
     Effect,
     EnsureImage,
     FillDisk,
+    MakeDebugImage,
     MakeVolume,
     PreCopyDisk,
     PutBackDisk,
     RemoveContainer,
+    RemoveDebugImage,
     RemoveSnapshot,
     RemoveVolume,
     StartContainer,
@@ -20,12 +22,15 @@ from service.domain.effects import (
 
 GIVEN_UP = (
     *(EnsureImage, MakeVolume, CreateContainer, PreCopyDisk, FillDisk, StartContainer),
-    CommitImage,
+    *(CommitImage, MakeDebugImage),
 )
 """What an operation may fail by without an answer: its undoing fits whether it was done or not.
 Of the others one has to know: a layer that may have been moved is no layer to start on."""
 
-MUST_SUCCEED = (StopContainer, RemoveContainer, RemoveSnapshot, PutBackDisk, RemoveVolume)
+MUST_SUCCEED = (
+    *(StopContainer, RemoveContainer, RemoveSnapshot, PutBackDisk, RemoveVolume),
+    RemoveDebugImage,
+)
 """Taking away and putting back are tried until they are done: a lease must not end before, nothing
 is left over, and what was there before a failed operation is there after it."""
 

@@ -2,7 +2,7 @@
 
 from events.operations import OperationAccepted
 from events.record import Event
-from events.values import Kind, Verb, split_versioned
+from events.values import Kind, Verb, at_version, split_versioned
 from projections.state import ReplicaSet, State
 from service.domain.commands import Envelope
 from service.domain.rejections import Reason, Rejected
@@ -41,6 +41,8 @@ def idle(state: State, name: str) -> ReplicaSet | Rejected:
             Reason.OPERATION_IN_PROGRESS,
             f"{name} is busy with a {verb} (operation {found.operation}); wait for its end",
         )
+    if (refusal := lent(found, live_only=True)) is not None:
+        return refusal
     spec = state.revisions[name, found.current].spec
     for volume in (split_versioned(bind.source) for bind in spec.binds):
         if volume is not None and (known := state.volumes.get(volume[0])) and known.operation:
@@ -50,3 +52,18 @@ def idle(state: State, name: str) -> ReplicaSet | Rejected:
                 f" (operation {known.operation}); wait for its end",
             )
     return found
+
+
+def lent(replica_set: ReplicaSet, *, live_only: bool = False) -> Rejected | None:
+    """Is one of its system disks being copied, and so in need of staying as it is?
+
+    Only that of its container is, too, what everything else would change.
+    """
+    for loan in replica_set.loans:
+        if loan.live or not live_only:
+            return Rejected(
+                Reason.OPERATION_IN_PROGRESS,
+                f"the system disk of {at_version(replica_set.name, loan.version)} is being copied"
+                f" for {loan.to} (operation {loan.operation}); wait for its end",
+            )
+    return None

@@ -26,6 +26,7 @@ def check(state: State) -> tuple[Breach, ...]:
         *_port_leases(state),
         *(breach for s in state.replica_sets.values() for breach in _replica_set(state, s)),
         *_containers_and_disks(state),
+        *_debug_copies(state),
         *_operations(state),
         *_volumes(state),
     )
@@ -169,6 +170,28 @@ def _source(state: State, current: Revision) -> Iterator[Breach]:
             f"{current.name}-{current.number}",
             f"the system disk of {current.disk_from}, which it is to start with, is gone",
         )
+
+
+def _debug_copies(state: State) -> Iterator[Breach]:
+    """A disk is lent while somebody copies it, and is there; an image goes with its set."""
+    for replica_set in state.replica_sets.values():
+        name = replica_set.name
+        if replica_set.debug_image and not replica_set.current:
+            yield Breach(name, f"it was deleted, and its image {replica_set.debug_image} was not")
+        for loan in replica_set.loans:
+            copy = state.live(loan.to)
+            if copy is None or copy.operation != loan.operation:
+                yield Breach(name, f"its disk is lent to {loan.to}, which is not being made")
+            lent = state.revisions.get((name, loan.version))
+            has_disk = lent is not None and (lent.snapshot or lent.container in IN_USE)
+            if lent is None or not has_disk or lent.expiring:
+                yield Breach(name, f"the disk of {loan.version} is lent to {loan.to}, and gone")
+        current = state.revisions.get((name, replica_set.current))
+        copied = current.copied if current is not None else None
+        if copied is None or current is None or current.container != "absent" or copied.imaged:
+            continue
+        if all(loan.to != name for loan in state.replica_sets[copied.of].loans):
+            yield Breach(name, f"it begins with a disk of {copied.of}, which does not lend it")
 
 
 def _operations(state: State) -> Iterator[Breach]:

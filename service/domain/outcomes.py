@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from events.debug_copies import DebugImageMade, DebugImageRemoved
 from events.observations import ContainerVanished
 from events.operations import OperationFailed, OperationProgressed, OperationSucceeded
 from events.outcomes import (
@@ -29,6 +30,7 @@ from events.volumes import VolumeDeletionRequested
 from projections.state import State
 from service.domain import orphans
 from service.domain.commands import Envelope, Failed, RecordOutcome, RecordProgress
+from service.domain.debug_copies import copy_ended
 from service.domain.effects import (
     CommitImage,
     CompactSnapshot,
@@ -38,10 +40,12 @@ from service.domain.effects import (
     EnsureImage,
     Execute,
     FillDisk,
+    MakeDebugImage,
     MakeVolume,
     PreCopyDisk,
     PutBackDisk,
     RemoveContainer,
+    RemoveDebugImage,
     RemoveSnapshot,
     RemoveVolume,
     Settle,
@@ -126,7 +130,12 @@ def _succeeded(state: State, effect: Effect, facts: dict[str, Any]) -> Decision:
         case PreCopyDisk():
             return (SystemDiskPrecopied(name, number, facts["size_bytes"], facts["message"]),)
         case FillDisk():
-            return (SystemDiskFilled(name, number, effect.image),)
+            filled = SystemDiskFilled(name, number, effect.image)
+            return (filled, *copy_ended(state, name, number))
+        case MakeDebugImage():
+            return _image_made(state, effect, facts["size_bytes"])
+        case RemoveDebugImage():
+            return (DebugImageRemoved(name, number, effect.image),)
         case PutBackDisk():
             vanished = ContainerVanished(name, number)
             if facts["lost"]:
@@ -145,6 +154,15 @@ def _succeeded(state: State, effect: Effect, facts: dict[str, Any]) -> Decision:
             return (VolumeRemoved(name),)
         case DropOrphan() | Settle():
             return ()
+
+
+def _image_made(state: State, effect: MakeDebugImage, size_bytes: int) -> Decision:
+    """It holds all of what is copied, unless a directory is still to be cloned on it."""
+    name, number = effect.name, effect.number
+    copied = state.revisions[name, number].copied
+    more = copied is not None and copied.source == "directory"
+    made = DebugImageMade(name, number, effect.image, size_bytes)
+    return (made,) if more else (made, *copy_ended(state, name, number))
 
 
 def _executed(effect: Execute, facts: dict[str, Any]) -> Decision:

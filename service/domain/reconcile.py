@@ -19,6 +19,7 @@ from service.domain.effects import (
     PreCopyDisk,
     PutBackDisk,
     RemoveContainer,
+    RemoveDebugImage,
     RemoveSnapshot,
     Settle,
     StartContainer,
@@ -27,6 +28,7 @@ from service.domain.effects import (
     UpdateContainer,
 )
 from service.domain.patching import resources
+from service.domain.reconcile_debug import directory_to_clone, image_to_make, waits_for_source
 from service.domain.reconcile_idle import begun_before, halt, housekeeping
 from service.domain.reconcile_orphans import due_for_orphan
 from service.domain.reconcile_volumes import due_for_volume
@@ -35,7 +37,7 @@ COPY_AHEAD_BYTES_MIN = 1 << 30
 """To copy a smaller system disk ahead makes the whole patch twice as long, for some tenths of a
 second that the container stands still (docs/benchmarks-disk.md)."""
 
-DECLARING = ("run", "patch", "rollback", "restart")
+DECLARING = ("run", "patch", "rollback", "restart", "debug")
 """The verbs that put a new revision in place."""
 
 SNAPSHOT_REPOSITORY = "gpuledger/snapshot"
@@ -114,9 +116,10 @@ def _waits_for_commit(state: State, replica_set: ReplicaSet, execution: Executio
     (seen with 20.10: the runtime's own process in there is frozen too). So what was asked for
     after a commit waits for it, and a commit does not pause what executes something already.
     """
-    if replica_set.image_commit is None or replica_set.committed is not None:
-        return False
-    commit = state.operations.get(replica_set.operation or "")
+    saving = next((loan.operation for loan in replica_set.loans if loan.live), "")
+    if replica_set.image_commit is not None and replica_set.committed is None:
+        saving = replica_set.operation or ""
+    commit = state.operations.get(saving)
     asked = state.operations.get(execution.operation_id)
     return commit is not None and asked is not None and asked.seq > commit.seq
 
@@ -139,7 +142,14 @@ def _bring_up(state: State, replica_set: ReplicaSet, current: Revision) -> Effec
     if current.container == "absent":
         if not _volumes_made(state, current):
             return None
-        if current.disk_from is None and current.image_id is None:
+        if (copied := current.copied) is not None:
+            if waits_for_source(state, copied):
+                return None
+            may_freeze = not _executes(state, state.replica_sets[copied.of])
+            ids = _ids(replica_set, "image", current)
+            if making := image_to_make(state, ids, copied, may_freeze=may_freeze):
+                return making
+        elif current.disk_from is None and current.image_id is None:
             return EnsureImage(*_ids(replica_set, "image", current), image=current.spec.image)
         if current.carry == "commit" and (due := _retire(replica_set, current, previous)):
             return due
@@ -212,7 +222,11 @@ def _create(state: State, replica_set: ReplicaSet, current: Revision) -> Effect:
 
 def _to_fill(state: State, revision: Revision) -> str | None:
     """The kept directory that is still to be cloned into a revision's container."""
-    if revision.disk_from is None or revision.filled:
+    if revision.filled:
+        return None
+    if revision.copied is not None:
+        return directory_to_clone(state, revision.copied)
+    if revision.disk_from is None:
         return None
     source = state.revisions[revision.name, revision.disk_from]
     return source.snapshot if source.snapshot_carry == "upper" else None
@@ -232,6 +246,8 @@ def _undo(state: State, replica_set: ReplicaSet, current: Revision) -> Effect | 
     if current.data_volume is not None and not state.volumes[current.data_volume].removed:
         return None
     previous = _previous(state, replica_set)
+    if previous is None and replica_set.debug_image:
+        return _drop_image(replica_set, current)
     # One that somebody else removed cannot be had back, but its disk where that is kept.
     if previous is not None and previous.container != "removed":
         if previous.snapshot is not None and previous.snapshot_carry == "upper":
@@ -257,7 +273,11 @@ def _take_down(state: State, replica_set: ReplicaSet, current: Revision) -> Effe
         kept = state.revisions[replica_set.name, number]
         if kept.snapshot is not None and not kept.expiring:
             return _drop_snapshot(replica_set, kept, kept.snapshot)
-    return None if replica_set.expiring else _settle(replica_set)
+    if replica_set.expiring:
+        return None
+    if replica_set.debug_image:
+        return _drop_image(replica_set, current)
+    return _settle(replica_set)
 
 
 def _volumes_made(state: State, revision: Revision) -> bool:
@@ -301,6 +321,12 @@ def _stop(replica_set: ReplicaSet, revision: Revision) -> Effect:
 def _drop_snapshot(replica_set: ReplicaSet, revision: Revision, kept: str) -> Effect:
     ids = _ids(replica_set, "drop-snapshot", revision)
     return RemoveSnapshot(*ids, image=kept, carry=revision.snapshot_carry)
+
+
+def _drop_image(replica_set: ReplicaSet, revision: Revision) -> Effect:
+    """Also one that nobody has seen: the reply to its making may have been lost."""
+    ids = _ids(replica_set, "drop-image", revision)
+    return RemoveDebugImage(*ids, image=replica_set.debug_image)
 
 
 def _remove(replica_set: ReplicaSet, revision: Revision) -> Effect:

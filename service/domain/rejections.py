@@ -21,6 +21,7 @@ class Reason(StrEnum):
     REVISION_NOT_FOUND = "revision_not_found"
     ALREADY_AT_REVISION = "already_at_revision"
     NOTHING_TO_PATCH = "nothing_to_patch"
+    DEBUG_COPY = "debug_copy"
     HOST_PATH_REFUSED = "host_path_refused"
     BIND_NOT_FOUND = "bind_not_found"
     BIND_TARGET_TAKEN = "bind_target_taken"

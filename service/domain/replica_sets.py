@@ -12,7 +12,7 @@ from service.domain.commands import (
     PauseReplicaSet,
     StopReplicaSet,
 )
-from service.domain.guards import Decision, accepted, idle, not_found
+from service.domain.guards import Decision, accepted, idle, lent, not_found
 from service.domain.rejections import Reason, Rejected
 
 
@@ -47,6 +47,9 @@ def continue_(state: State, envelope: Envelope, command: ContinueReplicaSet) -> 
 
 def delete(state: State, envelope: Envelope, command: DeleteReplicaSet) -> Decision:
     """Remove everything of it but the history and its volumes."""
+    found = idle(state, command.name)
+    if not isinstance(found, Rejected) and (refusal := lent(found)) is not None:
+        return refusal
     return _change_phase(state, envelope, command, "delete", "deleted")
 
 

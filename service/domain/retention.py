@@ -111,7 +111,9 @@ def removable(state: State, replica_set: ReplicaSet) -> list[Revision]:
     # An image that something is still made of: the container, or a directory on top of it.
     bases = {state.revisions[replica_set.name, replica_set.current].base_image}
     bases |= {r.base_image for r in _kept(state, replica_set) if r.snapshot_carry == "upper"}
-    return [r for r in _unpinned(state, replica_set) if r.snapshot not in bases]
+    lent = {loan.version for loan in replica_set.loans}
+    unpinned = _unpinned(state, replica_set)
+    return [r for r in unpinned if r.snapshot not in bases and r.number not in lent]
 
 
 def _unpinned(state: State, replica_set: ReplicaSet) -> list[Revision]:

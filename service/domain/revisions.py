@@ -51,9 +51,9 @@ def run(state: State, envelope: Envelope, command: RunReplicaSet) -> Decision:
         own_disk = versioned(name, number)
         disk = Bind(own_disk, envelope.facts.data_disk_path)
         spec = replace(spec, binds=(*spec.binds, disk))
-    if (refusal := _check_volumes(state, spec, but=own_disk)) is not None:
+    if (refusal := check_volumes(state, spec, but=own_disk)) is not None:
         return refusal
-    declared = _declare(
+    declared = declare(
         state,
         envelope,
         RevisionDeclared(
@@ -80,6 +80,12 @@ def patch(state: State, envelope: Envelope, command: PatchReplicaSet) -> Decisio
     if isinstance(found, Rejected):
         return found
     current = state.revisions[command.name, found.current]
+    if current.debug_of:
+        return Rejected(
+            Reason.DEBUG_COPY,
+            f"{command.name} is a debug copy of {current.debug_of} and stays as it was made;"
+            f" delete it and debug {current.debug_of} again with what is to be other",
+        )
     spec = patched(current.spec, command)
     if isinstance(spec, Rejected):
         return spec
@@ -126,7 +132,7 @@ def roll_back(state: State, envelope: Envelope, command: RollBackReplicaSet) -> 
             Reason.ALREADY_AT_REVISION, f"{command.name} is at version {wanted.number} already"
         )
     holder = disk_holder(state, wanted)
-    spec = _bound_as_now(state, wanted.spec)
+    spec = bound_as_now(state, wanted.spec)
     if holder.number == current.number:
         # The same container had other limits then: the disk is the one that it has.
         if (refusal := _disk_gone(state, current)) is not None:
@@ -134,7 +140,7 @@ def roll_back(state: State, envelope: Envelope, command: RollBackReplicaSet) -> 
         return _succeed(
             state, envelope, current, "rollback", spec, holder.number, wanted.number
         )
-    if not _is_kept(holder):
+    if not is_kept(holder):
         why = f" ({holder.gone or holder.expiring})" if holder.gone or holder.expiring else ""
         return Rejected(
             Reason.SYSTEM_DISK_GONE,
@@ -152,7 +158,7 @@ def roll_back(state: State, envelope: Envelope, command: RollBackReplicaSet) -> 
 
 def _disk_gone(state: State, current: Revision) -> Rejected | None:
     """The current container was removed by somebody else: there is nothing to carry."""
-    if current.container != "removed" or _is_kept(current):
+    if current.container != "removed" or is_kept(current):
         return None
     return Rejected(
         Reason.SYSTEM_DISK_GONE,
@@ -169,7 +175,7 @@ def kept_list(state: State, name: str) -> str:
     for number in range(1, replica_set.current):
         revision = state.revisions.get((name, number))
         holder = disk_holder(state, revision) if revision is not None else None
-        if holder is not None and (_is_there(replica_set, holder) or _is_kept(holder)):
+        if holder is not None and (_is_there(replica_set, holder) or is_kept(holder)):
             numbers.append(str(number))
     return ", ".join(numbers) or "none"
 
@@ -179,11 +185,12 @@ def _is_there(replica_set: ReplicaSet, revision: Revision) -> bool:
     return revision.number == replica_set.current and revision.container != "removed"
 
 
-def _is_kept(revision: Revision) -> bool:
+def is_kept(revision: Revision) -> bool:
+    """Can its system disk be had from where it was kept?"""
     return revision.snapshot is not None and not revision.expiring
 
 
-def _bound_as_now(state: State, spec: ContainerSpec) -> ContainerSpec:
+def bound_as_now(state: State, spec: ContainerSpec) -> ContainerSpec:
     """An older spec with the volumes that it binds as they are now: the same disks."""
 
     def now(bind: Bind) -> Bind:
@@ -206,7 +213,7 @@ def _succeed(
     rolled_back_to: int | None = None,
 ) -> Decision:
     """A revision that takes the place of the current one, on the system disk of `disk_from`."""
-    if (refusal := _check_volumes(state, spec)) is not None:
+    if (refusal := check_volumes(state, spec)) is not None:
         return refusal
     replica_set = state.replica_sets[current.name]
     facts = envelope.facts
@@ -223,6 +230,7 @@ def _succeed(
         carry=facts.carry,
         rolled_back_to=rolled_back_to,
         copies=facts.carry == "upper" and not facts.clones_share_blocks,
+        debug_of=current.debug_of,
     )
     runs = replica_set.phase == "running" and current.container == "running"
     same_disk = disk_from == current.number
@@ -239,7 +247,7 @@ def _succeed(
             )
         )
     else:
-        declared = _declare(
+        declared = declare(
             state,
             envelope,
             wish,
@@ -251,7 +259,7 @@ def _succeed(
     return (accepted(envelope, verb, current.name), *declared)
 
 
-def _declare(
+def declare(
     state: State,
     envelope: Envelope,
     wish: RevisionDeclared,
@@ -293,7 +301,7 @@ def _leased(declared: RevisionDeclared) -> tuple[Event, ...]:
     return tuple(events)
 
 
-def _check_volumes(state: State, spec: ContainerSpec, but: str = "") -> Rejected | None:
+def check_volumes(state: State, spec: ContainerSpec, but: str = "") -> Rejected | None:
     """Every volume bound, `but` one that is being made, must be there and be left alone."""
     for bind in spec.binds:
         source = split_versioned(bind.source)

@@ -9,6 +9,7 @@ from events.replica_sets import BindMoved, ReplicaSetDeleted, RevisionAbandoned,
 from events.values import show_size, versioned
 from events.volumes import VolumeDeleted, VolumeVersionAbandoned
 from projections.state import Failure, Operation, ReplicaSet, State, Volume
+from service.domain.debug_copies import copy_ended
 from service.domain.effects import Settle
 from service.domain.reconcile import DECLARING
 from service.domain.release import release
@@ -54,11 +55,21 @@ def _result(state: State, operation: Operation) -> dict[str, Any]:
     current = versioned(operation.name, state.replica_sets[operation.name].current)
     if operation.verb == "run":
         return {"name": current}
+    if operation.verb == "debug":
+        return {"name": current, **_debugged(state, operation.name)}
     if operation.verb in DECLARING:
         return {"containerName": current, **_not_carried(state, operation.name)}
     if operation.verb == "commit":
         return {"imageName": state.replica_sets[operation.name].committed}
     return {}
+
+
+def _debugged(state: State, name: str) -> dict[str, Any]:
+    """What a debug copy is a copy of, and what a commit of a live container left behind."""
+    revision = state.revisions[name, state.replica_sets[name].current]
+    live = revision.copied is not None and revision.copied.source == "container"
+    not_carried = {"notCarried": list(COMMIT_LOSES)} if live else {}
+    return {"debugOf": revision.debug_of, **not_carried}
 
 
 def _not_carried(state: State, name: str) -> dict[str, Any]:
@@ -73,7 +84,7 @@ def _not_carried(state: State, name: str) -> dict[str, Any]:
 def _undone(state: State, replica_set: ReplicaSet, operation: Operation) -> tuple[Event, ...]:
     name, number = replica_set.name, replica_set.current
     back_to = replica_set.previous or 0
-    events: list[Event] = list(release(state, name, number))
+    events: list[Event] = [*copy_ended(state, name, number), *release(state, name, number)]
     phase = replica_set.phase_before
     if not back_to:
         phase = "deleted"

@@ -99,6 +99,8 @@ class Code(IntEnum):
     WEBHOOK_FAILED = 1122, "the webhook was not changed"
     WEBHOOK_EXISTS = 1123, "webhook exists"
     WEBHOOK_NOT_FOUND = 1124, "no such webhook, or no such dead letter"
+    DEBUG_FAILED = 1125, "debug failed (unknown version included)"
+    DEBUG_COPY = 1126, "a debug copy stays as it was made"
 
 
 class Problem(Struct, frozen=True):
@@ -137,6 +139,7 @@ OWN_CODES: Mapping[Action, Code] = {
     ("replica_set", "patch"): Code.PATCH_FAILED,
     ("replica_set", "commit"): Code.COMMIT_FAILED,
     ("replica_set", "rollback"): Code.ROLLBACK_FAILED,
+    ("replica_set", "debug"): Code.DEBUG_FAILED,
     ("replica_set", "stop"): Code.STOP_FAILED,
     ("replica_set", "restart"): Code.RESTART_FAILED,
     ("replica_set", "pause"): Code.PAUSE_FAILED,
@@ -178,6 +181,7 @@ _SHARED: Mapping[Reason, tuple[Code, HTTPStatus]] = {
     Reason.OPERATION_IN_PROGRESS: (Code.OPERATION_IN_PROGRESS, _CONFLICT),
     Reason.ALREADY_AT_REVISION: (Code.ALREADY_AT_VERSION, _CONFLICT),
     Reason.NOTHING_TO_PATCH: (Code.NOTHING_TO_PATCH, _RULE),
+    Reason.DEBUG_COPY: (Code.DEBUG_COPY, _RULE),
     Reason.SYSTEM_DISK_GONE: (Code.SYSTEM_DISK_GONE, _RULE),
     Reason.SAME_SIZE: (Code.SAME_SIZE, _RULE),
     Reason.VOLUME_IN_USE: (Code.VOLUME_BUSY, _CONFLICT),

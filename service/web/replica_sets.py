@@ -21,6 +21,7 @@ from service.web import schemas
 from service.web import schemas_checks as check
 from service.web import schemas_requests as requests
 from service.web import schemas_responses as responses
+from service.web import schemas_versions as versions
 from service.web.context import CONTEXT, WebContext
 from service.web.problems import Action, Code
 from service.web.routes import API, Route
@@ -131,7 +132,7 @@ ROUTES = (
         body=requests.PatchBody,
         codes=(
             *(*_NAMED, *_GPUS, *_SIZES, *_BINDS, *_PLACED),
-            *(Code.IMAGE_NAME_EMPTY, Code.NOTHING_TO_PATCH),
+            *(Code.IMAGE_NAME_EMPTY, Code.NOTHING_TO_PATCH, Code.DEBUG_COPY),
         ),
     ),
     _command(
@@ -143,6 +144,16 @@ ROUTES = (
         codes=(
             *(Code.VERSION_NEGATIVE, Code.ALREADY_AT_VERSION, Code.SYSTEM_DISK_GONE),
             *(*_NAMED, *_PLACED, Code.VOLUME_BUSY),
+        ),
+    ),
+    _command(
+        *("POST", f"{_ONE}/debug", "debug", _with_body("debug", schemas.parse_debug)),
+        "Run a copy of a version, its system disk included, as another replica set",
+        data=versions.DebugData,
+        body=requests.DebugBody,
+        codes=(
+            *(Code.NAME_EMPTY, Code.NAME_EXISTS, Code.VERSION_NEGATIVE, Code.SYSTEM_DISK_GONE),
+            *(*_NAMED, *_GPUS, Code.GPUS_SHORT, Code.VOLUME_BUSY),
         ),
     ),
     _command(

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from events.codec import show_time
 from events.labels import LABEL_EFFECT
-from events.values import versioned
+from events.values import is_name, split_at_version, versioned
 from projections.lineage import Base, disk_holder
 from projections.state import GpuUnit, Node, ReplicaSet, Revision, State
 from service.disk_ports import FileChanges
@@ -40,7 +40,12 @@ async def _list(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     limit = number_in(request, "limit", PAGE_MAX, 1, PAGE_MAX)
     after = request.query.get("after", "")
-    there = [s for s in await context.reads.replica_sets() if s.current and s.name > after]
+    debug_of = _debug_of(request)
+    there = [
+        one
+        for one in await context.reads.replica_sets()
+        if one.current and one.name > after and _is_copy(one, debug_of)
+    ]
     units = await context.reads.gpus()
     rows: list[responses.ReplicaSetSummary] = []
     for replica_set in there[:limit]:
@@ -49,6 +54,19 @@ async def _list(request: web.Request) -> web.Response:
             rows.append(_summary(replica_set, revision, units))
     following = there[limit - 1].name if len(there) > limit else None
     return answer(responses.ReplicaSetsData(rows, following))
+
+
+def _debug_of(request: web.Request) -> str | None:
+    """Whose debug copies are asked for: a replica set's, or a version's. None for all there is."""
+    text = request.query.get("debugOf")
+    if text is None or is_name(text) or split_at_version(text) is not None:
+        return text
+    raise check.bad("debugOf", f"is {check.shown(text)}; give a name, or a version such as foo@3")
+
+
+def _is_copy(replica_set: ReplicaSet, of: str | None) -> bool:
+    name = replica_set.debug_of.partition("@")[0]
+    return of is None or of in (replica_set.debug_of, name)
 
 
 def _summary(
@@ -67,6 +85,7 @@ def _summary(
         ports=[responses.PortData(p.container_port, p.host_port) for p in revision.ports],
         create_time=show_time(revision.created_us),
         operation_id=replica_set.operation,
+        debug_of=revision.debug_of or UNSET,
         **end_of(replica_set, revision),
     )
 
@@ -167,6 +186,7 @@ def _info_of(revision: Revision, node: NodeFacts, secrets: bool) -> versions.Con
         on_exit=revision.spec.on_exit,
         max_retries=revision.spec.max_retries,
         on_gpu_lost=revision.spec.on_gpu_lost,
+        debug_of=revision.debug_of or UNSET,
     )
 
 
@@ -238,6 +258,7 @@ ROUTES = (
                 "limit", f"How many at most, up to {PAGE_MAX}.", "integer", least=1, most=PAGE_MAX
             ),
             Query("after", "Only names behind this one: `next` of the page before."),
+            Query("debugOf", "Only debug copies of this replica set, or of this version (foo@3)."),
         ),
         codes=(Code.BAD_REQUEST,),
     ),

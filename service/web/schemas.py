@@ -16,6 +16,7 @@ from service.domain.commands import (
     BindChange,
     CommitReplicaSet,
     CreateVolume,
+    DebugReplicaSet,
     ExecuteInReplicaSet,
     PatchReplicaSet,
     PinRevision,
@@ -35,6 +36,7 @@ from service.web.schemas_requests import (
     BindBody,
     CommitBody,
     CreateVolumeBody,
+    DebugBody,
     ExecuteBody,
     FileStorageBody,
     PatchBody,
@@ -62,6 +64,7 @@ _run = msgspec.json.Decoder(RunBody)
 _patch = msgspec.json.Decoder(PatchBody)
 _pin = msgspec.json.Decoder(PinBody)
 _rollback = msgspec.json.Decoder(RollbackBody)
+_debug = msgspec.json.Decoder(DebugBody)
 _commit = msgspec.json.Decoder(CommitBody)
 _execute = msgspec.json.Decoder(ExecuteBody)
 _create_volume = msgspec.json.Decoder(CreateVolumeBody)
@@ -145,6 +148,19 @@ def parse_rollback(name: str, body: bytes) -> tuple[RollBackReplicaSet, Raw]:
     asked = check.decode(_rollback, body)
     version = check.version(asked.version, "version")
     return RollBackReplicaSet(name, version), _raw.decode(body)
+
+
+def parse_debug(of: str, body: bytes) -> tuple[DebugReplicaSet, Raw]:
+    """The body of POST /replicaSet/{name}/debug."""
+    asked = check.decode(_debug, body)
+    command = DebugReplicaSet(
+        name=check.name(asked.copy_name, "as"),
+        of=of,
+        version=check.version(asked.version, "version"),
+        gpu_count=check.gpu_count(asked.gpu_count, "gpuCount"),
+        cmd=None if asked.cmd is None else check.cmd(asked.cmd, "cmd"),
+    )
+    return command, _raw.decode(body)
 
 
 def parse_pin(name: str, body: bytes) -> tuple[PinRevision, Raw]:

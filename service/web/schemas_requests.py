@@ -5,7 +5,7 @@ A field that may be left out may also be null: clients written in Go send null f
 
 from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from service.web.schemas_fields import (
     BINDS_MAX,
@@ -240,6 +240,25 @@ class RollbackBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=Tr
     """Go back to what a version was; that makes a new version."""
 
     version: Annotated[int, about("The version to go back to.", 1, minimum=0, maximum=VERSION_MAX)]
+
+
+class DebugBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Run a copy of a version beside its replica set, to look into it."""
+
+    version: Annotated[int, about("The version to copy.", 3, minimum=0, maximum=VERSION_MAX)]
+    copy_name: Name = field(name="as")
+    gpu_count: GpuCount = 0
+    cmd: (
+        Annotated[
+            list[str],
+            about(
+                "In place of the version's own command; an empty list is the image's own.",
+                ["sleep", "infinity"],
+                maxItems=CMD_COUNT_MAX,
+            ),
+        ]
+        | None
+    ) = None
 
 
 class PinBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):

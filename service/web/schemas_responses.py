@@ -106,6 +106,8 @@ class ReplicaSetSummary(Struct, frozen=True, rename="camel"):
     finished_time: str | UnsetType = UNSET
     retry: RetryData | UnsetType = UNSET
     gpu_access_lost_time: str | UnsetType = UNSET
+    debug_of: str | UnsetType = UNSET
+    """Of a debug copy, the version that it is a copy of, such as "foo@3"."""
 
 
 class ReplicaSetsData(Struct, frozen=True, rename="camel"):

@@ -33,6 +33,8 @@ class ContainerInfo(Struct, frozen=True, rename="camel"):
     on_exit: OnExit = "none"
     max_retries: int = 0
     on_gpu_lost: OnGpuLost = "none"
+    debug_of: str | UnsetType = UNSET
+    """Of a debug copy, the version that it is a copy of, such as "foo@3"."""
 
 
 class ContainerInfoData(Struct, frozen=True):
@@ -48,7 +50,7 @@ class ContainerVersion(Struct, frozen=True, rename="camel"):
     create_time: str
     status: ContainerInfo
     verb: str
-    """What made it: run, patch, rollback or restart."""
+    """What made it: run, patch, rollback, restart or debug."""
     disk_kept: bool
     """True while its system disk is kept, so that it can be rolled back to."""
     disk_bytes: int | None
@@ -69,6 +71,16 @@ class ContainerHistoryData(Struct, frozen=True):
     """Every version, newest first."""
 
     history: list[ContainerVersion]
+
+
+class DebugData(Struct, frozen=True, rename="camel"):
+    """The debug copy that runs."""
+
+    name: str
+    debug_of: str
+    """The version that it is a copy of, such as "foo@3"."""
+    not_carried: list[str] | UnsetType = UNSET
+    """What of the system disk could not come along, for people; left out when all of it did."""
 
 
 class FileChangeData(Struct, frozen=True, rename="camel"):

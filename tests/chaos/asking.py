@@ -75,7 +75,7 @@ def random_command(rng: Random, view: View, ticket: str) -> Asked:
         return _run(rng, view, name)
     if phase in _WAY_BACK and rng.random() < 0.5:
         return _bare(_WAY_BACK[phase], name)
-    match rng.choice("eeeeeeeeepppppppppbbbrrscckddnu"):
+    match rng.choice("eeeeeeeeepppppppppbbbrrscckddnugg"):
         case "e":
             return _execute(rng, name, ticket)
         case "p":
@@ -86,6 +86,8 @@ def random_command(rng: Random, view: View, ticket: str) -> Asked:
             return _versioned(rng, view, "pin", name)
         case "u":
             return _versioned(rng, view, "unpin", name)
+        case "g":
+            return _debug(rng, view, name)
         case "k":
             image = f"saved:{rng.randint(1, 4)}"
             return _asked("commit", "POST", f"/replicaSet/{name}/commit", newImageName=image)
@@ -165,6 +167,13 @@ def _versioned(rng: Random, view: View, verb: str, name: str) -> Asked:
     return _asked(verb, "PATCH", f"/replicaSet/{name}/{verb}", version=version)
 
 
+def _debug(rng: Random, view: View, name: str) -> Asked:
+    copy = rng.choice([one for one in NAMES if one not in view.phases] or NAMES)
+    more = {} if rng.random() < 0.3 else {"cmd": STAYS}
+    asked = {"version": rng.randint(1, view.versions.get(name, 1)), "as": copy, **more}
+    return _asked("debug", "POST", f"/replicaSet/{name}/debug", **asked)
+
+
 def _execute(rng: Random, name: str, ticket: str) -> Asked:
     volume = f"/vol/{_volume_for(rng, name)}" if rng.random() < 0.8 else DATA_DISK
     where = DISK_MARKS if rng.random() < 0.6 else volume
@@ -195,6 +204,7 @@ def _senseless(rng: Random) -> Asked:
             _asked("patch", "PATCH", "/replicaSet/nobody", memory="64MB"),
             _asked("patch", "PATCH", "/replicaSet/ann", memory="1PB"),
             _asked("rollback", "PATCH", "/replicaSet/ann/rollback", version=-1),
+            _asked("debug", "POST", "/replicaSet/ann/debug", version=1),
             _asked("execute", "POST", "/replicaSet/ann/execute"),
             _asked("create", "POST", "/volumes", name="vol", size="much"),
             _asked("resize", "PATCH", "/volumes/nobody/size", size="32MB"),

@@ -182,6 +182,7 @@ def check_system_disks(scene: Scene, state: State, tags: Iterable[str]) -> Itera
     for revision in state.revisions.values():
         if revision.snapshot:
             kept[revision.snapshot_carry].add(revision.snapshot)
+    kept["commit"] |= {one.debug_image for one in state.replica_sets.values() if one.debug_image}
     root = scene.engine.data_root
     store = root / STORE_FOLDER / (state.node.owner if state.node else "")
     entries = {path.name: path for path in store.glob("*")}

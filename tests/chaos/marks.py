@@ -13,6 +13,7 @@ from typing import Any
 from docker.errors import NotFound
 from msgspec import Struct
 
+from events.debug_copies import DebugCopyBegun, DebugImageMade
 from events.outcomes import CommandExecuted
 from events.record import Record
 from events.replica_sets import ExecutionRequested, RevisionDeclared
@@ -52,11 +53,21 @@ def written(records: Sequence[Record]) -> Written:
     """What the ledger says was written where."""
     found = Written()
     under_way: dict[str, tuple[Disk, str]] = {}
+    copied: dict[str, Disk] = {}
     for event in (event for record in records for event in record.events):
         match event:
             case RevisionDeclared(name=name, number=number, disk_from=disk_from):
                 parent = found.disks[name, disk_from] if disk_from else None
                 found.disks[name, number] = Disk(parent)
+            case DebugCopyBegun(of=of, version=version):
+                source, copy = found.disks[of, version], found.disks[event.name, event.number]
+                copied[event.name] = source
+                copy.surely |= source.all_surely()
+                copy.perhaps |= source.all_perhaps()
+            case DebugImageMade():
+                # What was being executed meanwhile in the container that was copied.
+                perhaps = copied[event.name].all_perhaps()
+                found.disks[event.name, event.number].perhaps |= perhaps
             case VolumeDeleted(name=name) | VolumeVersionAbandoned(name=name, back_to=0):
                 found.volumes.pop(name, None)
             case ExecutionRequested() if (mark := mark_of(event.cmd)) is not None:

@@ -38,6 +38,12 @@ class TestCommands:
             ("POST", "/replicaSet/foo/commit", {"newImageName": "a:1"}, {"imageName": "saved:1"}),
             ("PATCH", "/replicaSet/foo", {}, {"containerName": "foo-2"}),
             ("PATCH", "/replicaSet/foo/rollback", {"version": 1}, {"containerName": "foo-3"}),
+            (
+                "POST",
+                "/replicaSet/foo/debug",
+                {"version": 3, "as": "bug"},
+                {"name": "bug-1", "debugOf": "foo@3"},
+            ),
             ("PATCH", "/replicaSet/foo/pin", {"version": 1}, None),
             ("PATCH", "/replicaSet/foo/unpin", {"version": 1}, None),
             ("PATCH", "/replicaSet/foo/stop", None, None),

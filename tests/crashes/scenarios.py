@@ -12,6 +12,7 @@ from service.domain.commands import (
     CommitReplicaSet,
     ContinueReplicaSet,
     CreateVolume,
+    DebugReplicaSet,
     DeleteReplicaSet,
     DeleteVolume,
     ExecuteInReplicaSet,
@@ -202,6 +203,18 @@ ROLLBACKS = (
     ),
 )
 
+DEBUG = DebugReplicaSet("bug", "foo", 1)
+BROKEN_DEBUG = DebugReplicaSet("bug", "foo", 1, gpu_count=1, cmd=BROKEN)
+
+DEBUGS = (
+    *carried("debug of a kept version", KEPT, DEBUG),
+    *carried("debug of what runs", (run(), write()), DEBUG, MAIN_WAYS),
+    *carried("debug that cannot start", KEPT, BROKEN_DEBUG, MAIN_WAYS),
+    *carried("delete of a debug copy", (*KEPT, DEBUG), DeleteReplicaSet("bug"), MAIN_WAYS),
+    *carried("delete of what was debugged", (*KEPT, DEBUG), DeleteReplicaSet("foo"), MAIN_WAYS),
+    *carried("restart of a debug copy", (*KEPT, DEBUG), RestartReplicaSet("bug"), MAIN_WAYS),
+)
+
 OTHERS = (
     Scenario("stop", (run("foo", 1, 1),), StopReplicaSet("foo")),
     Scenario("pause", (run("foo", 1, 1),), PauseReplicaSet("foo")),
@@ -258,4 +271,4 @@ HAPPENINGS = (
     Scenario("a GPU fails", (run("foo", 1),), gpu_fails, same_end=False),
 )
 
-SCENARIOS = (*RUNS, *PATCHES, *ROLLBACKS, *OTHERS, *VOLUMES, *HAPPENINGS)
+SCENARIOS = (*RUNS, *PATCHES, *ROLLBACKS, *DEBUGS, *OTHERS, *VOLUMES, *HAPPENINGS)

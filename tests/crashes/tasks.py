@@ -52,6 +52,10 @@ def _commit(name: str) -> Request:
     return "POST", f"/replicaSet/{name}/commit", {"newImageName": f"saved:{name}"}
 
 
+def _debug(name: str) -> Request:
+    return "POST", f"/replicaSet/{name}/debug", {"version": 1, "as": f"{name}d"}
+
+
 def _resize(size: str) -> Callable[[str], Request]:
     return lambda name: ("PATCH", f"/volumes/{name}v/size", {"size": size})
 
@@ -73,6 +77,7 @@ TASKS = (
         "{}.rollback",
         carries=True,
     ),
+    Task("debug", _patched, _debug, "{}d.debug", carries=True),
     Task("shrink", _with_volume, _resize("24MB"), "{}v.resize"),
     Task("grow", _with_volume, _resize("96MB"), "{}v.resize"),
     Task(

@@ -14,6 +14,7 @@ POINTS = {
     "patch": ("after:SystemDisks.keep:1", "before:POST containers start:1"),
     "commit": ("after:ContainerEngine.commit_container:1",),
     "rollback": ("before:ReadStore.commit:3",),
+    "debug": ("after:SystemDisks.fill:1",),
     "shrink": ("after:Ledger.append:1",),
     "grow": ("after:VolumeStore.resize:1",),
     "delete": ("before:Ledger.append:2",),

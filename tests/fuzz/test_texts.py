@@ -83,7 +83,7 @@ FIELDS = st.sampled_from(
         *("name", "size"),
     ]
 )
-GOOD: dict[str, Any] = {"imageName": "busybox", "replicaSetName": "foo", "name": "foo"}
+GOOD: dict[str, Any] = {"imageName": "busybox", "replicaSetName": "foo", "name": "foo", "as": "bug"}
 BODIES = st.dictionaries(FIELDS, JSON_TREES | NEARLY_SIZES, max_size=4)
 
 
@@ -96,6 +96,7 @@ def test_a_body_is_taken_or_refused_and_nothing_else(tree: Any, spoilt: bytes) -
             lambda body: schemas.parse_run(body, DiskPaths()),
             lambda body: schemas.parse_patch("foo", body),
             lambda body: schemas.parse_rollback("foo", body),
+            lambda body: schemas.parse_debug("foo", body),
             lambda body: schemas.parse_commit("foo", body),
             lambda body: schemas.parse_execute("foo", body),
             schemas.parse_create_volume,

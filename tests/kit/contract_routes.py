@@ -44,6 +44,7 @@ class Routes:
             web.get(f"{one}/diff", self.diff),
             web.post(f"{one}/commit", self.commit),
             web.post(f"{one}/execute", self.execute),
+            web.post(f"{one}/debug", self.debug),
             web.patch(one + "/{verb:rollback|restart}", self.patch),
             web.patch(one + "/{verb:stop|pause|continue}", self.change_phase),
             web.patch(one + "/{verb:pin|unpin}", self.pin),
@@ -127,6 +128,15 @@ class Routes:
         elif program == "pwd":
             outcome["stdout"] = body.get("workDir", "/") + "\n"
         return ok(outcome)
+
+    async def debug(self, request: web.Request) -> web.Response:
+        name, _found = self._found(request, 1125)
+        asked = request[BODY]
+        copy, of = asked["as"], f"{name}@{asked['version']}"
+        body = {"imageName": "busybox", **asked}
+        self._renew(copy, "debug", body)
+        self.world.sets[copy].end["debugOf"] = of
+        return self._accept(request, "debug", copy, {"name": f"{copy}-1", "debugOf": of})
 
     async def info(self, request: web.Request) -> web.Response:
         name, found = self._found(request, 1016)

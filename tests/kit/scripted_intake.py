@@ -28,6 +28,7 @@ RESULTS: Mapping[str, dict[str, Any]] = {
     "patch": {"containerName": "foo-2"},
     "rollback": {"containerName": "foo-3"},
     "restart": {"containerName": "foo-4"},
+    "debug": {"name": "bug-1", "debugOf": "foo@3"},
     "commit": {"imageName": "saved:1"},
     "execute": {"exitCode": 3, "durationMs": 5, "stdoutBytes": 4, "stderrBytes": 0},
     "create": {"name": "bar-1", "size": "20GB"},

@@ -7,6 +7,8 @@
   new; only a container that stays, with other limits, keeps it under its next number;
 - a system disk is kept once and given up once, and never while it is pinned, or while something
   lies on it or is being made of it;
+- a disk that is lent to a debug copy is kept, and in its place, until it is given back; the image
+  of a debug copy goes before its replica set has ended;
 - a version that a caller was told of is never declared a second time;
 - nothing starts beside another container of the same replica set, or is renamed while it stands.
 """
@@ -28,9 +30,16 @@ from events.replica_sets import RevisionDeclared, SnapshotExpired
 from events.resources import GpusLeased, GpusReleased, PortsLeased, PortsReleased
 from events.volumes import VolumeVersionDeclared
 from projections.state import Revision, State
-from service.domain.effects import CompactSnapshot, CreateContainer, Effect, FillDisk
+from service.domain.effects import (
+    CompactSnapshot,
+    CreateContainer,
+    Effect,
+    FillDisk,
+    MakeDebugImage,
+)
 from service.domain.invariants import IN_USE
 from service.domain.reconcile import SNAPSHOT_REPOSITORY
+from tests.kit.debug_book import DebugBook
 
 Holder = tuple[str, int]
 Thing = str | int
@@ -48,6 +57,7 @@ class SecondBook:
         """Kind, name and number of the versions that callers know of."""
         self._leases: dict[Thing, tuple[Holder, ...]] = {}
         self._kept: dict[str, Holder] = {}
+        self._debug = DebugBook()
         self._resting: dict[Thing, int] = {}
         """Ports that were refused, and until when they rest."""
         self._now_us = 0
@@ -62,6 +72,7 @@ class SecondBook:
         other.told = self.told.copy()
         other._leases = self._leases.copy()
         other._kept = self._kept.copy()
+        other._debug = self._debug.copy()
         other._resting = self._resting.copy()
         return other
 
@@ -71,6 +82,7 @@ class SecondBook:
 
     def write(self, event: Event, state: State, explain: Explain) -> None:
         """Note an event, on a state that does not know it yet."""
+        self._debug.write(event, explain)
         match event:
             case GpusLeased():
                 self._expect_lent(event, state, explain)
@@ -119,8 +131,11 @@ class SecondBook:
         assert told == held, explain(f"the state says {told}, the events say {held}")
         kept = {r.snapshot: (r.name, r.number) for r in state.revisions.values() if r.snapshot}
         assert kept == self._kept, explain(f"the state keeps {kept}, the events say {self._kept}")
-        for effect in due:
-            gone = [disk for disk in _made_of(effect) if disk not in self._kept]
+        effects = tuple(due)
+        self._debug.compare(state, effects, explain)
+        there = {*self._kept, *self._debug.images}
+        for effect in effects:
+            gone = [disk for disk in _made_of(effect) if disk not in there]
             assert not gone, explain(f"{effect.effect_id} needs {gone}")
 
     def _keep(
@@ -219,5 +234,7 @@ def _made_of(effect: Effect) -> tuple[str, ...]:
         case CreateContainer():
             image = effect.config["Image"]
             return (image,) if image.startswith(SNAPSHOT_REPOSITORY) else ()
+        case MakeDebugImage(live=False):
+            return (effect.source,)
         case _:
             return ()

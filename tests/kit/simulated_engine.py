@@ -211,19 +211,11 @@ class SimulatedEngine:
 
         return await self._call("squash_image", image, do)
 
-    async def remove_image(self, image: str) -> None:
-        def do() -> None:
-            found = self.world.find_image(image)
-            if found is None:
-                return
-            known, seen = found
-            if any(c.image_id == seen.id for c in self.world.containers.values()):
-                raise EngineRefused(
-                    f"conflict: a container is using its referenced image {known}", "image_in_use"
-                )
-            del self.world.images[known]
+    async def tag_image(self, image: str, name: str) -> ImageInfo:
+        return await self._call("tag_image", name, lambda: self.world.tag_image(image, name))
 
-        await self._call("remove_image", image, do)
+    async def remove_image(self, image: str) -> None:
+        await self._call("remove_image", image, lambda: self.world.remove_image(image))
 
     async def list_images(self, labels: Mapping[str, str]) -> tuple[ImageInfo, ...]:
         return await self._call("list_images", "", lambda: self.world.images_with(labels))

@@ -144,6 +144,34 @@ class World:
         if before is not None:
             self.images[before.id] = before
 
+    def names_of(self, image: SimulatedImage) -> tuple[str, ...]:
+        """All names of an image, in order; not its id."""
+        named = (name for name, known in self.images.items() if known.id == image.id)
+        return tuple(sorted(name for name in named if name != image.id))
+
+    def tag_image(self, image: str, name: str) -> ImageInfo:
+        """Give an image another name. Raises EngineRefused when there is no such image."""
+        found = self.find_image(image)
+        if found is None:
+            raise EngineRefused(f"No such image: {image}", "image_not_found")
+        if self.images.get(name) != found[1]:
+            self.name_image(name, found[1])
+        info = self.image_info(name)
+        assert info is not None
+        return info
+
+    def remove_image(self, image: str) -> None:
+        """Take away a name of an image, and with the last one the image. Raises EngineRefused."""
+        found = self.find_image(image)
+        if found is None:
+            return
+        known, seen = found
+        used = any(container.image_id == seen.id for container in self.containers.values())
+        if used and len(self.names_of(seen)) <= 1:
+            words = f"conflict: a container is using its referenced image {known}"
+            raise EngineRefused(words, "image_in_use")
+        del self.images[known]
+
     def digest(self, prefix: str = "") -> str:
         self._count += 1
         return prefix + sha256(str(self._count).encode()).hexdigest()
@@ -167,10 +195,10 @@ class World:
         found = self.find_image(image)
         if found is None:
             return None
-        name, seen = found
+        seen = found[1]
         return ImageInfo(
             id=seen.id,
-            tags=() if name == seen.id else (name,),
+            tags=self.names_of(seen),
             size_bytes=IMAGE_SIZE_BYTES,
             env=seen.env,
             labels=dict(seen.labels),
@@ -214,7 +242,8 @@ class World:
 
     def images_with(self, labels: Mapping[str, str]) -> tuple[ImageInfo, ...]:
         """All images that carry all these labels."""
-        infos = [self.image_info(name) for name in sorted(self.images)]
+        ids = dict.fromkeys(self.images[name].id for name in sorted(self.images))
+        infos = [self.image_info(image_id) for image_id in ids]
         return tuple(i for i in infos if i is not None and labels.items() <= i.labels.items())
 
     def require_ports(self, container: SimulatedContainer) -> None:

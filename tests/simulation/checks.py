@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from events.codec import decode
+from events.debug_copies import DebugCopyBegun, DebugImageMade
 from events.labels import LABEL_OWNER
 from events.operations import OperationAccepted, OperationFailed, OperationSucceeded
 from events.outcomes import CommandExecuted, ContainerStarted, EffectFailed
@@ -104,6 +105,7 @@ async def check_world(state: State, host: SimulatedHost) -> None:
     assert compare_engine(state, shown) == []
     images = {i for i in host.world.images if i.startswith(SNAPSHOT_REPOSITORY)}
     kept = {(r.snapshot_carry, r.snapshot) for r in state.revisions.values() if r.snapshot}
+    kept |= {("commit", s.debug_image) for s in state.replica_sets.values() if s.debug_image}
     there = {("commit", i) for i in images} | {("upper", d) for d in host.disks.kept}
     assert kept == there
     live = [v for v in state.volumes.values() if v.current and not v.deleted]
@@ -209,11 +211,19 @@ def check_disks(records: Sequence[Record], host: SimulatedHost) -> None:
     Every command writes a file of its own. Where its outcome is not known, it may be there.
     """
     disks: dict[tuple[str, int], Disk] = {}
+    copied: dict[str, Disk] = {}
     writes: dict[str, tuple[Disk, str]] = {}
     for event in (event for record in records for event in record.events):
         match event:
             case RevisionDeclared(name=name, number=number, disk_from=disk_from):
                 disks[name, number] = Disk(disks[name, disk_from] if disk_from else None)
+            case DebugCopyBegun(of=of, version=version):
+                copied[event.name] = disks[of, version]
+                disks[event.name, event.number].surely |= disks[of, version].all_surely()
+                disks[event.name, event.number].perhaps |= disks[of, version].all_perhaps()
+            case DebugImageMade():
+                # What was being executed meanwhile in the container that was copied.
+                disks[event.name, event.number].perhaps |= copied[event.name].all_perhaps()
             case ExecutionRequested():
                 disk, path = disks[event.name, event.number], event.cmd[-1].split(" > ")[1]
                 disk.perhaps.add(path)

@@ -16,6 +16,7 @@ from service.domain.commands import (
     CommitReplicaSet,
     ContinueReplicaSet,
     CreateVolume,
+    DebugReplicaSet,
     DeleteReplicaSet,
     DeleteVolume,
     ExecuteInReplicaSet,
@@ -154,7 +155,7 @@ def a_command(rng: Random, state: State, ticket: str, name: str) -> Request:
         return _webhook_command(rng, state)
     if state.live(name) is None and rng.random() < 0.9:
         return _run(rng, state, name, volume)
-    match rng.choice("eeeeepppppprrbbbsucctddnnx"):
+    match rng.choice("eeeeepppppprrbbbsucctddnnxgg"):
         case "e":
             script = f"echo {ticket} > /data/{ticket}"
             return ExecuteInReplicaSet(name, ("sh", "-c", script))
@@ -174,6 +175,10 @@ def a_command(rng: Random, state: State, ticket: str, name: str) -> Request:
             return PauseReplicaSet(name)
         case "c":
             return ContinueReplicaSet(name)
+        case "g":
+            free = [other for other in NAMES if state.live(other) is None]
+            copy = rng.choice((*free, *free, *NAMES))
+            return DebugReplicaSet(copy, name, _kept(rng, state, name), rng.choice((0, 0, 1)))
         case "t":
             return CommitReplicaSet(name, f"saved:{ticket}")
         case _:

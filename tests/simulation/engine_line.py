@@ -21,7 +21,7 @@ HANGS_S = (3.0, 15.0, 45.0, 90.0)
 REFUSABLE = (
     *("create_container", "start_container", "stop_container", "remove_container"),
     *("commit_container", "remove_image", "remove_volume", "execute", "pull_image"),
-    "update_container",
+    *("update_container", "tag_image"),
 )
 
 UNDOES = {

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("events", "projections", "service")
 
 PURE_PROJECTIONS = (
+    "projections.debug_copy",
     "projections.gpu_unit",
     "projections.lineage",
     "projections.price_book",

@@ -3,6 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
+from projections.debug_copy import CopiedDisk, Loan
 from projections.state import Operation, PortLease, State, VolumeVersion
 from service.domain.effects import Settle
 from service.domain.giving_up import MUST_SUCCEED
@@ -24,6 +25,15 @@ NOT_KEPT = Breach("foo", "a system disk that is not kept is to be given up or co
 FORGOTTEN = Breach("foo", "it is to run, does not, and nobody does anything about it")
 NOT_ENDED = Breach("foo", "it is to be started again, and it has not ended by itself")
 NO_SOURCE = Breach("foo-2", "the system disk of 1, which it is to start with, is gone")
+
+
+DEBUG = Operation("op-1", 1, "debug", "replica_set", "bug", 0, {})
+LENDER = replica_set(loans=(Loan(1, "bug", "op-1"),))
+COPY = replica_set(name="bug", operation="op-1", debug_of="foo@1")
+COPYING = revision(
+    name="bug", container="absent", copied=CopiedDisk("foo", 1, "container", image="i")
+)
+NOT_MADE = Breach("foo", "its disk is lent to bug, which is not being made")
 
 
 def port(host_port: int = 40000, *revisions: int) -> PortLease:
@@ -53,6 +63,7 @@ def test_a_sound_state_has_no_breach() -> None:
     filled = revision(2, container="created", disk_from=1, filled=True)
     busy = replica_set(2, operation="op-1")
     assert check(state_of(busy, revision(1, container="removed"), filled, OPERATION)) == ()
+    assert check(state_of(LENDER, revision(), COPY, COPYING, DEBUG)) == ()
     ended = revision(container="exited", ended_alone=True)
     assert check(state_of(replica_set(retry_due_us=1), ended)) == ()
     assert check(state_of(replica_set(), replace(ended, retrying=7))) == ()
@@ -234,6 +245,25 @@ def test_a_sound_state_has_no_breach() -> None:
         (
             state_of(replica_set(2), revision(2, container="absent", disk_from=1)),
             NO_SOURCE,
+        ),
+        (
+            state_of(replica_set(0, debug_image="i")),
+            Breach("foo", "it was deleted, and its image i was not"),
+        ),
+        *(
+            (state_of(LENDER, revision(), *copy), NOT_MADE)
+            for copy in ((), (replica_set(name="bug"), revision(name="bug")))
+        ),
+        *(
+            (
+                state_of(LENDER, source, COPY, revision(name="bug", container="absent"), DEBUG),
+                Breach("foo", "the disk of 1 is lent to bug, and gone"),
+            )
+            for source in (revision(container="removed"), replace(OLD, expiring="old"))
+        ),
+        (
+            state_of(replica_set(), revision(), COPY, COPYING, DEBUG),
+            Breach("bug", "it begins with a disk of foo, which does not lend it"),
         ),
         (
             state_of(replica_set(), revision(), OPERATION),

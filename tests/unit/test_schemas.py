@@ -29,6 +29,10 @@ def rollback(body: bytes) -> Any:
     return schemas.parse_rollback("foo", body)
 
 
+def debug(body: bytes) -> Any:
+    return schemas.parse_debug("foo", body)
+
+
 def pin(body: bytes) -> Any:
     return schemas.parse_pin("foo", body)
 
@@ -243,6 +247,14 @@ def test_a_bad_run_is_refused_with_code_and_field(
         (rollback, {"version": 10**12}, 1000, "version"),
         (rollback, {"version": "1"}, 1000, "version"),
         (rollback, {}, 1000, "version"),
+        (debug, {"version": -1, "as": "bug"}, 1020, "version"),
+        (debug, {"as": "bug"}, 1000, "version"),
+        (debug, {"version": 1}, 1000, "as"),
+        (debug, {"version": 1, "as": ""}, 1002, "as"),
+        (debug, {"version": 1, "as": "b-g"}, 1003, "as"),
+        (debug, {"version": 1, "as": "bug", "gpuCount": -1}, 1012, "gpuCount"),
+        (debug, {"version": 1, "as": "bug", "cmd": ["a\0"]}, 1000, "cmd[0]"),
+        (debug, {"version": 1, "as": "bug", "containerPorts": ["22"]}, 1000, "containerPorts"),
         (pin, {"version": -1}, 1020, "version"),
         (pin, {}, 1000, "version"),
         (unpin, {"version": -1}, 1020, "version"),
@@ -284,7 +296,9 @@ def test_other_bad_bodies(parse: Parse, body: dict[str, Any], code: int, field: 
     assert (problem.code, problem.field) == (code, field)
 
 
-@pytest.mark.parametrize("parse", [run, patch, rollback, pin, commit, execute, create, resize])
+@pytest.mark.parametrize(
+    "parse", [run, patch, rollback, debug, pin, commit, execute, create, resize]
+)
 @pytest.mark.parametrize(
     "body",
     [

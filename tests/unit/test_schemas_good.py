@@ -11,6 +11,7 @@ from service.domain.commands import (
     BindAt,
     BindChange,
     CreateVolume,
+    DebugReplicaSet,
     ExecuteInReplicaSet,
     PatchReplicaSet,
     PinRevision,
@@ -47,6 +48,10 @@ def pin(body: bytes) -> Any:
 
 def unpin(body: bytes) -> Any:
     return schemas.parse_unpin("foo", body)
+
+
+def debug(body: bytes) -> Any:
+    return schemas.parse_debug("foo", body)
 
 
 def execute(body: bytes) -> Any:
@@ -202,6 +207,14 @@ def test_null_is_as_good_as_left_out() -> None:
         (unpin, {"version": 3}, UnpinRevision("foo", 3)),
         (rollback, {"version": 3}, RollBackReplicaSet("foo", 3)),
         (rollback, {"version": 0}, RollBackReplicaSet("foo", 0)),
+        (debug, {"version": 3, "as": "bug"}, DebugReplicaSet("bug", "foo", 3)),
+        (
+            debug,
+            {"version": 3, "as": "bug", "gpuCount": 1, "cmd": ["sleep", "9"]},
+            DebugReplicaSet("bug", "foo", 3, 1, ("sleep", "9")),
+        ),
+        (debug, {"version": 3, "as": "bug", "cmd": []}, DebugReplicaSet("bug", "foo", 3, cmd=())),
+        (debug, {"version": 3, "as": "bug", "cmd": None}, DebugReplicaSet("bug", "foo", 3)),
         (execute, {"cmd": ["ls"]}, ExecuteInReplicaSet("foo", ("ls",))),
         (
             execute,
