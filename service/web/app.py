@@ -10,6 +10,7 @@ from service.web import (
     billing,
     changes,
     event_stream,
+    explain,
     gpu_quarantine,
     health,
     operations,
@@ -38,6 +39,7 @@ ROUTES: tuple[Route, ...] = (
     *operations.ROUTES,
     *event_stream.ROUTES,
     *changes.ROUTES,
+    *explain.ROUTES,
     *health.ROUTES,
 )
 

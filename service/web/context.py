@@ -12,6 +12,7 @@ from projections.price_book import Month, Price
 from projections.state import GpuUnit, Operation, PortLease, ReplicaSet, Revision, Volume
 from service.application.disk_diff import DiskDiff
 from service.application.event_feed import EventFeed
+from service.application.explainer import Explainer
 from service.application.health import Health
 from service.application.intake import Intake
 from service.application.orphans import Found
@@ -123,6 +124,7 @@ class WebContext(Struct, frozen=True):
     disk_diff: DiskDiff
     access: Access
     past: Past
+    explainer: Explainer
     orphans: Callable[[], Awaitable[Found]]
     """What is there in our name and in no record, looked at anew."""
     now_us: Callable[[], int]

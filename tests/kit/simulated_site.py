@@ -19,6 +19,7 @@ from projections.state import State
 from projections.timeline import Timeline
 from service.application.disk_diff import DiskDiff
 from service.application.event_feed import EventFeed
+from service.application.explainer import Explainer
 from service.application.past import Past
 from service.domain.commands import CreateVolume
 from service.web.access import Access
@@ -114,10 +115,14 @@ class SimulatedSite:
         limits = CallerLimits(0, 0, host.clock.monotonic_s)
         compare = ScriptedComparison()
         timeline = Timeline(host.ledger.read, Checkpoints(Path("/nonexistent")))
+        past = Past(timeline, host.store, service.projector, host.clock)
         return WebContext(
             intake=service.intake,
             present=host.store,
-            past=Past(timeline, host.store, service.projector, host.clock),
+            past=past,
+            explainer=Explainer(
+                past, host.store, host.ledger.read, PORT_FIRST, PORT_FIRST + PORTS - 1
+            ),
             health=service.health,
             metrics=service.metrics,
             ids=host.ids,
