@@ -7,7 +7,7 @@ at, the newest first, and what is known by its instant is found by that.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -110,7 +110,10 @@ class Explainer:
             story = _Story(self._past, self._rows, records, reads)
             if everything or subject.operation is not None:
                 await story.take_all(subject, limit)
-            return await story.told(subject.facts, subject.addresses)
+            # Who uses a volume is told, but not why they have their GPUs.
+            places = subject.kind != "volume"
+            uuid = subject.name if subject.kind == "gpu" else ""
+            return await story.told(subject.facts, subject.addresses, places=places, uuid=uuid)
 
     async def refusal(self, refused: Refused, seq: int) -> Explanation:
         """What stood against a command at `seq`, where it was refused, and by which records."""
@@ -119,7 +122,7 @@ class Explainer:
             facts = standing_against(reads.state, refused)
             addresses = ("replica_set", refused.name), ("volume", refused.name)
             story = _Story(self._past, self._rows, StoredRecords(self._read), reads)
-            return await story.told(facts, addresses)
+            return await story.told(facts, addresses, places=False)
 
 
 @asynccontextmanager
@@ -149,17 +152,24 @@ class _Story:
         self._older = False
 
     async def told(
-        self, facts: tuple[Fact, ...], addresses: Sequence[Address]
+        self,
+        facts: tuple[Fact, ...],
+        addresses: Sequence[Address],
+        *,
+        places: bool,
+        uuid: str = "",
     ) -> Explanation:
-        """The facts with their records, and the chain of these and of what they came from."""
+        """The facts with their records, and the chain of these and of what they came from; with
+        `places` it says what choices among the facts were made from."""
         search = Search(fact.source for fact in facts if isinstance(fact.source, tuple))
         await self._scan(addresses, search)
         answer = with_places(facts, await self._found(facts, self._seq, search))
-        await self._take({fact.seq for fact in answer if fact.seq is not None})
+        cited = {fact.seq for fact in answer if fact.seq is not None}
+        await self._take(cited)
         await self._add_causes()
-        placed = await self._placed()
+        placed = await self._placed(cited) if places else {}
         found = list(self._chain.values())
-        chain = links(found, self._reads.state, self._operations, self._causes, placed)
+        chain = links(found, self._reads.state, self._operations, self._causes, placed, uuid)
         return Explanation(answer, chain, self._older)
 
     # -- the records ---------------------------------------------------------------------------
@@ -263,9 +273,9 @@ class _Story:
 
     # -- what choices were made from -----------------------------------------------------------
 
-    async def _placed(self) -> dict[int, Sequence[Fact]]:
+    async def _placed(self, cited: Collection[int]) -> dict[int, Sequence[Fact]]:
         """By the sequence of a choice: what it was made from."""
-        choices = [told for told in self._chain.values() if is_choice(told.record)]
+        choices = [self._chain[seq] for seq in cited if is_choice(self._chain[seq].record)]
         placed: dict[int, Sequence[Fact]] = {}
         for told in sorted(choices, key=_by_seq)[-PLACED_MAX:]:
             before = await self._past.reads_at(told.seq - 1)

@@ -7,6 +7,7 @@ from service.cli import (
     billing,
     differences,
     events,
+    explain,
     gpus,
     maintain,
     orphans,
@@ -36,6 +37,7 @@ def build_app() -> typer.Typer:
     replica_sets.register(app)
     revisions.register(app)
     differences.register(app)
+    explain.register(app)
     volumes.register(app)
     gpus.register(app)
     resources.register(app)

@@ -164,6 +164,11 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join([*names[:NAMED_MAX], *([f"{more} more"] if more > 0 else [])])
 
 
+def plural(count: int, noun: str) -> str:
+    """ "1 GPU", "2 GPUs"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def whose(event: Any) -> str:
     """The container that an event is about, which has a `revision`."""
     return versioned(event.name, event.revision)

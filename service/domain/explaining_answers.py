@@ -70,7 +70,8 @@ def of_revision(state: State, revision: Revision) -> Iterator[Fact]:
     current = state.replica_sets[name].current
     source = revision_source(state, name, number)
     yield Fact(f"{versioned(name, number)} was declared by {revision.cause}", source=source)
-    yield container_fact(revision)
+    if revision.continued_as is None:
+        yield container_fact(revision)
     yield from _leases(state, revision)
     if revision.continued_as is not None:
         after = versioned(name, revision.continued_as)
@@ -230,7 +231,7 @@ def _leases(state: State, revision: Revision) -> Iterator[Fact]:
     if revision.ports:
         numbers = held_ports(state, name, number)
         had = tuple(port for port in revision.ports if port.host_port in numbers)
-        text = f"it has the host ports {bindings(had)}" if had else "it has given its ports back"
+        text = f"it has host port {bindings(had)}" if had else "it has given its ports back"
         yield Fact(text, source=aspects.ports_of(name, number))
 
 

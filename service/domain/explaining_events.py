@@ -43,6 +43,8 @@ def operation_name(verb: str, kind: str, name: str) -> str:
 
 
 def _accepted(event: operations.OperationAccepted, state: State) -> str:
+    if event.kind == "gpu":
+        return f"{event.verb} of {gpu_name(state, event.name)} was accepted"
     return f"{operation_name(event.verb, event.kind, event.name)} was accepted"
 
 
@@ -57,10 +59,6 @@ def _failed(event: operations.OperationFailed, state: State) -> str:
 
 def _declared(event: replica_sets.RevisionDeclared, state: State) -> str:
     parts = [f"{numbered(event)} is to be: image {event.spec.image}"]
-    if event.gpus:
-        parts.append(gpu_names(state, event.gpus))
-    if event.ports:
-        parts.append(f"host ports {bindings(event.ports)}")
     if event.supersedes is not None:
         parts.append(f"in the place of {versioned(event.name, event.supersedes)}")
     if event.rolled_back_to is not None:
@@ -139,7 +137,7 @@ def _gpus_released(event: resources.GpusReleased, state: State) -> str:
 
 def _ports_released(event: resources.PortsReleased, state: State) -> str:
     ports = listed([str(port) for port in event.host_ports])
-    return f"host ports {ports} given back by {whose(event)}"
+    return f"host port {ports} given back by {whose(event)}"
 
 
 def _gpu(text: str) -> Callable[[Any, State], str]:
@@ -196,7 +194,7 @@ SENTENCES: dict[type[Any], Callable[[Any, State], str]] = {
     resources.GpusLeased: _gpus_leased,
     resources.GpusReleased: _gpus_released,
     resources.PortsLeased: lambda event, state: (
-        f"host ports {bindings(event.ports)} lent to {whose(event)}"
+        f"host port {bindings(event.ports)} lent to {whose(event)}"
     ),
     resources.PortsReleased: _ports_released,
     **explaining_outcomes.SENTENCES,

@@ -1,6 +1,8 @@
 """The chain: records in plain words, each with what it was decided from and what it came from."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
 
 from events.observations import ContainerExited, GpuAccessLost, RetryScheduled
 from events.outcomes import EffectFailed
@@ -8,7 +10,7 @@ from events.record import Record
 from events.replica_sets import PhaseRequested
 from events.values import versioned
 from projections.state import Operation, Revision, State
-from service.domain.explaining import Fact, Link, Told, words
+from service.domain.explaining import Fact, Link, Told
 from service.domain.explaining_events import sentence
 
 
@@ -18,22 +20,24 @@ def links(
     operations: Mapping[str, Operation],
     causes: Mapping[int, int],
     placed: Mapping[int, Sequence[Fact]],
+    uuid: str = "",
 ) -> tuple[Link, ...]:
     """Records as a chain, in the order of the ledger, each once.
 
     `operations` are those that the records are a part of, by id; `causes` what came from no
-    operation; `placed` what GPUs and ports were chosen from, by the sequence of the choice.
+    operation; `placed` what GPUs and ports were chosen from, by the sequence of the choice. Asked
+    of one GPU, the chain says of looks at all of them only what they found of that one.
     """
     records = {told.seq: told.record for told in found}
     return tuple(
-        _link(seq, records[seq], state, operations, causes, placed.get(seq, ()))
+        _link(seq, _narrowed(records[seq], uuid), state, operations, causes, placed.get(seq, ()))
         for seq in sorted(records)
     )
 
 
-def operations_of(found: Collection[Told]) -> list[str]:
-    """The ids of the operations that records are a part of, each once."""
-    return sorted({told.record.operation_id for told in found if told.record.operation_id})
+def _narrowed(record: Record, uuid: str) -> Record:
+    events = tuple(event for event in record.events if getattr(event, "uuid", "") == uuid)
+    return replace(record, events=events) if uuid and record.kind == "node" and events else record
 
 
 def _link(
@@ -65,8 +69,7 @@ def _outcome(operation: Operation) -> tuple[str, int | None]:
     if operation.state == "running":
         return "goes on", None
     if operation.state == "failed":
-        text = f"failed ({operation.reason}): {words(operation.message)}"
-        return text, operation.finished_seq
+        return f"failed ({operation.reason})", operation.finished_seq
     return "succeeded", operation.finished_seq
 
 

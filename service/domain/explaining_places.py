@@ -10,11 +10,13 @@ from events.record import Record
 from events.replica_sets import RevisionDeclared
 from events.values import PortBinding, versioned
 from projections.state import GpuUnit, State
+from service.domain.changes import SpecChange, spec_changes
 from service.domain.explaining import (
     Fact,
     gpu_name,
     holder_name,
     listed,
+    plural,
     quarantine_source,
     revision_source,
 )
@@ -38,7 +40,7 @@ def grounds(before: State, record: Record) -> tuple[Fact, ...]:
     found: list[Fact] = []
     for event in record.events:
         if isinstance(event, RevisionDeclared):
-            found += _of_declaration(before, record, event)
+            found += (*_asked(before, event), *_of_declaration(before, record, event))
         elif isinstance(event, PortsMoved):
             revision = before.revisions[event.name, event.revision]
             prefer = {port.container_port: port.host_port for port in revision.ports}
@@ -80,6 +82,23 @@ def by_index(state: State) -> list[GpuUnit]:
     return sorted(state.gpus.values(), key=lambda gpu: (gpu.index, gpu.uuid))
 
 
+def _asked(before: State, event: RevisionDeclared) -> Iterator[Fact]:
+    """What is other than in the version before. Of the environment only the names are told."""
+    previous = before.revisions.get((event.name, event.supersedes or 0))
+    if previous is None:
+        return
+    title = f"other than in {versioned(previous.name, previous.number)}"
+    changes = [_change(change) for change in spec_changes(previous.spec, event.spec)]
+    source = revision_source(before, previous.name, previous.number)
+    yield Fact(f"{title}: {listed(changes) or 'nothing'}", source=source)
+
+
+def _change(change: SpecChange) -> str:
+    if change.field.startswith("env."):
+        return change.field
+    return f"{change.field} {change.old or 'none'} -> {change.new or 'none'}"
+
+
 def _of_declaration(before: State, record: Record, event: RevisionDeclared) -> Iterator[Fact]:
     if event.in_place and event.supersedes is not None:
         old = versioned(event.name, event.supersedes)
@@ -101,16 +120,16 @@ def _gpus(before: State, event: RevisionDeclared) -> Iterator[Fact]:
     if prefer and event.supersedes is not None:
         order = f"those of {versioned(event.name, event.supersedes)}, then {order}"
     usable = [g for g in before.gpus.values() if not gpu_standing(before, g, event.name).text]
+    count = plural(event.spec.gpu_count, "GPU")
     yield Fact(
-        f"{event.spec.gpu_count} GPUs asked for, {len(usable)} of {len(before.gpus)} could be"
-        f" had; first come {order}"
+        f"{count} asked for, {len(usable)} of {len(before.gpus)} could be had; first come {order}"
     )
     # What was taken is told before what was not: of many GPUs only some are told of.
     gpus = sorted(by_index(before), key=lambda gpu: gpu.uuid not in event.gpus)
     for gpu in gpus[:GPUS_TOLD_MAX]:
         yield _gpu(before, event, gpu, gpu.uuid in prefer)
     if len(gpus) > GPUS_TOLD_MAX:
-        yield Fact(f"{len(gpus) - GPUS_TOLD_MAX} more GPUs were not taken")
+        yield Fact(f"{plural(len(gpus) - GPUS_TOLD_MAX, 'more GPU')} not told of")
 
 
 def _gpu(before: State, event: RevisionDeclared, gpu: GpuUnit, was_its_own: bool) -> Fact:
@@ -140,7 +159,7 @@ def _ports(
     chosen = [port for port in ports if prefer.get(port.container_port) != port.host_port]
     if kept := [port for port in ports if port not in chosen]:
         shown = listed([str(port.host_port) for port in kept])
-        yield Fact(f"host ports {shown}: {name} had them before")
+        yield Fact(f"host port {shown}: {name} had it before")
     passed: list[Fact] = []
     for port in chosen:
         title = f"host port {port.host_port} for {port.container_port}"
@@ -153,7 +172,7 @@ def _ports(
         cursor = port.host_port
     yield from passed[:PORTS_TOLD_MAX]
     if len(passed) > PORTS_TOLD_MAX:
-        yield Fact(f"{len(passed) - PORTS_TOLD_MAX} more host ports were passed over")
+        yield Fact(f"{plural(len(passed) - PORTS_TOLD_MAX, 'more host port')} passed over")
 
 
 def port_standing(state: State, host_port: int, resting: frozenset[int]) -> Fact:
