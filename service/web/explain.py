@@ -18,8 +18,6 @@ from service.web.routes import API, Query, Route, number_in
 CHAIN_DEFAULT = 100
 CHAIN_MAX = 500
 
-_NAME_LENGTH_MAX = 128
-
 _CODES: dict[SubjectKind, Code] = {
     "replicaSet": Code.INFO_NOT_FOUND,
     "volume": Code.VOLUME_INFO_FAILED,
@@ -84,9 +82,7 @@ async def _explain(request: web.Request) -> web.Response:
     limit = number_in(request, "limit", CHAIN_DEFAULT, 1, CHAIN_MAX)
     everything = number_in(request, "all", 0, 0, 1) == 1
     seq = await point_in(request, "at") if "at" in request.query else context.past.last_seq
-    found = None
-    if len(name) <= _NAME_LENGTH_MAX:
-        found = await context.explainer.explain(kind, name, seq, limit, everything=everything)
+    found = await context.explainer.explain(kind, name, seq, limit, everything=everything)
     if found is None:
         return refuse(_not_there(kind, name))
     return answer(data_of(found, seq))

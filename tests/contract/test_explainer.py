@@ -23,10 +23,11 @@ from service.domain.effects import StartContainer
 from service.domain.explaining import Explanation
 from service.domain.explaining_refusals import Refused
 from service.domain.observing_commands import RetryReplicaSet
+from service.domain.port_moves import REST_US
 from service.domain.rejections import Reason, Rejected
 from tests.kit.builders import GIB, NODE, facts, gpu, patch, resize, run
 from tests.kit.explained import asked_of, explained, link_of, place_of, refused_because
-from tests.kit.gwt import failing, given, unfinished
+from tests.kit.gwt import at, failing, given, unfinished
 from tests.kit.past import ListedLedger
 from tests.kit.sightings import ended
 from tests.kit.world import World
@@ -80,6 +81,19 @@ class TestReplicaSet:
         asked = link_of(found, "patch of foo was accepted")
         assert (asked.outcome, asked.ended_seq) == ("failed (refused)", end)
         assert link_of(found, "foo-2 was undone; foo-1 is current again").cause == asked.seq
+
+    async def test_a_number_that_was_used_before(self) -> None:
+        """The version of that number that failed is not the one that is there."""
+        failed = failing(patch("foo", 2), StartContainer)
+        world = given(run("foo", 1), failed, patch("foo", 2)).world
+        found = await explained(world.records, "replicaSet", "foo")
+        assert place_of(found, "foo is foo-2") == seq_of(world, "foo.3")
+
+    async def test_a_patch_of_a_stopped_one_that_failed(self) -> None:
+        failed = failing(patch("foo", 2), StartContainer)
+        world = given(run("foo", 1), StopReplicaSet("foo"), failed).world
+        found = await explained(world.records, "replicaSet", "foo")
+        assert place_of(found, "it is to be stopped") == len(world.records)
 
     async def test_one_that_is_started_again(self) -> None:
         world = given(run("foo", 1, on_exit="restart", max_retries=3)).world
@@ -155,7 +169,9 @@ class TestReplicaSet:
         found = await explained([*world.records, *[noise] * SCANNED_MAX], "replicaSet", "foo")
         assert place_of(found, "its container runs") is None
         assert found.older
-        found = await explained([*world.records, *[noise] * 300], "replicaSet", "foo")
+        told = Record("n", NODE, "replica_set", "foo", "execute", 0, noise.events)
+        records = [*world.records, *[noise] * 300, *[told] * SCANNED_MAX]
+        found = await explained(records, "replicaSet", "foo")
         assert place_of(found, "its container runs") is not None
         assert not found.older
 
@@ -235,6 +251,23 @@ class TestGpu:
         history = await explained(world.records, "gpu", "0", everything=True)
         assert link_of(history, "GPU 0 lent to foo-1").record.command_id == "foo.1"
 
+    async def test_who_had_it_last(self) -> None:
+        foo = run("foo", 1), StopReplicaSet("foo")
+        bar = run("bar", 1), StopReplicaSet("bar")
+        world = given(at(1), *foo, at(2), *bar).world
+        found = await explained(world.records, "gpu", "0")
+        assert place_of(found, "nobody has GPU 0; bar-1 had it") == len(world.records)
+        world = given(at(1), *bar, at(2), *foo).world
+        found = await explained(world.records, "gpu", "0")
+        assert place_of(found, "nobody has GPU 0; foo-1 had it") == len(world.records)
+
+    async def test_other_gpus_are_not_in_its_history(self) -> None:
+        world = given(run("foo", 1)).world
+        world.send(ReportGpuErrors((GpuError("gpu-1", 79),), "b1"))
+        for index, seqs in ((0, [2, 3]), (1, [2, len(world.records)])):
+            found = await explained(world.records, "gpu", str(index), everything=True)
+            assert [link.seq for link in found.chain] == seqs
+
 
 class TestPort:
     async def test_one_that_moved(self) -> None:
@@ -251,6 +284,19 @@ class TestPort:
         )
         old = await explained(world.records, "port", "40000", moved)
         assert place_of(old, "it is not lent until 1970-01-01T00:10:00.000000Z") == moved
+
+    async def test_one_that_rests_no_more(self) -> None:
+        world = given(unfinished(run("foo", ports=1), 2), on=facts(4)).world
+        (effect,) = world.due()
+        assert isinstance(effect, StartContainer)
+        world.refuse_port(effect)
+        moved = len(world.records)
+        at(REST_US + 1)(world)
+        world.send(CreateVolume("disk", GIB))
+        then = await explained(world.records, "port", "40000", moved)
+        now = await explained(world.records, "port", "40000")
+        assert any(text.startswith("it is not lent until") for text in texts(then))
+        assert not any(text.startswith("it is not lent until") for text in texts(now))
 
     async def test_free_ones(self) -> None:
         world = given(run("foo", ports=1), DeleteReplicaSet("foo")).world
@@ -271,6 +317,7 @@ class TestVolume:
         assert place_of(found, "volume disk is disk-2 with 2GB, by resize") == resized
         user = seq_of(world, "foo.1")
         assert place_of(found, "foo-1 uses it") == user
+        assert not any(link.grounds for link in found.chain)
 
     async def test_a_data_disk_came_with_its_set(self) -> None:
         world = given(run("foo", data_disk_bytes=GIB)).world

@@ -217,7 +217,7 @@ class Routes:
         )
 
     async def explain(self, request: web.Request) -> web.Response:
-        return ok(self.world.explanation)
+        return ok(self.world.explanation or {"seq": 0, "answer": [], "chain": []})
 
     async def changes(self, request: web.Request) -> web.Response:
         nothing: dict[str, Any] = {"gpus": [], "ports": [], "replicaSets": [], "volumes": []}

@@ -8,6 +8,7 @@ import pytest
 from events.billing import MonthClosed
 from events.gpu_health import GpuReport
 from events.values import split_versioned
+from projections.state import ExpiredOrphan, Node
 from service.domain.billing_commands import SetPrice
 from service.domain.commands import (
     Command,
@@ -27,7 +28,20 @@ from service.domain.decide import address
 from service.domain.explaining import Fact
 from service.domain.explaining_refusals import AGAINST, Refused, standing_against
 from service.domain.rejections import Reason, Rejected
-from tests.kit.builders import GIB, IMAGE, facts, gpu, mount, patch, remount, resize, run
+from tests.kit.builders import (
+    GIB,
+    IMAGE,
+    NODE,
+    OWNER,
+    facts,
+    gpu,
+    mount,
+    patch,
+    remount,
+    resize,
+    run,
+    state_of,
+)
 from tests.kit.gwt import given, unfinished
 from tests.kit.sightings import gone
 from tests.kit.world import World
@@ -200,6 +214,17 @@ def test_a_disk_that_expired() -> None:
     (fact,) = standing_against(world.state, refused)
     assert fact.text.startswith(f"the system disk of foo-{number} is not kept any more: ")
     assert fact.source == ("disk", "foo", number)
+
+
+def test_an_orphan_that_is_going() -> None:
+    state = state_of()
+    going = ExpiredOrphan("container/c1", "container", "foo-9", "c1", "foo", 41, "")
+    state.node = Node(NODE, OWNER, expiring=(going,))
+    for kind, name in (("replica_set", "foo"), ("orphan", "container/c1")):
+        refused = Refused(kind, name, Reason.OPERATION_IN_PROGRESS)
+        (fact,) = standing_against(state, refused)
+        assert (fact.text, fact.seq) == ("foo-9, which was in no record, is being removed", 41)
+    assert standing_against(state, Refused("volume", "x", Reason.OPERATION_IN_PROGRESS)) == ()
 
 
 def test_who_has_the_gpus_and_which_are_not_lent() -> None:
