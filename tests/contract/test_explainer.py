@@ -309,7 +309,7 @@ class TestPort:
 
 class TestVolume:
     async def test_its_size_and_its_users(self) -> None:
-        made = CreateVolume("disk", GIB), run("foo", mounts=("disk-1",)), resize("disk", 2)
+        made = CreateVolume("disk", GIB), run("foo", 1, mounts=("disk-1",)), resize("disk", 2)
         world = given(*made).world
         found = await explained(world.records, "volume", "disk")
         assert "it can be mounted" in texts(found)
