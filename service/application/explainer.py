@@ -103,7 +103,7 @@ class Explainer:
         """
         async with _patience():
             reads, records = await self._past.reads_at(seq), StoredRecords(self._read)
-            bounds = Bounds(await self._past.instant_of(seq), *self._ports)
+            bounds = Bounds(everything, await self._past.instant_of(seq), *self._ports)
             subject = await subject_of(kind, name, reads, records, bounds)
             if subject is None:
                 return None

@@ -32,8 +32,10 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 class Bounds(Struct, frozen=True):
-    """What an answer about host ports needs of the installation."""
+    """What is asked for, and what an answer about host ports needs of the installation."""
 
+    everything: bool
+    """The history too, not only what still matters."""
     now_us: int
     port_first: int
     port_last: int
@@ -65,7 +67,7 @@ async def subject_of(
             return _volume(name, reads.state)
         case "gpu":
             # In a thread: of ten thousand versions it takes longer than others should wait.
-            return await asyncio.to_thread(_gpu, name, reads.state)
+            return await asyncio.to_thread(_gpu, name, reads.state, bounds.everything)
         case "port":
             return await asyncio.to_thread(_port, name, reads.state, bounds)
         case "operation":
@@ -100,11 +102,12 @@ def _volume(name: str, state: State) -> Subject | None:
     return Subject("volume", name, tuple(answers.of_volume(state, volume)), addresses)
 
 
-def _gpu(name: str, state: State) -> Subject | None:
+def _gpu(name: str, state: State, everything: bool) -> Subject | None:
     gpu = _gpu_named(name, state)
     if gpu is None:
         return None
-    had = _newest([one for one in state.revisions.values() if gpu.uuid in one.gpus])
+    looked_at = state.revisions.values() if everything or gpu.holder is None else ()
+    had = _newest([one for one in looked_at if gpu.uuid in one.gpus])
     addresses = gpu_addresses(gpu.uuid)
     if gpu.holder is None and had:
         addresses = (*addresses, ("replica_set", had[0].name))
@@ -124,14 +127,11 @@ def _port(name: str, state: State, bounds: Bounds) -> Subject | None:
     if not _NUMBER.fullmatch(name) or not 0 < int(name) <= 65_535:
         return None
     port = int(name)
-    had = _newest(
-        [
-            one
-            for one in state.revisions.values()
-            if any(binding.host_port == port for binding in one.ports)
-        ]
-    )
     lease = state.ports.get(port)
+    looked_at = state.revisions.values() if bounds.everything or lease is None else ()
+    had = _newest(
+        [one for one in looked_at if any(binding.host_port == port for binding in one.ports)]
+    )
     holder = lease.holder if lease is not None else had[0].name if had else None
     addresses = (("replica_set", holder),) if holder is not None else ()
     range_ = bounds.port_first, bounds.port_last

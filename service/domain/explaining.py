@@ -146,9 +146,10 @@ def gpu_addresses(uuid: str) -> tuple[Address, ...]:
 
 
 def gpu_name(state: State, uuid: str) -> str:
-    """A GPU for people: by its index, unless another one has, or had, the same."""
+    """A GPU for people: by its index, where no other can have the same. Instances of one GPU have
+    one, and a GPU that is gone may have left its own to another."""
     gpu = state.gpus.get(uuid)
-    if gpu is None or sum(other.index == gpu.index for other in state.gpus.values()) > 1:
+    if gpu is None or not gpu.present or gpu.parent_uuid is not None:
         return f"GPU {uuid}"
     return f"GPU {gpu.index}"
 

@@ -63,6 +63,8 @@ def preferred_ports(before: State, event: RevisionDeclared) -> dict[str, int]:
 
 def gpu_standing(state: State, gpu: GpuUnit, name: str) -> Fact:
     """Why `name` cannot have a GPU now; an empty text where it can."""
+    if not _stands_against(gpu, name):
+        return Fact("")
     title = gpu_name(state, gpu.uuid)
     if gpu.holder not in (None, name):
         holder = holder_name(str(gpu.holder), gpu.revisions)
@@ -72,9 +74,11 @@ def gpu_standing(state: State, gpu: GpuUnit, name: str) -> Fact:
         by = "by hand" if gpu.quarantine.by_hand else "by the rules"
         text = f"{title}: in quarantine {by}: {gpu.quarantine.why}"
         return Fact(text, source=quarantine_source(gpu))
-    if gpu.obstacle:
-        return Fact(f"{title}: {gpu.obstacle}")
-    return Fact("")
+    return Fact(f"{title}: {gpu.obstacle}")
+
+
+def _stands_against(gpu: GpuUnit, name: str) -> bool:
+    return gpu.holder not in (None, name) or bool(gpu.obstacle)
 
 
 def by_index(state: State) -> list[GpuUnit]:
@@ -119,13 +123,14 @@ def _gpus(before: State, event: RevisionDeclared) -> Iterator[Fact]:
     order = "the lowest indexes"
     if prefer and event.supersedes is not None:
         order = f"those of {versioned(event.name, event.supersedes)}, then {order}"
-    usable = [g for g in before.gpus.values() if not gpu_standing(before, g, event.name).text]
+    gpus = by_index(before)
+    usable = [gpu for gpu in gpus if not _stands_against(gpu, event.name)]
     count = plural(event.spec.gpu_count, "GPU")
     yield Fact(
-        f"{count} asked for, {len(usable)} of {len(before.gpus)} could be had; first come {order}"
+        f"{count} asked for, {len(usable)} of {len(gpus)} could be had; first come {order}"
     )
     # What was taken is told before what was not: of many GPUs only some are told of.
-    gpus = sorted(by_index(before), key=lambda gpu: gpu.uuid not in event.gpus)
+    gpus.sort(key=lambda gpu: gpu.uuid not in event.gpus)
     for gpu in gpus[:GPUS_TOLD_MAX]:
         yield _gpu(before, event, gpu, gpu.uuid in prefer)
     if len(gpus) > GPUS_TOLD_MAX:

@@ -7,6 +7,7 @@ from service.domain.explaining import Explanation, Link, SubjectKind
 from service.domain.explaining_refusals import Refused
 from tests.kit.inline_store import InlineStore
 from tests.kit.past import explainer_of, past_of, stored
+from tests.kit.world import World
 
 
 async def asked_of(
@@ -59,3 +60,19 @@ def link_of(found: Explanation, text: str) -> Link:
     """The one record of the chain that has a sentence with these words."""
     (link,) = (link for link in found.chain if any(text in one for one in link.says))
     return link
+
+
+def texts(found: Explanation) -> list[str]:
+    """The answer, without its records."""
+    return [fact.text for fact in found.answer]
+
+
+def grounds(found: Explanation, words: str) -> list[str]:
+    """What the record with these words was decided from."""
+    return [fact.text for fact in link_of(found, words).grounds]
+
+
+def seq_of(world: World, command_id: str) -> int:
+    """The first record whose command's id ends with these words."""
+    found = (seq for seq, one in enumerate(world.records, 1) if one.command_id.endswith(command_id))
+    return next(found)

@@ -14,7 +14,7 @@ from projections.evolve import evolve
 from projections.state import State
 from service.application.explainer import Explainer
 from service.domain.commands import Facts
-from service.domain.explaining import Explanation, SubjectKind
+from service.domain.explaining import Explanation, SubjectKind, gpu_name
 from service.domain.explaining_aspects import concerns
 from service.domain.explaining_places import grounds, preferred_gpus, preferred_ports
 from service.domain.placement import held_gpus, held_ports, place_gpus, place_ports
@@ -92,7 +92,7 @@ class Asked:
             self._check_replica_set(texts, name, seq)
         elif kind == "gpu" and (holder := state.gpus[name].holder):
             for number in state.gpus[name].revisions:
-                title = f"{versioned(holder, number)} has GPU {state.gpus[name].index}"
+                title = f"{versioned(holder, number)} has {gpu_name(state, name)}"
                 assert self.declares(texts[title], holder, number, seq)
         elif kind == "port" and (lease := state.ports.get(int(name))):
             title = f"{versioned(lease.holder, max(lease.revisions))} has host port {name}"

@@ -132,9 +132,11 @@ def test_what_is_long_is_cut() -> None:
     assert sentence(GpusLeased("foo", 1, many), NOBODY).endswith(", 5 more lent to foo-1")
 
 
-def test_two_gpus_with_one_index_are_told_apart() -> None:
-    state = state_of(unit(0, uuid="old", present=False), unit(0, uuid="new"))
-    assert sentence(GpusLeased("foo", 1, ("new",)), state) == "GPU new lent to foo-1"
+def test_gpus_with_one_index_are_told_apart() -> None:
+    units = unit(0, uuid="gone", present=False), unit(0, uuid="new"), unit(1, uuid="mig-a")
+    state = state_of(*units, unit(1, uuid="mig-b", parent_uuid="GPU-1"))
+    said = sentence(GpusLeased("foo", 1, ("gone", "new", "mig-b")), state)
+    assert said == "GPU gone, GPU 0, GPU mig-b lent to foo-1"
 
 
 class TestPlaces:
@@ -176,7 +178,7 @@ class TestPlaces:
         before = state_of(unit(0, "foo", 1, present=False), unit(1), revision(1, gpus=(0,)))
         patched = declared(2, cause="patch", supersedes=1, spec=spec(1), gpus=("gpu-1",))
         told = [fact.text for fact in grounds(before, record(patched))]
-        assert "GPU 0: the driver does not show it" in told
+        assert "GPU gpu-0: the driver does not show it" in told
 
 
 class TestAspects:
