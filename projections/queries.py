@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from projections import tables
+from projections.record_queries import RecordQueries
 from projections.state import GpuUnit, Operation, PortLease, ReplicaSet, Revision, Volume
 from projections.tables import Value
 from projections.usage_queries import UsageQueries
@@ -30,7 +31,7 @@ class HistoryLine(Struct, frozen=True):
     operation_id: str
 
 
-class Queries(UsageQueries, ABC):
+class Queries(UsageQueries, RecordQueries, ABC):
     """Questions to the rows. A query sees every batch whose `apply` has returned."""
 
     @abstractmethod

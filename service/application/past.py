@@ -73,6 +73,12 @@ class Past:
             raise NoSuchPoint(f"is in the future: it is {show_time(now_us)}")
         return await self._instants.seq_at(at_us, last)
 
+    async def instant_of(self, seq: int) -> int:
+        """Until when it was as it is at a point: now, or the time of the point's record."""
+        if seq >= self.last_seq:
+            return self._clock.now_us()
+        return max(await self._rows.latest_times(seq - 1, seq, 1), default=0)
+
     async def reads_at(self, seq: int) -> HistoricReads:
         """What was to be read at a point. Raises ServiceBusy while the way back is being made."""
         try:

@@ -7,9 +7,11 @@ from projections.projector import Projector
 from projections.store import ReadStore
 from projections.timeline import ReadBetween, Timeline
 from service.adapters.system import SystemClock
+from service.application.explainer import Explainer
 from service.application.past import Past
 from service.application.supervisor import Supervisor
 from service.bootstrap.ledger import OpenLedger
+from service.settings import Settings
 
 CHECKPOINTS = "checkpoints"
 """The folder below the data directory."""
@@ -32,3 +34,11 @@ def open_past(
     timeline.follow(projector)
     supervisor.start("timeline", timeline.run(lambda: projector.folded_seq))
     return Past(timeline, store, projector, SystemClock())
+
+
+def open_explainer(
+    settings: Settings, opened: OpenLedger, store: ReadStore, past: Past
+) -> Explainer:
+    """Who says why, at any point of that past."""
+    ports = settings.port_first, settings.port_last
+    return Explainer(past, store, opened.ledger.read, *ports)

@@ -34,7 +34,7 @@ from service.bootstrap.gauges import show_gauges
 from service.bootstrap.host import Host
 from service.bootstrap.ledger import OpenLedger, make_data_dir
 from service.bootstrap.listening import is_ours, listen
-from service.bootstrap.past import open_past
+from service.bootstrap.past import open_explainer, open_past
 from service.bootstrap.stopping import Stopping, wind_down
 from service.bootstrap.told import told
 from service.bootstrap.webhooks import open_webhooks
@@ -306,6 +306,7 @@ class _Service:
                 intake=self.intake,
                 present=self.store,
                 past=past,
+                explainer=open_explainer(self.settings, self.opened, self.store, past),
                 health=health,
                 metrics=self.metrics,
                 ids=self.ids,
@@ -346,4 +347,3 @@ class _Service:
             f"  disks    {self.facts.disk_detail()}",
             f"  volumes  {self.volume_detail}",
         ]
-

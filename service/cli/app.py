@@ -8,6 +8,7 @@ from service.cli import (
     debugging,
     differences,
     events,
+    explain,
     gpus,
     maintain,
     orphans,
@@ -39,6 +40,7 @@ def build_app() -> typer.Typer:
     revisions.register(app)
     differences.register(app)
     debugging.register(app)
+    explain.register(app)
     volumes.register(app)
     gpus.register(app)
     resources.register(app)

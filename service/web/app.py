@@ -10,6 +10,7 @@ from service.web import (
     billing,
     changes,
     event_stream,
+    explain,
     gpu_quarantine,
     health,
     operations,
@@ -40,6 +41,7 @@ ROUTES: tuple[Route, ...] = (
     *event_stream.ROUTES,
     *webhooks.ROUTES,
     *changes.ROUTES,
+    *explain.ROUTES,
     *health.ROUTES,
 )
 

@@ -13,6 +13,7 @@ from projections.state import GpuUnit, Operation, PortLease, ReplicaSet, Revisio
 from projections.webhook_book import Webhook
 from service.application.disk_diff import DiskDiff
 from service.application.event_feed import EventFeed
+from service.application.explainer import Explainer
 from service.application.health import Health
 from service.application.intake import Intake
 from service.application.orphans import Found
@@ -133,6 +134,7 @@ class WebContext(Struct, frozen=True):
     disk_diff: DiskDiff
     access: Access
     past: Past
+    explainer: Explainer
     orphans: Callable[[], Awaitable[Found]]
     """What is there in our name and in no record, looked at anew."""
     now_us: Callable[[], int]

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from service.domain.explaining import SUBJECT_KINDS
 from service.domain.months import MONTH_PATTERN
 from service.web.past import AT
 from service.web.problems import OWN_CODES, Code
@@ -38,6 +39,8 @@ _IN_PATHS: dict[str, dict[str, Any]] = {
     "uuid": {"type": "string", "pattern": UUID_PATTERN},
     "id": {"type": "string", "minLength": 1},
     "month": {"type": "string", "pattern": MONTH_PATTERN},
+    "kind": {"enum": list(SUBJECT_KINDS)},
+    "what": {"type": "string", "minLength": 1},
 }
 """What the parts of a path that are left open may be."""
 

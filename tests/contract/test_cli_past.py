@@ -32,6 +32,7 @@ def rig() -> Iterator[Rig]:
         ("volume", "ls"),
         ("volume", "info", "bar"),
         ("volume", "history", "bar"),
+        ("explain", "foo"),
     ],
 )
 def test_every_read_is_about_then(rig: Rig, args: tuple[str, ...]) -> None:

@@ -61,6 +61,7 @@ class Routes:
             web.get("/api/v1/resources/ports", self.ports),
             web.get("/api/v1/node", self.node),
             web.get("/api/v1/changes", self.changes),
+            web.get("/api/v1/explain/{kind}/{what}", self.explain),
             web.get("/api/v1/operations/{id}", self.operation),
         ]
 
@@ -226,6 +227,9 @@ class Routes:
                 }
             }
         )
+
+    async def explain(self, request: web.Request) -> web.Response:
+        return ok(self.world.explanation or {"seq": 0, "answer": [], "chain": []})
 
     async def changes(self, request: web.Request) -> web.Response:
         nothing: dict[str, Any] = {"gpus": [], "ports": [], "replicaSets": [], "volumes": []}

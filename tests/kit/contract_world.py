@@ -69,6 +69,8 @@ class World(Struct):
     files: list[dict[str, Any]] = field(default_factory=list)
     """How the system disks of any two versions differ."""
     files_listed_max: int = 10_000
+    explanation: dict[str, Any] = field(default_factory=dict)
+    """What is answered to every `explain`."""
     changes: dict[str, Any] = field(default_factory=dict)
     """What became other between any two points of the ledger; nothing when it is empty."""
     not_carried: list[str] = field(default_factory=list)

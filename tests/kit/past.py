@@ -11,8 +11,10 @@ from projections.state import State
 from projections.tables import history_row, take_batch
 from projections.timeline import Timeline
 from projections.usage import Usage
+from service.application.explainer import Explainer
 from service.application.past import Past
 from service.ports import StoredEntry
+from tests.kit.builders import PORT_FIRST
 from tests.kit.inline_store import InlineStore
 from tests.kit.logs import content, entries, fold
 
@@ -68,6 +70,11 @@ def past_of(history: Sequence[Record], rows: Queries) -> Past:
     last_us = max((record.at_us for record in history), default=0)
     standing = Standing(last_us + 1, len(history))
     return Past(timeline, rows, standing, standing)
+
+
+def explainer_of(history: Sequence[Record], rows: Queries, past: Past) -> Explainer:
+    """Who explains a history whose rows are stored; some host ports are lent."""
+    return Explainer(past, rows, ListedLedger(history).read, PORT_FIRST, PORT_FIRST + 9)
 
 
 def whole(state: State) -> dict[str, Any]:

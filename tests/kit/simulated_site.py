@@ -16,6 +16,7 @@ from projections.checkpoints import Checkpoints
 from projections.timeline import Timeline
 from service.application.disk_diff import DiskDiff
 from service.application.event_feed import EventFeed
+from service.application.explainer import Explainer
 from service.application.past import Past
 from service.domain.commands import CreateVolume
 from service.web.access import Access
@@ -110,10 +111,14 @@ class SimulatedSite:
         feed = EventFeed(service.ledger, service.projector)
         webhooks = webhooks_on(feed, service.projector, service.intake, MemoryReceivers())
         service.supervisor.start("webhooks", webhooks.run())
+        past = Past(timeline, host.store, service.projector, host.clock)
         return WebContext(
             intake=service.intake,
             present=host.store,
-            past=Past(timeline, host.store, service.projector, host.clock),
+            past=past,
+            explainer=Explainer(
+                past, host.store, host.ledger.read, PORT_FIRST, PORT_FIRST + PORTS - 1
+            ),
             health=service.health,
             metrics=service.metrics,
             ids=host.ids,

@@ -12,6 +12,7 @@ from projections.projector import Projector
 from service.access_ports import Grant, Role
 from service.application.disk_diff import DiskDiff
 from service.application.event_feed import EventFeed
+from service.application.explainer import Explainer
 from service.application.orphans import Found
 from service.application.past import Past
 from service.telemetry import Metrics
@@ -22,7 +23,7 @@ from service.web.cors import Cors
 from service.web.limits import CallerLimits
 from tests.kit.inline_store import InlineStore
 from tests.kit.memory_ledger import MemoryLedger
-from tests.kit.past import past_of
+from tests.kit.past import explainer_of, past_of
 from tests.kit.scripted_intake import (
     CountedIds,
     MemoryReads,
@@ -89,6 +90,7 @@ class Site:
         stream_times: StreamTimes = PATIENT,
         past: Past | None = None,
         present: PresentReads | None = None,
+        explainer: Explainer | None = None,
     ) -> None:
         self.now_s = 1000.0
         """The time of the limits: it stands still until a test moves it."""
@@ -111,10 +113,12 @@ class Site:
         feed = EventFeed(self.ledger, self.projector)
         self.webhooks = webhooks_on(feed, self.projector, self.intake, self.receivers)
         self.facts = NodeFacts("n1", "owner-1", "0.1.0", {"docker": "26.1.5"}, "simulated")
+        past = past or past_of((), InlineStore())
         self.context = WebContext(
             intake=self.intake,
             present=present or self.reads,
-            past=past or past_of((), InlineStore()),
+            past=past,
+            explainer=explainer or explainer_of((), InlineStore(), past),
             health=self.health,
             metrics=Metrics(),
             ids=CountedIds(),
