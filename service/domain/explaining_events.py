@@ -18,7 +18,7 @@ from events.codec import show_time
 from events.record import Event
 from events.values import show_size, versioned
 from projections.state import State
-from service.domain import explaining_outcomes
+from service.domain import explaining_debug_copies, explaining_outcomes, explaining_webhooks
 from service.domain.explaining import (
     bindings,
     gpu_name,
@@ -205,6 +205,8 @@ SENTENCES: dict[type[Any], Callable[[Any, State], str]] = {
     orphans.OrphanSpared: lambda event, state: (
         f"the orphan {event.name} stays ({event.reason}): {words(event.message)}"
     ),
+    **explaining_webhooks.SENTENCES,
+    **explaining_debug_copies.SENTENCES,
     billing.PriceSet: _price,
     billing.MonthClosed: lambda event, state: (
         f"the month {event.month} was closed: {event.total} {event.currency}"

@@ -14,6 +14,7 @@ from events.values import show_size, split_versioned, versioned
 from projections.lineage import disk_holder
 from projections.state import Revision, State, Volume
 from service.domain import explaining_aspects as aspects
+from service.domain import explaining_webhooks as webhooks
 from service.domain.explaining import Fact, revision_source, volume_source
 from service.domain.explaining_answers import container_fact, operation_facts
 from service.domain.explaining_places import GPUS_TOLD_MAX, by_index, gpu_standing, port_standing
@@ -204,6 +205,12 @@ def _revision(state: State, revision: Revision) -> Fact:
     return Fact(f"{revision.name} is {container}, by {revision.cause}", source=source)
 
 
+def _of_webhook(
+    told: Callable[[State, str], Iterator[Fact]],
+) -> Callable[[State, Refused], Iterator[Fact]]:
+    return lambda state, refused: told(state, refused.name)
+
+
 AGAINST: dict[Reason, Callable[[State, Refused], Iterator[Fact]]] = {
     Reason.IDEMPOTENCY_KEY_REUSED: _nothing,
     Reason.REPLICA_SET_NOT_FOUND: _no_replica_set,
@@ -231,6 +238,10 @@ AGAINST: dict[Reason, Callable[[State, Refused], Iterator[Fact]]] = {
     Reason.MONTH_CLOSED: _month_closed,
     Reason.MONTH_NOT_OVER: _nothing,
     Reason.CURRENCY_DIFFERS: _currency,
+    Reason.DEBUG_COPY: _current,
+    Reason.WEBHOOK_NOT_FOUND: _of_webhook(webhooks.not_found),
+    Reason.WEBHOOK_EXISTS: _of_webhook(webhooks.exists),
+    Reason.WEBHOOKS_EXHAUSTED: _of_webhook(webhooks.exhausted),
     Reason.STALE_OUTCOME: _nothing,
     Reason.NOTHING_NEW: _nothing,
 }
