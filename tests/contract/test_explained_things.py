@@ -1,6 +1,5 @@
 """Explanations of GPUs, host ports and volumes: who has them and why, or why nobody may."""
 
-
 from events.gpu_health import GpuError, GpuReport
 from service.domain.commands import (
     CreateVolume,
