@@ -100,7 +100,7 @@ async def test_whoever_does_not_wait_is_not_shown_the_secret(site: Site) -> None
         ({"events": {"kind": "cat"}}, "events.kind"),
         ({"events": {"name": "x" * 300}}, "events.name"),
         ({"events": {"tenant": "x" * 300}}, "events.tenant"),
-        ({"events": {"types": ["no.such.v1"]}}, "events.type"),
+        ({"events": {"types": ["no.such.v1"]}}, "events.types"),
         ({"secret": "mine"}, "secret"),
     ],
 )
