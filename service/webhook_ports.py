@@ -11,7 +11,7 @@ from msgspec import Struct
 from events.messages import Place
 
 Outcome = Literal["delivered", "failed", "dead"]
-"""What came of an attempt: it was taken; it will be tried again; it will not."""
+"""What came of an attempt: it was taken; it was not (an event is tried again); it was given up."""
 
 
 class Reply(Struct, frozen=True):

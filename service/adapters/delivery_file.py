@@ -181,7 +181,6 @@ class DeliveryFile:
     async def close(self) -> None:
         """As the port says."""
         await self._in_thread(self._close)
-        self._thread.shutdown(wait=False)
 
     async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """All of it in one transaction. Raises DeliveriesUnavailable."""

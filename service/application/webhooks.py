@@ -131,7 +131,7 @@ class Webhooks:
             duration_us=duration_us,
             status=reply.status,
             error=reply.error,
-            outcome="delivered" if reply.taken else "dead",
+            outcome="delivered" if reply.taken else "failed",
         )
         await self.deliveries.note_ping(webhook.name, attempt)
         return attempt

@@ -19,7 +19,8 @@ def checked(kind: str, name: str, tenant: str, types: Sequence[str], within: str
     `within` before it."""
     asked = set(filter(None, types))
     if unknown := sorted(asked - TYPES):
-        raise _bad(f"{within}type", f"names no type of event: {unknown[0][:128]!r}")
+        field = f"{within}types" if within else "type"
+        raise _bad(field, f"names no type of event: {unknown[0][:128]!r}")
     if kind and kind not in KINDS:
         raise _bad(f"{within}kind", f"is one of {', '.join(KINDS)}")
     for field, text in (("name", name), ("tenant", tenant)):

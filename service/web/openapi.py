@@ -69,6 +69,45 @@ _COMMAND_HEADERS = (
 )
 
 
+def _sent_header(name: str, about: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "required": True,
+        "description": about,
+        "schema": {"type": "string"},
+    }
+
+
+_WEBHOOKS = {
+    "event": {
+        "post": {
+            "summary": "An event, sent to the address of a webhook",
+            "description": "One of the CloudEvents that /api/v1/asyncapi.json describes.",
+            "parameters": [
+                _sent_header("Webhook-Id", "The event's id, the same at every try."),
+                _sent_header("Webhook-Timestamp", "When it is sent: seconds since the epoch."),
+                _sent_header(
+                    "Webhook-Signature",
+                    "`v1,` and the base64 of the HMAC-SHA256 over `id.timestamp.body`; after a"
+                    " rotation two, with a blank between.",
+                ),
+            ],
+            "requestBody": {
+                "required": True,
+                "content": {"application/cloudevents+json": {"schema": {"type": "object"}}},
+            },
+            "responses": {
+                "2XX": {"description": "It was taken."},
+                "410": {"description": "Do not come again: the webhook is disabled."},
+                "default": {"description": "It is sent again later."},
+            },
+        }
+    }
+}
+"""What is asked of those who registered a webhook."""
+
+
 def document(routes: Sequence[Route]) -> dict[str, Any]:
     """The document for these routes, ready for JSON."""
     types = [kind for route in routes for kind in (route.body, route.data) if kind is not None]
@@ -89,6 +128,7 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in routes)],
         "paths": paths,
+        "webhooks": _WEBHOOKS,
         "components": {
             "schemas": components,
             "securitySchemes": {_BEARER: {"type": "http", "scheme": "bearer"}},

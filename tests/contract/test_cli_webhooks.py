@@ -99,7 +99,7 @@ def test_one_is_shown(rig: Rig) -> None:
 
 def test_a_ping_says_what_was_answered(rig: Rig) -> None:
     assert said(rig, "ping", "ci") == "delivered, HTTP 204 in 12 ms\n"
-    rig.world.ping = {"status": 500, "error": "HTTP 500: broken", "outcome": "dead"}
+    rig.world.ping = {"status": 500, "error": "HTTP 500: broken", "outcome": "failed"}
     failed = rig("webhook", "ping", "ci")
     assert (failed.exit_code, failed.stdout) == (1, "HTTP 500: broken in 12 ms\n")
 

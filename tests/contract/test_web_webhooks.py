@@ -100,7 +100,7 @@ async def test_whoever_does_not_wait_is_not_shown_the_secret(site: Site) -> None
         ({"events": {"kind": "cat"}}, "events.kind"),
         ({"events": {"name": "x" * 300}}, "events.name"),
         ({"events": {"tenant": "x" * 300}}, "events.tenant"),
-        ({"events": {"types": ["no.such.v1"]}}, "events.type"),
+        ({"events": {"types": ["no.such.v1"]}}, "events.types"),
         ({"secret": "mine"}, "secret"),
     ],
 )
@@ -239,7 +239,7 @@ async def test_a_ping_is_sent_now_and_its_answer_told(site: Site) -> None:
     site.receivers.answers[URL].append(Reply(500, "HTTP 500: broken"))
     answer = await site.send("POST", f"{ONE}/ping")
     assert answer.status == 200
-    assert (answer.data["status"], answer.data["outcome"]) == (500, "dead")
+    assert (answer.data["status"], answer.data["outcome"]) == (500, "failed")
     assert (await site.send("POST", f"{ONE}/ping")).data["outcome"] == "delivered"
     sent = site.receivers.got[-1]
     assert sent.payload["subject"] == "webhook/one"

@@ -113,6 +113,12 @@ def observed(service: ServiceProcess, engine: PrivateDockerd) -> None:
     price = {"meter": "gpu", "price": "2.40", "currency": "EUR", "validFrom": "2025-01-01"}
     service.call("POST", "/prices", price).ok()
     service.call("POST", "/months/2025-01/close").ok()
+    wanted = {"kind": "replica_set", "types": ["container.exited.v1"]}
+    body = {"webhookName": "ci", "url": "https://ci.invalid/hook", "events": wanted, "after": 0}
+    service.call("POST", "/webhooks", body).ok()
+    for verb, asked in (("rotate", None), ("disable", {"why": "it moves"}), ("enable", None)):
+        service.call("POST", f"/webhooks/ci/{verb}", asked).ok()
+    service.call("DELETE", "/webhooks/ci").ok()
 
 
 def events_of(service: ServiceProcess) -> list[Event]:

@@ -9,6 +9,9 @@ import msgspec
 import pytest
 
 from events.values import is_name
+from projections.webhook_book import Webhook
+from service.application.webhook_line import CONTENT_TYPE
+from service.application.webhook_signing import Signer
 from service.web.app import ROUTES
 from service.web.docs_page import render
 from service.web.openapi import document
@@ -72,6 +75,13 @@ def test_the_document_has_what_openapi_3_1_asks_for() -> None:
             assert re.fullmatch(r"[1-5](\d\d|XX)", status)
             assert response["description"]
             assert response["content"]
+
+
+def test_what_is_sent_to_webhooks_is_described() -> None:
+    sent = DOCUMENT["webhooks"]["event"]["post"]
+    signed = Signer(bytes(32)).headers(Webhook("a", "", "op", "", 1, 1, 1, ""), "1.0", 0, b"")
+    assert {header["name"] for header in sent["parameters"]} == signed.keys()
+    assert CONTENT_TYPE.partition(";")[0] in sent["requestBody"]["content"]
 
 
 def test_operation_ids_are_unique() -> None:
