@@ -8,6 +8,7 @@ from events import (
     operations,
     orphans,
     outcomes,
+    recovery,
     replica_sets,
     resources,
     volumes,
@@ -77,6 +78,9 @@ Event = (
     | orphans.OrphanExpired
     | orphans.OrphanRemoved
     | orphans.OrphanSpared
+    | recovery.ContainerLost
+    | recovery.RecoveryBegun
+    | recovery.VolumeLost
     | billing.PriceSet
     | billing.MonthClosed
 )

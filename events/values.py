@@ -56,6 +56,7 @@ Verb = Literal[
     "remove",
     "set",
     "close",
+    "recover",
 ]
 """What a caller can ask for, in the contract's words."""
 

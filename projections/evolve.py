@@ -10,6 +10,7 @@ from projections import (
     evolve_observations,
     evolve_orphans,
     evolve_outcomes,
+    evolve_recovery,
     evolve_replica_sets,
     evolve_resources,
     evolve_volumes,
@@ -24,6 +25,7 @@ FOLDS: Folds = {
     **evolve_observations.FOLDS,
     **evolve_orphans.FOLDS,
     **evolve_billing.FOLDS,
+    **evolve_recovery.FOLDS,
 }
 """One function per event; a test compares this with the union `Event`."""
 

@@ -164,6 +164,9 @@ class Revision(Struct, frozen=True, gc=False, omit_defaults=True):
     """Names that commits left in the environment of the image that its container was made of."""
     baked_cmd: bool = False
     """A commit left a command in that image."""
+    lost: Phase | None = None
+    """What it was to be when its container went with its host; while that is removed, it can be
+    made again."""
 
 
 class Execution(Struct, frozen=True, gc=False):
@@ -239,6 +242,8 @@ class Volume(Struct, frozen=True, gc=False, omit_defaults=True):
     """Every version ever, oldest first."""
     tenant: str = ""
     """Whose it is: of the record that created it."""
+    lost: bool = False
+    """Its current version went with its host, and is not made again yet."""
 
 
 class Step(Struct, frozen=True, gc=False):

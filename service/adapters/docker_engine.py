@@ -113,6 +113,16 @@ class DockerEngine:
 
         return await self._listen(call)
 
+    async def refusal_of_pull(self, image: str) -> str | None:
+        def call(client: docker.APIClient) -> str | None:
+            try:
+                client.inspect_distribution(image)
+            except APIError as error:
+                return str(error.explanation or error).strip()
+            return None
+
+        return await self._run(self._slow, call)
+
     async def create_container(self, name: str, config: Mapping[str, Any]) -> str:
         return await self._run(self._slow, lambda client: objects.create(client, name, config))
 

@@ -15,6 +15,7 @@ from service.domain.billing_commands import CloseMonth, SetPrice
 from service.domain.effects import Effect
 from service.domain.observing_commands import ObserveContainer, ObserveGpuAccess, RetryReplicaSet
 from service.domain.orphan_commands import ExpireOrphan, RemoveOrphan, Thing
+from service.domain.recovery_commands import RecoverReplicaSet, RecoverVolume
 
 
 class RunReplicaSet(Struct, frozen=True):
@@ -187,6 +188,8 @@ Request = (
     | RemoveOrphan
     | SetPrice
     | CloseMonth
+    | RecoverReplicaSet
+    | RecoverVolume
 )
 """What a caller can send. An accepted one becomes an operation."""
 

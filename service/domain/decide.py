@@ -12,6 +12,7 @@ from service.domain import (
     orphans,
     outcomes,
     prices,
+    recovery,
     replica_sets,
     retention,
     revisions,
@@ -50,6 +51,7 @@ from service.domain.effects import kind_of
 from service.domain.guards import Decision
 from service.domain.observing_commands import ObserveContainer, ObserveGpuAccess, RetryReplicaSet
 from service.domain.orphan_commands import ExpireOrphan, RemoveOrphan
+from service.domain.recovery_commands import RecoverReplicaSet, RecoverVolume
 from service.domain.rejections import Reason, Rejected
 
 VERBS: dict[type[Request], tuple[Kind, Verb]] = {
@@ -73,6 +75,8 @@ VERBS: dict[type[Request], tuple[Kind, Verb]] = {
     RemoveOrphan: ("orphan", "remove"),
     SetPrice: ("price", "set"),
     CloseMonth: ("month", "close"),
+    RecoverReplicaSet: ("replica_set", "recover"),
+    RecoverVolume: ("volume", "recover"),
 }
 """Whose command it is, and the contract's word for it."""
 
@@ -173,6 +177,10 @@ def _asked(state: State, envelope: Envelope, command: Request) -> Decision:
             return prices.set_price(state, envelope, command)
         case CloseMonth():
             return months.close(state, envelope, command)
+        case RecoverReplicaSet():
+            return recovery.recover(state, envelope, command)
+        case RecoverVolume():
+            return recovery.recover_volume(state, envelope, command)
     assert_never(command)
 
 

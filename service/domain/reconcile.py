@@ -29,7 +29,7 @@ from service.domain.effects import (
 from service.domain.patching import resources
 from service.domain.reconcile_idle import begun_before, halt, housekeeping
 from service.domain.reconcile_orphans import due_for_orphan
-from service.domain.reconcile_volumes import due_for_volume
+from service.domain.reconcile_volumes import due_for_volume, lost_volume, volumes_busy
 
 COPY_AHEAD_BYTES_MIN = 1 << 30
 """To copy a smaller system disk ahead makes the whole patch twice as long, for some tenths of a
@@ -97,6 +97,10 @@ def _replica_set(state: State, replica_set: ReplicaSet) -> Effect | None:
             return due
     elif replica_set.phase != "running" and current.container == "running":
         return _stop(replica_set, current)
+    elif replica_set.phase != "running" and _is_recovered(state, replica_set):
+        due = _bring_up(state, replica_set, current)
+        if due is not None or current.container == "absent":
+            return due
     if replica_set.image_commit is not None and replica_set.committed is None:
         return CommitImage(
             *_ids(replica_set, "commit", current),
@@ -137,7 +141,11 @@ def _bring_up(state: State, replica_set: ReplicaSet, current: Revision) -> Effec
             resources=resources(previous.spec, current.spec),
         )
     if current.container == "absent":
+        if lost_volume(state, current) is not None:
+            return _give_up(replica_set)
         if not _volumes_made(state, current):
+            return None
+        if _is_recovered(state, replica_set) and volumes_busy(state, current):
             return None
         if current.disk_from is None and current.image_id is None:
             return EnsureImage(*_ids(replica_set, "image", current), image=current.spec.image)
@@ -158,7 +166,8 @@ def _bring_up(state: State, replica_set: ReplicaSet, current: Revision) -> Effec
                 *_ids(replica_set, "fill", current), container=_container(current), image=kept
             )
     if current.container in ("created", "exited"):
-        return _start(replica_set, current)
+        # One that is made again, paused or stopped as it was, is not started.
+        return _start(replica_set, current) if replica_set.phase == "running" else None
     if previous is not None and previous.container != "removed":
         return _remove(replica_set, previous)
     return None
@@ -221,6 +230,11 @@ def _to_fill(state: State, revision: Revision) -> str | None:
 def _undo(state: State, replica_set: ReplicaSet, current: Revision) -> Effect | None:
     """Back to where the failed operation began: the old revision as it was, the new one gone."""
     operation = state.operations.get(replica_set.operation or "")
+    if _is_recovered(state, replica_set):
+        # One that only did not start is whole, and stays.
+        whole = current.container == "created" and _to_fill(state, current) is None
+        done = whole or current.container == "removed"
+        return _settle(replica_set) if done else _remove(replica_set, current)
     if operation is None or operation.verb not in DECLARING:
         return _settle(replica_set)
     if current.in_place:
@@ -265,6 +279,12 @@ def _volumes_made(state: State, revision: Revision) -> bool:
     return all(version_made(state, *source) for source in sources if source is not None)
 
 
+def _is_recovered(state: State, replica_set: ReplicaSet) -> bool:
+    """Is its container being made again, after its host was lost?"""
+    operation = state.operations.get(replica_set.operation or "")
+    return operation is not None and operation.verb == "recover"
+
+
 def version_made(state: State, name: str, number: int) -> bool:
     """Can this version of a volume be mounted?"""
     volume = state.volumes.get(name)
@@ -307,8 +327,13 @@ def _remove(replica_set: ReplicaSet, revision: Revision) -> Effect:
     return RemoveContainer(*_ids(replica_set, "remove", revision), _container(revision))
 
 
-def _settle(replica_set: ReplicaSet) -> Effect:
+def _settle(replica_set: ReplicaSet, step: str = "settle") -> Effect:
     operation = replica_set.operation or ""
     return Settle(
-        f"{operation}/settle", operation, replica_set.name, replica_set.current, "replica_set"
+        f"{operation}/{step}", operation, replica_set.name, replica_set.current, "replica_set"
     )
+
+
+def _give_up(replica_set: ReplicaSet) -> Effect:
+    """It waits for what will not come: the outcome of this is a failure."""
+    return _settle(replica_set, "give-up")

@@ -95,6 +95,8 @@ class Code(IntEnum):
     CLOSE_MONTH_FAILED = 1119, "month not closed"
     MONTH_CLOSED = 1120, "the month is closed, and stays as it is"
     MONTH_NOT_FOUND = 1121, "no such month was closed"
+    RECOVER_FAILED = 1127, "the container could not be made again"
+    VOLUME_RECOVER_FAILED = 1128, "the volume could not be made again"
 
 
 class Problem(Struct, frozen=True):
@@ -149,6 +151,8 @@ OWN_CODES: Mapping[Action, Code] = {
     ("orphan", "remove"): Code.ORPHAN_REMOVE_FAILED,
     ("price", "set"): Code.SET_PRICE_FAILED,
     ("month", "close"): Code.CLOSE_MONTH_FAILED,
+    ("replica_set", "recover"): Code.RECOVER_FAILED,
+    ("volume", "recover"): Code.VOLUME_RECOVER_FAILED,
 }
 """The code "<verb> failed" of every action."""
 

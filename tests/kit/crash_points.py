@@ -37,7 +37,7 @@ ASKING: dict[type[Any], frozenset[str]] = {
     ContainerEngine: frozenset(
         {
             *("info", "ping", "inspect_image", "inspect_container", "list_containers"),
-            *("changes", "list_volumes", "list_images"),
+            *("changes", "list_volumes", "list_images", "refusal_of_pull"),
         }
     ),
     VolumeStore: frozenset({"probe", "resizes_mounted", "list_disks"}),

@@ -24,6 +24,7 @@ from events.outcomes import (
     SystemDiskPutBack,
 )
 from events.record import Event
+from events.recovery import ContainerLost
 from events.replica_sets import RevisionDeclared, SnapshotExpired
 from events.resources import GpusLeased, GpusReleased, PortsLeased, PortsReleased
 from events.volumes import VolumeVersionDeclared
@@ -80,7 +81,7 @@ class SecondBook:
                 resting = [p for p in ports if self._resting.get(p, 0) > self._now_us]
                 assert not resting, explain(f"{resting} rest, and are leased")
                 self._lease(ports, (event.name, event.revision), explain)
-            case ContainerExited() | ContainerVanished():
+            case ContainerExited() | ContainerVanished() | ContainerLost():
                 self._seen_still = event.name, event.revision
             case PortRefused():
                 self._resting[event.host_port] = event.until_us
