@@ -88,6 +88,35 @@ class Plan(Struct, frozen=True):
         return tuple(f"{step.name}: {loss}" for step in self.steps for loss in step.losses)
 
 
+class Outcome(Struct, frozen=True):
+    """What became of one operation, of ours or of those that had been going on."""
+
+    kind: str
+    name: str
+    verb: str
+    succeeded: bool
+    message: str = ""
+    """Why it did not, for people."""
+
+
+class RecoveryReport(Struct, frozen=True):
+    """What a host is to be made of, and what became of that."""
+
+    node: str
+    records: int
+    """Of the log that the plan was made from."""
+    plan: Plan
+    executed: bool = False
+    outcomes: tuple[Outcome, ...] = ()
+
+    @property
+    def is_well(self) -> bool:
+        """Is all as it is to be, or, where nothing was done yet, can it be?"""
+        if any(step.verdict == "cannot" for step in self.plan.steps) or self.plan.in_the_way:
+            return False
+        return all(outcome.succeeded for outcome in self.outcomes)
+
+
 def plan(state: State, sight: HostSight, facts: Facts, now_us: int) -> Plan:
     """The plan for a host. `state` is not changed."""
     ahead = state.copy()

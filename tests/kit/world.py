@@ -16,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from events.record import Record
+from events.recovery import ContainerLost
 from projections.evolve import evolve
 from projections.state import State
 from service.domain.commands import (
@@ -270,6 +271,9 @@ class World:
         self.state.forget_touched()
         breaches = check(self.state)
         assert not breaches, self.explain(f"{breaches}")
+        if any(isinstance(event, ContainerLost) for event in record.events):
+            # Recovered before anything is done on the new host: nothing of it is under way.
+            self._due = {i: e for i, e in self._due.items() if e.name != record.name}
         self._look(ended)
 
     def _look(self, ended: str) -> None:
