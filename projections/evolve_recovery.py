@@ -61,7 +61,12 @@ def _begun(state: State, record: Record, event: RecoveryBegun) -> None:
             gone="",
         ),
     )
-    put_replica_set(state, replace(state.replica_sets[event.name], phase=event.phase))
+    known = state.replica_sets[event.name]
+    put_replica_set(state, replace(known, phase=event.phase))
+    previous = state.revisions.get((event.name, known.previous or 0))
+    if previous is not None and previous.continued_as == event.revision:
+        # Its container had just become this one's. If this fails, it is what is gone back to.
+        put_revision(state, replace(previous, continued_as=None, lost=event.phase))
     container = versioned(event.name, event.revision)
     add_step(state, record.operation_id, record.at_us, f"{container} is to be made again")
 

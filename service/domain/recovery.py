@@ -7,7 +7,7 @@ from and that is here, or with the bare image; GPUs and ports stay the same wher
 from collections.abc import Iterator
 
 from events.operations import OperationFailed, OperationSucceeded
-from events.outcomes import SnapshotRemoved
+from events.outcomes import EffectFailed, SnapshotRemoved
 from events.record import Event
 from events.recovery import ContainerLost, RecoveryBegun, VolumeLost
 from events.replica_sets import RevisionUnpinned
@@ -24,6 +24,8 @@ from service.domain.recovery_commands import RecoverReplicaSet, RecoverVolume
 from service.domain.rejections import Reason, Rejected
 
 NOT_HERE = "it is not on the host that was recovered"
+
+HOST_LOST = "the host that its container was on was lost while it was going on"
 
 Placed = tuple[tuple[str, ...], tuple[PortBinding, ...]]
 
@@ -49,6 +51,8 @@ def recover(state: State, envelope: Envelope, command: RecoverReplicaSet) -> Dec
         decided = (*gone, *_made_again(state, envelope, command, replica_set, operation))
     if not decided:
         return Rejected(Reason.NOTHING_NEW, f"nothing of {command.name} was lost")
+    if any(isinstance(event, ContainerLost) for event in decided):
+        return (*_cut_off(replica_set), *decided)
     return decided
 
 
@@ -71,6 +75,22 @@ def recover_volume(state: State, envelope: Envelope, command: RecoverVolume) -> 
 def is_lost(revision: Revision, command: RecoverReplicaSet) -> bool:
     """Was its container there, and is it not here?"""
     return revision.container in IN_USE and revision.number not in command.containers
+
+
+def _cut_off(replica_set: ReplicaSet) -> Iterator[Event]:
+    """Commands that were running in the container have no end that anybody will know."""
+    for execution in replica_set.executions:
+        yield EffectFailed(
+            operation_id=execution.operation_id,
+            effect_id=f"{execution.operation_id}/execute",
+            effect="Execute",
+            kind="replica_set",
+            name=replica_set.name,
+            number=execution.number,
+            reason="host_lost",
+            message=HOST_LOST,
+        )
+        yield OperationFailed(execution.operation_id, "host_lost", HOST_LOST)
 
 
 def _kept_gone(
@@ -110,7 +130,10 @@ def _undone(
     current = state.revisions[replica_set.name, replica_set.current]
     if previous is None:
         return ()
-    lost = [one for one in (previous, current) if is_lost(one, command)]
+    lost = [previous] if is_lost(previous, command) else []
+    both = not {previous.number, current.number} & set(command.containers)
+    if is_lost(current, command) or (both and current.container == "absent"):
+        lost.append(current)  # it may have been made, and is not here in any case
     return tuple(ContainerLost(one.name, one.number, replica_set.phase_before) for one in lost)
 
 
@@ -141,8 +164,7 @@ def _ended(operation: Operation | None) -> tuple[Event, ...]:
         return ()
     if operation.verb in ("stop", "pause"):
         return (OperationSucceeded(operation.id),)
-    words = "the host that its container was on was lost while it was going on"
-    return (OperationFailed(operation.id, "host_lost", words),)
+    return (OperationFailed(operation.id, "host_lost", HOST_LOST),)
 
 
 def _begun(

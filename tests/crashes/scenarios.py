@@ -27,6 +27,7 @@ from service.domain.commands import (
     UnpinRevision,
 )
 from service.domain.orphan_commands import RemoveOrphan
+from service.domain.recovery_commands import RecoverReplicaSet, RecoverVolume
 from tests.kit.builders import GIB, IMAGE, PORT_FIRST, patch, resize, run
 from tests.kit.memory_disks import KeptDisk
 from tests.kit.simulated_programs import NO_SUCH_COMMAND
@@ -128,6 +129,11 @@ def vanishes(host: SimulatedHost) -> None:
     host.world.remove("foo-1")
 
 
+def goes_unseen(host: SimulatedHost) -> None:
+    """The container went with its host, which nobody has noticed."""
+    host.world.containers.pop("foo-1")
+
+
 def is_started(host: SimulatedHost) -> None:
     """`docker start`, by somebody else."""
     host.world.begin(host.world.containers["foo-1"])
@@ -225,6 +231,16 @@ VOLUMES = (
     Scenario("volume delete", (VOLUME[0], resize("vol", 2)), DeleteVolume("vol")),
 )
 
+LOST = (
+    Scenario(
+        "recover",
+        (run("foo", 1, 1), goes_unseen),
+        RecoverReplicaSet("foo"),
+        same_end=False,  # noticed after a crash, it is taken for removed by somebody
+    ),
+    Scenario("recover a volume", VOLUME[:1], RecoverVolume("vol", disk=True)),
+)
+
 ORPHANS: dict[str, Any] = {"orphan_grace_s": 60.0}
 GIVEN_BACK = run("foo", 1, 1, on_gpu_lost="restart")
 
@@ -243,4 +259,4 @@ HAPPENINGS = (
     Scenario("a GPU fails", (run("foo", 1),), gpu_fails, same_end=False),
 )
 
-SCENARIOS = (*RUNS, *PATCHES, *ROLLBACKS, *OTHERS, *VOLUMES, *HAPPENINGS)
+SCENARIOS = (*RUNS, *PATCHES, *ROLLBACKS, *OTHERS, *VOLUMES, *LOST, *HAPPENINGS)

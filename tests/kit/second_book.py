@@ -158,7 +158,8 @@ class SecondBook:
         phase = state.revisions[holder].container
         for thing in things:
             still = phase in ("absent", "exited", "removed") or holder == self._seen_still
-            never_had = phase == "created" and thing in self._resting
+            made_again = state.revisions[holder].lost is not None  # and not started
+            never_had = phase == "created" and (made_again or thing in self._resting)
             assert still or never_had, explain(
                 f"{holder} gives {thing} back while its container is {phase}"
             )
