@@ -74,6 +74,12 @@ async def test_pull_of_an_unknown_image_names_it(rig: EngineRig) -> None:
     assert rig.not_pullable in str(refused.value)
 
 
+async def test_whether_an_image_can_be_fetched_is_told_without_fetching_it(rig: EngineRig) -> None:
+    assert await rig.engine.refusal_of_pull(rig.pullable) is None
+    assert await rig.engine.inspect_image(rig.pullable) is None
+    assert "manifest unknown" in (await rig.engine.refusal_of_pull(rig.not_pullable) or "")
+
+
 async def test_a_container_left_by_a_crash_is_adopted(rig: EngineRig) -> None:
     made = await rig.engine.create_container("c-1", body())
     assert await rig.engine.create_container("c-1", body()) == made
