@@ -28,6 +28,8 @@ Verdict = Literal["here", "whole", "loss", "cannot"]
 
 Recover = RecoverReplicaSet | RecoverVolume
 
+DATA_GONE = "its disk is not here: its data is gone"
+
 AS: Mapping[Phase, str] = {
     "running": "made again and started",
     "paused": "made again, paused",
@@ -120,7 +122,7 @@ class RecoveryReport(Struct, frozen=True):
 def plan(state: State, sight: HostSight, facts: Facts, now_us: int) -> Plan:
     """The plan for a host. `state` is not changed."""
     ahead = state.copy()
-    steps: list[Step] = []
+    steps = [*_volumes_going_on(state, sight)]
     sent: list[Recover] = []
     for command in _candidates(state, sight):
         events = _decided(ahead, facts, now_us, command, len(sent))
@@ -195,7 +197,7 @@ def _step(
     ahead: State, sight: HostSight, command: Recover, events: tuple[Event, ...]
 ) -> Step | None:
     if isinstance(command, RecoverVolume):
-        return _volume_step(ahead, events)
+        return _volume_step(ahead, sight, events)
     replica_set = ahead.replica_sets[command.name]
     current = ahead.revisions[command.name, replica_set.current]
     name = versioned(current.name, current.number)
@@ -227,15 +229,32 @@ def _step(
     return Step("replica_set", name, verdict, what, tuple(losses), tuple(notes))
 
 
-def _volume_step(ahead: State, events: tuple[Event, ...]) -> Step | None:
+def _volumes_going_on(state: State, sight: HostSight) -> Iterator[Step]:
+    """Volumes that are being given another size: that makes a disk anew where there is none."""
+    for name, volume in sorted(state.volumes.items()):
+        operation = state.operations.get(volume.operation or "")
+        had_data = any(version.made for version in volume.versions) and not volume.deleting
+        if operation is not None and had_data and name not in sight.disks:
+            going_on = f"its {operation.verb} (operation {operation.id}) goes on"
+            version = versioned(name, volume.current)
+            yield Step("volume", version, "loss", "made again, empty", (DATA_GONE,), (going_on,))
+
+
+def _volume_step(ahead: State, sight: HostSight, events: tuple[Event, ...]) -> Step | None:
     lost = next((event for event in events if isinstance(event, VolumeLost)), None)
     if lost is None:
         return None
     name = versioned(lost.name, lost.number)
-    if lost.empty:
-        gone = ("its disk is not here: its data is gone",)
-        return Step("volume", name, "loss", "made again, empty", gone)
-    return Step("volume", name, "whole", "made again on its disk")
+    if not lost.empty:
+        return Step("volume", name, "whole", "made again on its disk")
+    users = sorted(ahead.volume_users.get(lost.name, ()))
+    containers = (versioned(user, ahead.replica_sets[user].current) for user in users)
+    notes = (
+        f"{container} is here, and while it runs has the old one mounted: copy the data out first"
+        for container in containers
+        if container in sight.containers
+    )
+    return Step("volume", name, "loss", "made again, empty", (DATA_GONE,), tuple(notes))
 
 
 def _kept_losses(events: tuple[Event, ...]) -> Iterator[str]:

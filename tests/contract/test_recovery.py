@@ -1,48 +1,27 @@
-"""A lost host is made again: whatever was going on, whatever is missing, wherever it is killed."""
+"""A lost host is made again, whatever was going on, and whatever is missing."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from service.disk_ports import SystemDisks, VolumeStore
-from service.domain.commands import (
-    CreateVolume,
-    ExecuteInReplicaSet,
-    PauseReplicaSet,
-    Request,
-    StopReplicaSet,
-)
+from service.domain.commands import PauseReplicaSet, Request, StopReplicaSet
 from service.domain.recovery_plan import Outcome
-from service.ports import ContainerEngine, Ledger
-from tests.crashes.life import Cut
 from tests.kit.builders import GIB, IMAGE, OWNER, PORT_FIRST, gpu, patch, run
-from tests.kit.crash_points import points, watched
 from tests.kit.simulated_engine import SimulatedEngine
-from tests.kit.simulated_recovery import RecoveringService, lose, recovered
 from tests.kit.simulated_service import SimulatedHost, SimulatedService
 from tests.kit.virtual_time import run_virtually
-from tests.simulation.checks import check_at_rest, check_every_record, check_world, records_of
-
-WRITTEN = ExecuteInReplicaSet("foo", ("sh", "-c", "echo mine > /data/mine"))
-FURNISHED: tuple[Request, ...] = (
-    CreateVolume("vol", GIB),
-    run("foo", 1, 1, mounts=("vol-1",)),
+from tests.simulation.lost_hosts import (
+    FURNISHED,
     WRITTEN,
-    patch("foo"),
-    run("bar", 1, 1),
-    PauseReplicaSet("bar"),
-    run("baz", data_disk_bytes=GIB),
-    StopReplicaSet("baz"),
+    RecoveringService,
+    check_recovered,
+    furnished,
+    lose,
+    recovered,
+    shown,
 )
-
-
-async def furnished(host: SimulatedHost, commands: Sequence[Request] = FURNISHED) -> None:
-    """The service of this host was there, and has stopped."""
-    async with SimulatedService(host) as service:
-        await service.succeed(*commands)
-        await service.projector.wait_stored(await service.ledger.last_seq())
 
 
 def made(**changes: Any) -> SimulatedHost:
@@ -51,27 +30,6 @@ def made(**changes: Any) -> SimulatedHost:
 
 def told(outcomes: Sequence[Outcome]) -> dict[str, bool]:
     return {f"{one.verb} {one.name}": one.succeeded for one in outcomes}
-
-
-def shown(host: SimulatedHost) -> dict[str, Any]:
-    containers = host.world.containers.values()
-    return {
-        "containers": {c.name: (c.status, c.gpus(), c.host_ports(), c.files) for c in containers},
-        "volumes": set(host.world.volumes),
-        "disks": set(host.volumes.disks),
-        "kept": set(host.disks.kept),
-    }
-
-
-async def check(host: SimulatedHost) -> None:
-    """The service starts on it, finds all as the ledger says, and has nothing to do."""
-    async with SimulatedService(host) as service:
-        seq = await service.ledger.last_seq()
-        await asyncio.sleep(120)
-        assert await service.ledger.last_seq() == seq
-        await check_at_rest(service)
-        await check_world(service.state, host)
-    check_every_record(await records_of(host.ledger))
 
 
 @pytest.mark.parametrize("system_disk", ["auto", "commit"])
@@ -93,7 +51,7 @@ def test_all_is_made_again_as_it_was(system_disk: str) -> None:
         assert {key: after[key] for key in ("volumes", "disks", "kept")} == {
             key: before[key] for key in ("volumes", "disks", "kept")
         }
-        await check(host)
+        await check_recovered(host)
 
     run_virtually(play())
 
@@ -110,7 +68,25 @@ def test_what_is_there_is_left_alone() -> None:
         assert {step.verdict for step in plan.steps} == {"here"}
         assert shown(host) == before
         assert await host.ledger.last_seq() == seq
-        await check(host)
+        await check_recovered(host)
+
+    run_virtually(play())
+
+
+def test_disks_that_were_lost_below_running_containers_are_made_anew() -> None:
+    """The data directory was lost with what was in it, and Docker runs on."""
+
+    async def play() -> None:
+        host = made()
+        await furnished(host)
+        before = shown(host)
+        host.volumes.disks.clear()
+        plan, outcomes = await recovered(host)
+        assert told(outcomes) == {"recover baz": True, "recover vol": True}
+        (step,) = [step for step in plan.steps if step.name == "vol-1"]
+        assert "foo-2 is here" in step.notes[0]
+        assert shown(host) == before
+        await check_recovered(host)
 
     run_virtually(play())
 
@@ -127,7 +103,7 @@ def test_other_gpus_take_the_place_of_those_that_are_not_there() -> None:
         assert host.world.containers["bar-1"].gpus() == ("gpu-7",)
         notes = {step.name: step.notes for step in plan.steps if step.kind == "replica_set"}
         assert notes["bar-1"] == ("GPUs gpu-7 in place of gpu-1",)
-        await check(host)
+        await check_recovered(host)
 
     run_virtually(play())
 
@@ -144,7 +120,7 @@ def test_who_finds_no_gpu_is_made_and_stopped() -> None:
         assert loss.startswith("foo-2: it was running and is stopped: 1 GPUs asked for, 0 free")
         assert host.world.containers["foo-2"].status == "created"
         assert host.world.containers["bar-1"].gpus() == ("gpu-1",)
-        await check(host)
+        await check_recovered(host)
 
     run_virtually(play())
 
@@ -159,13 +135,13 @@ def test_what_cannot_be_made_is_made_when_it_is_run_again() -> None:
         assert {s.verdict for s in plan.steps if s.kind == "replica_set"} == {"cannot"}
         failed = {name for name, done in told(outcomes).items() if not done}
         assert failed == {"recover foo", "recover bar"} | ({"recover baz"} & failed)
-        await check(host)
+        await check_recovered(host)
         host.world.images[IMAGE] = image
         _, again = await recovered(host)
         assert all(told(again).values())
         assert host.world.containers["foo-2"].status == "running"
         assert host.world.containers["bar-1"].gpus() == ("gpu-1",)
-        await check(host)
+        await check_recovered(host)
 
     run_virtually(play())
 
@@ -185,7 +161,7 @@ def test_a_volume_that_cannot_be_made_takes_its_users_along_and_no_data() -> Non
         _, again = await recovered(host)
         assert told(again) == {"recover vol": True, "recover foo": True}
         assert host.world.containers["foo-1"].status == "running"
-        await check(host)
+        await check_recovered(host)
 
     run_virtually(play())
 
@@ -227,7 +203,7 @@ def test_what_was_going_on_comes_to_its_end(
         lose(host)
         _, outcomes = await recovered(host)
         assert told(outcomes) == ends
-        await check(host)
+        await check_recovered(host)
 
     run_virtually(play())
 
@@ -243,7 +219,7 @@ def test_what_had_failed_is_undone_and_then_made_again() -> None:
         assert told(outcomes) == {"patch foo": False, "recover foo": True}
         assert plan.steps[0].what == "made again once what had failed is undone"
         assert {c.name: c.status for c in host.world.containers.values()} == {"foo-1": "running"}
-        await check(host)
+        await check_recovered(host)
 
     run_virtually(play())
 
@@ -277,67 +253,6 @@ def test_another_process_on_a_port_moves_it() -> None:
         _, outcomes = await recovered(host)
         assert told(outcomes) == {"recover foo": True}
         assert host.world.containers["foo-1"].host_ports() != {("22/tcp", str(PORT_FIRST))}
-        await check(host)
+        await check_recovered(host)
 
     run_virtually(play())
-
-
-async def life(host: SimulatedHost, cut: Cut) -> bool:
-    """One run of the recovery; False when it was killed at the point of `cut`."""
-
-    async def live() -> None:
-        service = RecoveringService(
-            host,
-            ledger=watched(Ledger, cast(Ledger, host.ledger), cut),
-            engine=watched(ContainerEngine, cast(ContainerEngine, host.engine), cut),
-            volumes=watched(VolumeStore, cast(VolumeStore, host.volumes), cut),
-            disks=watched(SystemDisks, cast(SystemDisks, host.disks), cut),
-        )
-        async with service:
-            await service.recover()
-
-    doing, over = asyncio.create_task(live()), asyncio.create_task(cut.over.wait())
-    await asyncio.wait((doing, over), return_when=asyncio.FIRST_COMPLETED)
-    if doing.done():
-        over.cancel()
-        await doing
-        return True
-    doing.cancel()
-    await asyncio.gather(doing, return_exceptions=True)
-    return False
-
-
-@pytest.mark.parametrize("system_disk", ["auto", "commit"])
-def test_killed_at_every_step_it_goes_on(system_disk: str) -> None:
-    async def lost() -> SimulatedHost:
-        host = made(system_disk=system_disk)
-        await furnished(host)
-        lose(host, disks=False, kept=False)
-        host.probe.shown = [gpu(0), gpu(7)]
-        return host
-
-    async def free() -> tuple[dict[str, Any], Cut]:
-        host, cut = await lost(), Cut(armed=True)
-        assert await life(host, cut)
-        return shown(host), cut
-
-    def played(work: Callable[[], Awaitable[Any]]) -> Any:
-        async def play() -> Any:
-            return await work()
-
-        return run_virtually(play())
-
-    end, cut = played(free)
-    steps = points(cut.calls)
-    assert len(steps) > 30
-
-    for at in steps:
-
-        async def killed(at: Any = at) -> None:
-            host = await lost()
-            assert not await life(host, Cut(at, armed=True)), at
-            assert await life(host, Cut(armed=True))
-            assert shown(host) == end, at
-            await check(host)
-
-        played(killed)

@@ -20,7 +20,7 @@ from service.domain.commands import (
 from service.domain.effects import StartContainer
 from service.domain.recovery_commands import RecoverReplicaSet, RecoverVolume
 from service.domain.recovery_plan import HostSight, Plan, RecoveryReport, SeenOwner, Step, plan
-from tests.kit.builders import GIB, IMAGE, IMAGE_ID, OWNER, facts, gpu, patch, run
+from tests.kit.builders import GIB, IMAGE, IMAGE_ID, OWNER, facts, gpu, patch, resize, run
 from tests.kit.gwt import Step as Past
 from tests.kit.gwt import failing, given, unfinished
 from tests.kit.sightings import gone
@@ -197,6 +197,16 @@ ROWS: list[tuple[str, State, HostSight, Step]] = [
         Step(
             *("volume", "bar-1", "loss", "made again, empty"),
             ("its disk is not here: its data is gone",),
+        ),
+    ),
+    (
+        "a volume was being resized",
+        after(CreateVolume("bar", GIB), unfinished(resize("bar", 2))),
+        BARE,
+        Step(
+            *("volume", "bar-2", "loss", "made again, empty"),
+            ("its disk is not here: its data is gone",),
+            ("its resize (operation bar.2) goes on",),
         ),
     ),
     (
