@@ -16,10 +16,8 @@ from tests.kit.service_process import ServiceProcess
 
 KEPT = "gpuledger-snapshots"
 
-TOLD = re.compile(
-    rb'"(createTime|operationId|updateTime|attached|exitCode|finishedTime|container)":[^,}]*,?'
-)
-"""What two hosts may differ in: instants, ids, and that one which stands still has never run."""
+TOLD = re.compile(rb'"createTime":"[^"]*"|"container":"(created|exited)"')
+"""What two hosts may differ in: instants, and that one which stands still has never run."""
 
 FIXED = ("/replicaSet", "/volumes", "/resources/gpus", "/resources/ports", "/volumes/bar/history")
 
@@ -83,6 +81,7 @@ def test_another_host_gives_the_same_answers(
     # Nothing was carried over: all of it is told, and nothing is done.
     bare = restore(new, backup, "--execute", "--json")
     assert bare.returncode == 1
+    assert not new_dir.exists()
     plan = plan_of(bare)
     assert plan["bar-1"]["losses"] == ["its disk is not here: its data is gone"]
     assert plan["foo-2"]["verdict"] == "cannot"
@@ -92,7 +91,7 @@ def test_another_host_gives_the_same_answers(
     carry_over(dockerd, other_host)
     with dockerd.client() as client:
         client.containers.get("foo-2").remove(force=True)
-    new_dir.mkdir(exist_ok=True)
+    new_dir.mkdir()
     volumes = service.data_dir / "volumes"
     subprocess.run(["cp", "-a", "--sparse=always", volumes, new_dir / "volumes"], check=True)
     dry = restore(new, backup, "--execute", "--dry-run", "--json")

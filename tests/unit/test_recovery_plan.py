@@ -17,13 +17,14 @@ from service.domain.commands import (
     PinRevision,
     StopReplicaSet,
 )
-from service.domain.effects import StartContainer
+from service.domain.effects import CreateContainer, EnsureImage, StartContainer
+from service.domain.observing_commands import RetryReplicaSet
 from service.domain.recovery_commands import RecoverReplicaSet, RecoverVolume
 from service.domain.recovery_plan import HostSight, Plan, RecoveryReport, SeenOwner, Step, plan
 from tests.kit.builders import GIB, IMAGE, IMAGE_ID, OWNER, facts, gpu, patch, resize, run
 from tests.kit.gwt import Step as Past
 from tests.kit.gwt import failing, given, unfinished
-from tests.kit.sightings import gone
+from tests.kit.sightings import ended, gone
 
 UPPER = facts(carry="upper")
 
@@ -299,6 +300,22 @@ def test_losses_name_whose_they_are() -> None:
 def test_a_report_is_well_when_all_can_be() -> None:
     assert RecoveryReport("n1", 1, planned(RUNS)).is_well
     assert not RecoveryReport("n1", 1, planned(RUNS, BARE)).is_well
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_one_that_was_to_be_started_again_is_made_and_started(begun: bool) -> None:
+    waits = (run("foo", on_exit="restart"), ended("foo", 1))
+    past = (*waits, unfinished(RetryReplicaSet("foo", 1))) if begun else waits
+    decided = given(*past, on=UPPER).when(RecoverReplicaSet("foo"))
+    decided.then_due(EnsureImage).then_driven()
+    foo, version = decided.state.replica_sets["foo"], decided.state.revisions["foo", 1]
+    assert (foo.retry_due_us, version.retrying, version.container) == (0, 0, "running")
+
+
+def test_an_image_that_is_here_with_its_content_is_not_asked_for_by_name() -> None:
+    decided = given(run("foo"), on=UPPER).when(RecoverReplicaSet("foo", images=(IMAGE_ID,)))
+    decided.then_due(CreateContainer).then_driven()
+    assert decided.state.revisions["foo", 1].base_image == IMAGE_ID
 
 
 @pytest.mark.parametrize("fails", [True, False])
