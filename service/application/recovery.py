@@ -13,7 +13,7 @@ from projections.projector import Projector, ProjectorStopped
 from projections.state import Operation, State
 from service.application.host_sight import look
 from service.application.writer import Writer
-from service.disk_ports import SystemDisks, VolumeStore
+from service.disk_ports import HostPaths, SystemDisks, VolumeStore
 from service.domain.commands import Envelope, Facts
 from service.domain.recovery_plan import Outcome, Plan, Recover, plan
 from service.domain.rejections import Rejected
@@ -32,6 +32,7 @@ class Recovery:
         engine: ContainerEngine,
         volumes: VolumeStore,
         disks: SystemDisks,
+        paths: HostPaths,
         projector: Projector,
         writer: Writer,
         clock: Clock,
@@ -43,6 +44,7 @@ class Recovery:
         self._engine = engine
         self._volumes = volumes
         self._disks = disks
+        self._paths = paths
         self._projector = projector
         self._writer = writer
         self._clock = clock
@@ -61,7 +63,7 @@ class Recovery:
     async def plan(self) -> Plan:
         """What would be sent now. Raises EngineError, SystemDiskError, VolumeStoreError."""
         state = self._projector.state
-        sight = await look(self._engine, self._volumes, self._disks, state)
+        sight = await look(self._engine, self._volumes, self._disks, self._paths, state)
         return plan(state, sight, self._facts(), self._clock.now_us())
 
     async def begin(self, planned: Plan) -> None:

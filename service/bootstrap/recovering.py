@@ -90,7 +90,7 @@ async def _planned(settings: Settings, host: Host, state: State) -> Plan:
         ahead = _with_gpus(state, await probe.health(), facts_of(settings), clock.now_us())
         # One that is named: nothing is tried out for it, as nothing is made.
         volumes = await choose(settings.data_dir / "volumes", "loop")
-        sight = await look(engine, volumes, disks, ahead)
+        sight = await look(engine, volumes, disks, host.paths(settings), ahead)
         return plan(ahead, sight, facts(), clock.now_us())
 
 
@@ -128,6 +128,7 @@ class _Recovering(Service):
             engine,
             self.volumes,
             disks,
+            self.paths,
             self.projector,
             self.writer,
             self.clock,

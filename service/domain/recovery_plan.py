@@ -21,6 +21,7 @@ from service.domain.decide import address, decide
 from service.domain.invariants import IN_USE
 from service.domain.placement import gpu_shortage
 from service.domain.recovery_commands import RecoverReplicaSet, RecoverVolume
+from service.domain.recovery_sight import HostSight, SeenOwner
 from service.domain.rejections import Rejected
 
 Verdict = Literal["here", "whole", "loss", "cannot"]
@@ -35,31 +36,6 @@ AS: Mapping[Phase, str] = {
     "paused": "made again, paused",
     "stopped": "made again, stopped",
 }
-
-
-class SeenOwner(Struct, frozen=True):
-    """Whose container has a name, as its labels say."""
-
-    owner: str
-    name: str
-    """The replica set."""
-
-
-class HostSight(Struct, frozen=True):
-    """What a host has of an installation."""
-
-    containers: Mapping[str, SeenOwner]
-    """By name: all of ours, and whoever has a name that one of ours needs."""
-    volumes: frozenset[str]
-    """The engine's, with their versions."""
-    disks: frozenset[str]
-    """Of volumes."""
-    kept: frozenset[str]
-    """Kept system disks: directories and images."""
-    images: Mapping[str, str]
-    """Of those asked for that are here: the id, by what they were asked for as."""
-    unfetchable: Mapping[str, str]
-    """Of those that are not: why they cannot be fetched either."""
 
 
 class Step(Struct, frozen=True):
@@ -214,8 +190,8 @@ def _step(
         losses += _stopped(ahead, current, begun, wanted)
         notes += _notes(current, begun, sight)
         verdict = "loss" if losses else "whole"
-        if (why := _no_image(current, begun, sight)) is not None:
-            what, verdict, losses = "cannot be made again", "cannot", [*losses, why]
+        if missing := [*_missing(current, begun, sight)]:
+            what, verdict, losses = "cannot be made again", "cannot", [*losses, *missing]
     elif any(isinstance(event, ContainerLost) for event in events):
         what, verdict = "made again once what had failed is undone", "loss"
         losses.append("what was changed in its system disk is gone")
@@ -289,12 +265,16 @@ def _stopped(
         yield f"it was {wanted} and is stopped: {why}"
 
 
-def _no_image(current: Revision, begun: RecoveryBegun, sight: HostSight) -> str | None:
+def _missing(current: Revision, begun: RecoveryBegun, sight: HostSight) -> Iterator[str]:
+    """What its container cannot be made without."""
     image = current.spec.image
-    if begun.disk_from is not None or begun.image_id is not None or image in sight.images:
-        return None
-    why = sight.unfetchable.get(image)
-    return None if why is None else f"image {image} is not here and cannot be fetched: {why}"
+    by_name = begun.disk_from is None and begun.image_id is None
+    why = sight.unfetchable.get(image) if by_name and image not in sight.images else None
+    if why is not None:
+        yield f"image {image} is not here and cannot be fetched: {why}"
+    for bind in current.spec.binds:
+        if (refused := sight.unmountable.get(bind.source)) is not None:
+            yield refused
 
 
 def _notes(current: Revision, begun: RecoveryBegun, sight: HostSight) -> Iterator[str]:

@@ -43,7 +43,7 @@ ASKING: dict[type[Any], frozenset[str]] = {
     VolumeStore: frozenset({"probe", "resizes_mounted", "list_disks"}),
     SystemDisks: frozenset({"probe", "size", "free_bytes", "changes", "list_kept", "is_kept"}),
     GpuAccessProbe: frozenset({"look"}),
-    HostPaths: frozenset({"refusal"}),
+    HostPaths: frozenset({"refusal", "absence"}),
     DeviceProbe: frozenset({"health", "errors", "describe", "close"}),
     Clock: frozenset({"now_us", "monotonic_s", "sleep"}),
     Ids: frozenset({"new"}),

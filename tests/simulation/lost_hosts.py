@@ -56,6 +56,7 @@ class RecoveringService(SimulatedService):
             self.engine,
             self._volumes,
             self._disks,
+            host.paths,
             self.projector,
             self.writer,
             host.clock,

@@ -20,7 +20,8 @@ from service.domain.commands import (
 from service.domain.effects import CreateContainer, EnsureImage, StartContainer
 from service.domain.observing_commands import RetryReplicaSet
 from service.domain.recovery_commands import RecoverReplicaSet, RecoverVolume
-from service.domain.recovery_plan import HostSight, Plan, RecoveryReport, SeenOwner, Step, plan
+from service.domain.recovery_plan import Plan, RecoveryReport, Step, plan
+from service.domain.recovery_sight import HostSight, SeenOwner
 from tests.kit.builders import GIB, IMAGE, IMAGE_ID, OWNER, facts, gpu, patch, resize, run
 from tests.kit.gwt import Step as Past
 from tests.kit.gwt import failing, given, unfinished
@@ -90,6 +91,15 @@ ROWS: list[tuple[str, State, HostSight, Step]] = [
         Step(
             *("replica_set", "foo-1", "cannot", "cannot be made again"),
             (ANEW, f"image {IMAGE} is not here and cannot be fetched: manifest unknown"),
+        ),
+    ),
+    (
+        "a host directory that is not there",
+        after(run("foo", mounts=("/data",))),
+        replace(WITH_IMAGE, unmountable={"/data": "/data is not there", "/x": "nobody's"}),
+        Step(
+            *("replica_set", "foo-1", "cannot", "cannot be made again"),
+            (ANEW, "/data is not there"),
         ),
     ),
     (
