@@ -9,6 +9,7 @@ from events import (
     operations,
     orphans,
     outcomes,
+    recovery,
     replica_sets,
     resources,
     volumes,
@@ -83,6 +84,9 @@ Event = (
     | orphans.OrphanExpired
     | orphans.OrphanRemoved
     | orphans.OrphanSpared
+    | recovery.ContainerLost
+    | recovery.RecoveryBegun
+    | recovery.VolumeLost
     | billing.PriceSet
     | billing.MonthClosed
     | webhooks.WebhookRegistered

@@ -61,6 +61,7 @@ Verb = Literal[
     "rotate",
     "disable",
     "enable",
+    "recover",
 ]
 """What a caller can ask for, in the contract's words."""
 

@@ -11,6 +11,7 @@ from projections import (
     evolve_observations,
     evolve_orphans,
     evolve_outcomes,
+    evolve_recovery,
     evolve_replica_sets,
     evolve_resources,
     evolve_volumes,
@@ -28,6 +29,7 @@ FOLDS: Folds = {
     **evolve_billing.FOLDS,
     **evolve_webhooks.FOLDS,
     **evolve_debug_copies.FOLDS,
+    **evolve_recovery.FOLDS,
 }
 """One function per event; a test compares this with the union `Event`."""
 

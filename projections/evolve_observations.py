@@ -54,6 +54,7 @@ def _vanished(state: State, record: Record, event: ContainerVanished) -> None:
         event.name,
         event.revision,
         container="removed",
+        lost=None,
         gone=gone,
         pinned=False,
         gpu_access_lost_us=0,

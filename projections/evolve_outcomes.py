@@ -259,7 +259,10 @@ def _volume_made(state: State, record: Record, event: VolumeMade) -> None:
         replace(version, made=True) if version.number == event.number else version
         for version in known.versions
     )
-    put_volume(state, replace(known, versions=versions, previous=None, halts_users=False))
+    put_volume(
+        state,
+        replace(known, versions=versions, previous=None, halts_users=False, lost=False),
+    )
     _step(state, record, f"volume {versioned(event.name, event.number)} made")
 
 

@@ -18,13 +18,15 @@ from events.values import (
     ContainerSpec,
     GpuRuntime,
     Kind,
-    OrphanKind,
     Phase,
     PortBinding,
     Verb,
 )
 from projections.debug_copy import CopiedDisk, Loan
 from projections.gpu_unit import GpuUnit as GpuUnit
+from projections.node import ExpiredOrphan as ExpiredOrphan
+from projections.node import Node as Node
+from projections.node import RestingPort as RestingPort
 from projections.price_book import Month, Price
 from projections.webhook_book import Webhook
 
@@ -42,39 +44,6 @@ OperationState = Literal["running", "succeeded", "failed"]
 
 Key = tuple[str, str | int, int]
 """Table, name (or id), version number (0 where there is none)."""
-
-
-class RestingPort(Struct, frozen=True, gc=False):
-    """A host port that another process was found to have; it is not lent for a while."""
-
-    host_port: int
-    until_us: int
-
-
-class ExpiredOrphan(Struct, frozen=True, gc=False):
-    """Something of ours in no record that is being removed."""
-
-    id: str
-    kind: OrphanKind
-    name: str
-    object_id: str
-    of: str
-    """The replica set or volume that it says it belongs to."""
-    seq: int
-    """The record that said so."""
-    operation_id: str
-    """Of the caller who asked for it; empty when nobody did."""
-
-
-class Node(Struct, frozen=True, gc=False):
-    """This installation. `port_cursor` is the host port leased last."""
-
-    node: str
-    owner: str
-    port_cursor: int = 0
-    resting: tuple[RestingPort, ...] = ()
-    expiring: tuple[ExpiredOrphan, ...] = ()
-    """What is in no record and is being removed."""
 
 
 class PortLease(Struct, frozen=True, gc=False):
@@ -169,6 +138,9 @@ class Revision(Struct, frozen=True, gc=False, omit_defaults=True):
     debug_of: str = ""
     copied: CopiedDisk | None = None
     """What the first revision of a debug copy begins with."""
+    lost: Phase | None = None
+    """What it was to be when its container went with its host; while that is removed, it can be
+    made again."""
 
 
 class Execution(Struct, frozen=True, gc=False):
@@ -250,6 +222,8 @@ class Volume(Struct, frozen=True, gc=False, omit_defaults=True):
     """Every version ever, oldest first."""
     tenant: str = ""
     """Whose it is: of the record that created it."""
+    lost: bool = False
+    """Its current version went with its host, and is not made again yet."""
 
 
 class Step(Struct, frozen=True, gc=False):

@@ -30,6 +30,7 @@ from events.outcomes import (
     VolumeRemoved,
 )
 from events.record import Record
+from events.recovery import ContainerLost
 from events.replica_sets import PhaseRequested, ReplicaSetDeleted
 from events.resources import GpusReleased
 from projections.state import Revision, State
@@ -84,7 +85,10 @@ def _ended(
 
 
 def _gone(
-    usage: Usage, state: State, record: Record, event: ContainerRemoved | ContainerVanished
+    usage: Usage,
+    state: State,
+    record: Record,
+    event: ContainerRemoved | ContainerVanished | ContainerLost,
 ) -> None:
     for interval in _running(usage, event.name, event.revision):
         usage.end(interval, record.at_us, "record_time")
@@ -307,6 +311,7 @@ METERS: dict[type[Any], Callable[[Usage, State, Record, Any], None]] = {
     ContainerExited: _ended,
     ContainerRemoved: _gone,
     ContainerVanished: _gone,
+    ContainerLost: _gone,
     ContainerUpdated: _updated,
     PhaseRequested: _phase_requested,
     RetryScheduled: _retry_scheduled,

@@ -79,6 +79,13 @@ class HostPaths(Protocol):
         """
         ...
 
+    async def absence(self, path: str) -> str | None:
+        """Why `path` cannot be mounted as things are, for people: it is refused, or not there.
+
+        Of another host's paths it is not known whether they are there: they count as there.
+        """
+        ...
+
 
 class DiskProbe(Struct, frozen=True):
     """Can system disks be carried by their upper directories here?"""

@@ -208,6 +208,10 @@ class ContainerEngine(Protocol):
         """Fetch an image. Refused with `image_not_found`, the message naming the image."""
         ...
 
+    async def refusal_of_pull(self, image: str) -> str | None:
+        """Why an image cannot be fetched, for people; None when it can. Nothing is fetched."""
+        ...
+
     async def create_container(self, name: str, config: Mapping[str, Any]) -> str:
         """Create from a body as POST /containers/create takes it; return the container's id.
 

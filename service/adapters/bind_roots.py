@@ -31,6 +31,13 @@ class BindRoots:
     async def refusal(self, path: str, *, shared: bool) -> str | None:
         return await asyncio.to_thread(self._refusal, path, shared)
 
+    async def absence(self, path: str) -> str | None:
+        if (refused := await self.refusal(path, shared=False)) is not None:
+            return refused
+        if self._local and not await asyncio.to_thread(os.path.exists, path):
+            return f"{path}, which it mounts, is not there"
+        return None
+
     def _refusal(self, path: str, shared: bool) -> str | None:
         try:
             real = self._real(Path(path))

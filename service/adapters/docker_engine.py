@@ -113,6 +113,9 @@ class DockerEngine:
 
         return await self._listen(call)
 
+    async def refusal_of_pull(self, image: str) -> str | None:
+        return await self._run(self._slow, lambda client: objects.refusal_of_pull(client, image))
+
     async def create_container(self, name: str, config: Mapping[str, Any]) -> str:
         return await self._run(self._slow, lambda client: objects.create(client, name, config))
 

@@ -207,3 +207,12 @@ def same_origin(there: Mapping[str, str] | None, wanted: Mapping[str, str]) -> b
     return LABEL_OWNER in wanted and all(
         there.get(key) == wanted.get(key) for key in (LABEL_OWNER, LABEL_EFFECT)
     )
+
+
+def refusal_of_pull(client: docker.APIClient, image: str) -> str | None:
+    """Why a registry would not give an image, in its own words; None when it would."""
+    try:
+        client.inspect_distribution(image)
+    except APIError as error:
+        return str(error.explanation or error).strip()
+    return None

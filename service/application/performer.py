@@ -214,11 +214,19 @@ class Performer:
             LABEL_REVISION: str(effect.number),
             LABEL_EFFECT: effect.effect_id,
         }
-        await self._engine.create_volume(effect.volume, options, labels)
+        if not await self._is_left(effect, labels):
+            await self._engine.create_volume(effect.volume, options, labels)
         if isinstance(effect, SizeVolume):
             # Last, so that an effect that fails leaves the size as it was.
             await self._volumes.resize(effect.name, effect.size_bytes, on_progress)
         return Succeeded()
+
+    async def _is_left(self, effect: MakeVolume | SizeVolume, labels: dict[str, str]) -> bool:
+        """Is the engine's volume there still, though its disk was lost? It leads to the new one."""
+        if isinstance(effect, SizeVolume) or not effect.lost:
+            return False
+        same = {**self._labels, LABEL_NAME: effect.name, LABEL_REVISION: labels[LABEL_REVISION]}
+        return effect.volume in await self._engine.list_volumes(same)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Each entry opens what it needs in order, and leaves it in reverse.
 
 from service.bootstrap.backing_up import BackupSummary, back_up, restore, verify_backup
 from service.bootstrap.maintaining import CheckReport, RebuildSummary, check, rebuild
+from service.bootstrap.recovering import recover
 from service.bootstrap.serving import serve
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "back_up",
     "check",
     "rebuild",
+    "recover",
     "restore",
     "serve",
     "verify_backup",

@@ -17,6 +17,7 @@ from events.codec import show_time
 from projections.projector import ProjectorStopped
 from projections.projector import rebuild as rebuild_store
 from projections.schema import SCHEMA_VERSION
+from projections.state import State
 from projections.store import ReadStore
 from service.adapters.backup_lines import encode_line
 from service.adapters.jetstream_connection import NatsAddress
@@ -68,6 +69,7 @@ class _Fold(Struct, frozen=True):
     node: str
     owner: str
     sha256: str
+    state: State
 
 
 async def back_up(settings: Settings, folder: Path) -> BackupSummary:
@@ -134,6 +136,32 @@ async def restore(settings: Settings, folder: Path) -> BackupSummary:
             async with _staged(settings.data_dir) as child:
                 compared = await _fill(child.admin, folder, manifest)
     return _summary(manifest, compared)
+
+
+async def state_of_backup(folder: Path) -> State:
+    """What the records of a backup say in the end. Raises LedgerDamaged."""
+    manifest = await load_manifest(folder)
+    return (await _folded(lambda _: read_parts(folder, manifest.parts))).state
+
+
+async def state_of_log(settings: Settings) -> State:
+    """The same of the log of a data directory, also beside its service. Raises LedgerError."""
+    async with visit_ledger(settings) as ledger:
+        until = await ledger.last_seq()
+        return (await _folded(lambda _: _read(ledger, 0, until))).state
+
+
+async def is_restored(settings: Settings, folder: Path) -> bool:
+    """Is this backup's log in the data directory already, with or without more behind it?
+
+    Raises LedgerDamaged when another is. Of a server of one's own it is not known: False.
+    """
+    if settings.nats != "embedded" or not (settings.data_dir / LEDGER).is_dir():
+        return False
+    manifest = await load_manifest(folder)
+    async with visit_ledger(settings) as ledger:
+        await _see_that_it_goes_on(manifest, folder, ledger, await ledger.last_seq())
+    return True
 
 
 async def _fill(address: NatsAddress, folder: Path, manifest: Manifest) -> bool:
@@ -217,10 +245,11 @@ async def _folded(read: Callable[[int], AsyncIterator[Sequence[StoredEntry]]]) -
             async for table, rows in store.rows():
                 for row in rows:
                     digest.update(msgspec.json.encode((table, *row)) + b"\n")
-            node = (await store.load_state()).node
+            state = await store.load_state()
+            node = state.node
     if node is None:
         raise LedgerDamaged("the log does not say which installation it is of")
-    return _Fold(node.node, node.owner, digest.hexdigest())
+    return _Fold(node.node, node.owner, digest.hexdigest(), state)
 
 
 def _is_same_fold(folder: Path, manifest: Manifest, fold: _Fold) -> bool:

@@ -19,6 +19,8 @@ from service.application.disk_diff import Compare
 from service.bootstrap.ledger import OpenLedger, open_ledger
 from service.bootstrap.maintaining import READ_STORE
 from service.disk_ports import HostPaths, SystemDisks, VolumeStore
+from service.domain.commands import Facts
+from service.domain.retention import DAY_US
 from service.ports import ContainerEngine, DeviceProbe, GpuAccessProbe
 from service.settings import Settings
 
@@ -26,6 +28,18 @@ T = TypeVar("T")
 
 Closing = tuple[T, Callable[[], Awaitable[None]]]
 """Something, and how to let go of it."""
+
+
+def facts_of(settings: Settings) -> Facts:
+    """What the settings alone say to decisions."""
+    return Facts(
+        node=settings.node,
+        port_first=settings.port_first,
+        port_last=settings.port_last,
+        keep_revisions=settings.keep_revisions,
+        keep_us=round(settings.keep_days * DAY_US),
+        data_disk_path=settings.data_disk_path,
+    )
 
 
 class Host:

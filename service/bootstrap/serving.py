@@ -31,7 +31,7 @@ from service.application.writer import Writer
 from service.bootstrap.access import Door, open_door
 from service.bootstrap.catching_up import catch_up
 from service.bootstrap.gauges import show_gauges
-from service.bootstrap.host import Host
+from service.bootstrap.host import Host, facts_of
 from service.bootstrap.ledger import OpenLedger, make_data_dir
 from service.bootstrap.listening import is_ours, listen
 from service.bootstrap.past import open_explainer, open_past
@@ -40,7 +40,6 @@ from service.bootstrap.told import told
 from service.bootstrap.webhooks import open_webhooks
 from service.disk_ports import SystemDisks, VolumeStore
 from service.domain.commands import Envelope, Facts, RegisterNode
-from service.domain.retention import DAY_US
 from service.errors import EngineUnavailable, SettingsError, VolumeStoreError
 from service.ports import ContainerEngine
 from service.settings import Settings
@@ -66,7 +65,7 @@ async def serve(
     with stopping.until_told():
         async with AsyncExitStack() as stack:
             door = await open_door(settings, SystemClock())
-            service = _Service(settings, host or Host(), door)
+            service = Service(settings, host or Host(), door)
             await service.open_log(stack)
             await service.open_host(stack)
             address = await listen(stack, settings, service.app(), door.context)
@@ -79,7 +78,7 @@ async def serve(
     return 0
 
 
-class _Service:
+class Service:
     """The parts of one service, made in the order in which they need each other."""
 
     def __init__(self, settings: Settings, host: Host, door: Door) -> None:
@@ -191,7 +190,7 @@ class _Service:
         )
         # Stopped before the engine is closed: this context is entered after the engine's.
         at_work = await stack.enter_async_context(Supervisor(self.supervisor.failures))
-        self._begin_work(at_work, engine, disks)
+        self.begin_work(at_work, engine, disks)
 
     def _open_looks(self, stack: AsyncExitStack, work: OrphanWork) -> None:
         """What is looked for now and then, beside the containers themselves."""
@@ -211,7 +210,7 @@ class _Service:
             access, self.writer, self.projector, self.clock, self.ids, self.facts
         )
 
-    def _begin_work(
+    def begin_work(
         self, at_work: Supervisor, engine: ContainerEngine, disks: SystemDisks
     ) -> None:
         """Start what acts on the host, and what looks at it."""
@@ -246,7 +245,6 @@ class _Service:
         at_work.start("orphans", self.orphans.run())
 
     async def _base_facts(self, volumes: VolumeStore) -> Facts:
-        settings = self.settings
         _, self.volume_detail = await volumes.probe()
         try:
             # Also of a backend that makes no new ones: there may be old ones.
@@ -254,14 +252,7 @@ class _Service:
         except VolumeStoreError as error:
             log.error("a volume has no device: %s", error)
             self.remarks["volumes"] = Component(False, str(error))
-        return Facts(
-            node=settings.node,
-            port_first=settings.port_first,
-            port_last=settings.port_last,
-            keep_revisions=settings.keep_revisions,
-            keep_us=round(settings.keep_days * DAY_US),
-            data_disk_path=settings.data_disk_path,
-        )
+        return facts_of(self.settings)
 
     async def _docker_detail(self) -> str:
         try:

@@ -7,19 +7,48 @@ import typer
 
 from service.cli.failures import reported
 from service.cli.maintain import AsJson, say
+from service.cli.recovery import recover
 from service.cli.serve import (
     PANEL,
+    BindRoot,
     DataDir,
+    Docker,
+    GpuRuntime,
+    Gpus,
     LogLevel,
     Nats,
     NatsCredentials,
     Node,
+    OverCommit,
+    PortRange,
+    SystemDisk,
+    VolumeBackend,
+    VolumeFileSystem,
     settings_of,
 )
 from service.cli.show import plural
+from service.errors import SettingsError
 
 Folder = Annotated[
     Path, typer.Argument(metavar="DIR", show_default=False, help="The folder of the backup")
+]
+Restored = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[DIR]",
+        show_default=False,
+        help="The folder of the backup; with --execute none is the log that is there",
+    ),
+]
+Execute = Annotated[
+    bool,
+    typer.Option("--execute", help="Make containers and volumes again that this host has not"),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what --execute would do, and what is lost")
+]
+AcceptLosses = Annotated[
+    bool, typer.Option("--accept-losses", help="Do it though something is lost")
 ]
 Verify = Annotated[
     bool, typer.Option("--verify", help="Only check the backup that is there, without a log")
@@ -76,17 +105,40 @@ def backup(
 
 def restore(
     ctx: typer.Context,
-    folder: Folder,
+    folder: Restored = None,
+    execute: Execute = False,
+    dry_run: DryRun = False,
+    accept_losses: AcceptLosses = False,
     data_dir: DataDir = None,
     nats: Nats = None,
     nats_credentials: NatsCredentials = None,
     node: Node = None,
+    docker: Docker = None,
+    gpus: Gpus = None,
+    gpu_runtime: GpuRuntime = None,
+    port_range: PortRange = None,
+    system_disk: SystemDisk = None,
+    volume_backend: VolumeBackend = None,
+    volume_file_system: VolumeFileSystem = None,
+    over_commit: OverCommit = None,
+    bind_root: BindRoot = None,
     log_level: LogLevel = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the log anew from a backup, in an empty data directory."""
+    """Make the log anew from a backup; with --execute, containers and volumes as well."""
     with reported():
         settings = settings_of(ctx)
+        if execute or dry_run:
+            recover(
+                settings,
+                folder,
+                execute=execute and not dry_run,
+                accept_losses=accept_losses,
+                as_json=as_json,
+            )
+            return
+        if folder is None:
+            raise SettingsError("name the folder of the backup, or give --execute or --dry-run")
         import uvloop
 
         from service import bootstrap

@@ -16,6 +16,7 @@ from service.domain.billing_commands import CloseMonth, SetPrice
 from service.domain.effects import Effect
 from service.domain.observing_commands import ObserveContainer, ObserveGpuAccess, RetryReplicaSet
 from service.domain.orphan_commands import ExpireOrphan, RemoveOrphan, Thing
+from service.domain.recovery_commands import RecoverReplicaSet, RecoverVolume
 from service.domain.webhook_commands import WebhookCommand
 
 
@@ -202,6 +203,8 @@ Request = (
     | SetPrice
     | CloseMonth
     | WebhookCommand
+    | RecoverReplicaSet
+    | RecoverVolume
 )
 """What a caller can send. An accepted one becomes an operation."""
 

@@ -13,6 +13,7 @@ from service.domain import (
     orphans,
     outcomes,
     prices,
+    recovery,
     replica_sets,
     retention,
     revisions,
@@ -53,6 +54,7 @@ from service.domain.effects import kind_of
 from service.domain.guards import Decision
 from service.domain.observing_commands import ObserveContainer, ObserveGpuAccess, RetryReplicaSet
 from service.domain.orphan_commands import ExpireOrphan, RemoveOrphan
+from service.domain.recovery_commands import RecoverReplicaSet, RecoverVolume
 from service.domain.rejections import Reason, Rejected
 from service.domain.webhook_commands import (
     DisableWebhook,
@@ -89,6 +91,8 @@ VERBS: dict[type[Request], tuple[Kind, Verb]] = {
     DisableWebhook: ("webhook", "disable"),
     EnableWebhook: ("webhook", "enable"),
     RemoveWebhook: ("webhook", "remove"),
+    RecoverReplicaSet: ("replica_set", "recover"),
+    RecoverVolume: ("volume", "recover"),
 }
 """Whose command it is, and the contract's word for it."""
 
@@ -199,6 +203,10 @@ def _asked(state: State, envelope: Envelope, command: Request) -> Decision:
             | RemoveWebhook()
         ):
             return webhooks.decide(state, envelope, command)
+        case RecoverReplicaSet():
+            return recovery.recover(state, envelope, command)
+        case RecoverVolume():
+            return recovery.recover_volume(state, envelope, command)
     assert_never(command)
 
 

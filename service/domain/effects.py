@@ -213,6 +213,8 @@ class MakeVolume(Struct, frozen=True, tag=True):
     number: int
     volume: str
     size_bytes: int
+    lost: bool = False
+    """It was there before its host was lost; what is left of it is taken over."""
 
 
 class SizeVolume(Struct, frozen=True, tag=True):

@@ -7,7 +7,7 @@ was, the retry by the exit before it.
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from events import observations, orphans, outcomes, replica_sets, resources, volumes
+from events import observations, orphans, outcomes, recovery, replica_sets, resources, volumes
 from events.record import Event, Record
 from service.domain.explaining import Aspect, Source, SubjectKind, Told
 
@@ -139,6 +139,13 @@ def _ports_released(event: resources.PortsReleased) -> tuple[Aspect, ...]:
     return (ports_of(event.name, event.revision), *map(port_lent, event.host_ports))
 
 
+def _recovered(event: recovery.RecoveryBegun) -> tuple[Aspect, ...]:
+    name, number = event.name, event.revision
+    lent = (*map(leased, event.gpus), *(port_lent(port.host_port) for port in event.ports))
+    own = phase_of(name), container_of(name, number), gpus_of(name, number), ports_of(name, number)
+    return (*own, *lent)
+
+
 def _found_running(event: observations.ContainerFoundRunning) -> tuple[Aspect, ...]:
     return (*_container(event), begun_of(event.name, event.revision))
 
@@ -193,6 +200,9 @@ _SETTLES: dict[type[Any], _Aspects] = {
     observations.RetryScheduled: _retry,
     observations.RetryBegun: _begun,
     orphans.OrphanExpired: lambda event: (orphan_of(event.orphan),),
+    recovery.ContainerLost: _container,
+    recovery.RecoveryBegun: _recovered,
+    recovery.VolumeLost: lambda event: (made_as(event.name, event.number),),
 }
 
 
@@ -281,6 +291,7 @@ _OF_VOLUMES = (
     volumes.VolumeDeleted,
     outcomes.VolumeMade,
     outcomes.VolumeRemoved,
+    recovery.VolumeLost,
 )
 
 
@@ -293,7 +304,8 @@ def _is_of_volume(event: Any, name: str) -> bool:
 
 
 def _uuids(event: Any) -> tuple[str, ...]:
-    return (*getattr(event, "uuids", ()), getattr(event, "uuid", ""))
+    made_again = event.gpus if isinstance(event, recovery.RecoveryBegun) else ()
+    return (*made_again, *getattr(event, "uuids", ()), getattr(event, "uuid", ""))
 
 
 def _host_ports(event: Any) -> tuple[int, ...]:

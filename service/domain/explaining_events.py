@@ -18,7 +18,12 @@ from events.codec import show_time
 from events.record import Event
 from events.values import show_size, versioned
 from projections.state import State
-from service.domain import explaining_debug_copies, explaining_outcomes, explaining_webhooks
+from service.domain import (
+    explaining_debug_copies,
+    explaining_outcomes,
+    explaining_recovery,
+    explaining_webhooks,
+)
 from service.domain.explaining import (
     bindings,
     gpu_name,
@@ -207,6 +212,7 @@ SENTENCES: dict[type[Any], Callable[[Any, State], str]] = {
     ),
     **explaining_webhooks.SENTENCES,
     **explaining_debug_copies.SENTENCES,
+    **explaining_recovery.SENTENCES,
     billing.PriceSet: _price,
     billing.MonthClosed: lambda event, state: (
         f"the month {event.month} was closed: {event.total} {event.currency}"

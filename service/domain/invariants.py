@@ -218,5 +218,5 @@ def _volumes(state: State) -> Iterator[Breach]:
             yield Breach(volume.name, "it waits for an operation that is not known")
         if volume.operation is None and volume.current and not volume.deleted:
             version = next(v for v in volume.versions if v.number == volume.current)
-            if not version.made:
+            if not version.made and not volume.lost:
                 yield Breach(volume.name, "its current version was never made")

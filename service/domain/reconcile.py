@@ -5,9 +5,10 @@ a container go beside it. When nothing else is due the operation settles. Nothin
 on what the executor is doing: after a crash the same effects are due again, with the same ids.
 """
 
-from events.values import split_versioned, versioned
+from events.values import split_versioned
 from projections.lineage import base_of, disk_holder
 from projections.state import Execution, ReplicaSet, Revision, State
+from service.domain import reconcile_steps as steps
 from service.domain.container_config import container_config
 from service.domain.effects import (
     CommitImage,
@@ -18,12 +19,6 @@ from service.domain.effects import (
     FillDisk,
     PreCopyDisk,
     PutBackDisk,
-    RemoveContainer,
-    RemoveDebugImage,
-    RemoveSnapshot,
-    Settle,
-    StartContainer,
-    StopContainer,
     TakeSnapshot,
     UpdateContainer,
 )
@@ -31,7 +26,7 @@ from service.domain.patching import resources
 from service.domain.reconcile_debug import directory_to_clone, image_to_make, waits_for_source
 from service.domain.reconcile_idle import begun_before, halt, housekeeping
 from service.domain.reconcile_orphans import due_for_orphan
-from service.domain.reconcile_volumes import due_for_volume
+from service.domain.reconcile_volumes import due_for_volume, lost_volume, volumes_busy
 
 COPY_AHEAD_BYTES_MIN = 1 << 30
 """To copy a smaller system disk ahead makes the whole patch twice as long, for some tenths of a
@@ -60,7 +55,7 @@ def reconcile(state: State, kind: str, name: str) -> tuple[Effect, ...]:
             operation_id=e.operation_id,
             name=name,
             number=e.number,
-            container=_container(disk_holder(state, state.revisions[name, e.number])),
+            container=steps.container(disk_holder(state, state.revisions[name, e.number])),
             cmd=e.cmd,
             work_dir=e.work_dir,
         )
@@ -98,15 +93,19 @@ def _replica_set(state: State, replica_set: ReplicaSet) -> Effect | None:
         if due is not None or current.container != "running":
             return due
     elif replica_set.phase != "running" and current.container == "running":
-        return _stop(replica_set, current)
+        return steps.stop(replica_set, current)
+    elif replica_set.phase != "running" and _is_recovered(state, replica_set):
+        due = _bring_up(state, replica_set, current)
+        if due is not None or current.container == "absent":
+            return due
     if replica_set.image_commit is not None and replica_set.committed is None:
         return CommitImage(
-            *_ids(replica_set, "commit", current),
-            container=_container(current),
+            *steps.ids(replica_set, "commit", current),
+            container=steps.container(current),
             image=replica_set.image_commit,
             pause=current.container == "running" and not _executes(state, replica_set),
         )
-    return _settle(replica_set)
+    return steps.settle(replica_set)
 
 
 def _waits_for_commit(state: State, replica_set: ReplicaSet, execution: Execution) -> bool:
@@ -134,28 +133,32 @@ def _bring_up(state: State, replica_set: ReplicaSet, current: Revision) -> Effec
     previous = _previous(state, replica_set)
     if current.container == "absent" and current.in_place and previous is not None:
         return UpdateContainer(
-            *_ids(replica_set, "update", current),
-            was=_container(previous),
-            container=_container(current),
+            *steps.ids(replica_set, "update", current),
+            was=steps.container(previous),
+            container=steps.container(current),
             resources=resources(previous.spec, current.spec),
         )
     if current.container == "absent":
+        if lost_volume(state, current) is not None:
+            return steps.give_up(replica_set)
         if not _volumes_made(state, current):
+            return None
+        if _is_recovered(state, replica_set) and volumes_busy(state, current):
             return None
         if (copied := current.copied) is not None:
             if waits_for_source(state, copied):
                 return None
             may_freeze = not _executes(state, state.replica_sets[copied.of])
-            ids = _ids(replica_set, "image", current)
+            ids = steps.ids(replica_set, "image", current)
             if making := image_to_make(state, ids, copied, may_freeze=may_freeze):
                 return making
         elif current.disk_from is None and current.image_id is None:
-            return EnsureImage(*_ids(replica_set, "image", current), image=current.spec.image)
+            return EnsureImage(*steps.ids(replica_set, "image", current), image=current.spec.image)
         if current.carry == "commit" and (due := _retire(replica_set, current, previous)):
             return due
         return _create(state, replica_set, current)
     if current.remake:
-        return _remove(replica_set, current)
+        return steps.remove(replica_set, current)
     if current.container == "created":
         # An upper directory is carried while the new container waits: its name is the lock, and
         # the old one stands still for the shortest time.
@@ -164,13 +167,13 @@ def _bring_up(state: State, replica_set: ReplicaSet, current: Revision) -> Effec
         if due := _retire(replica_set, current, previous):
             return due
         if (kept := _to_fill(state, current)) is not None:
-            return FillDisk(
-                *_ids(replica_set, "fill", current), container=_container(current), image=kept
-            )
+            ids = steps.ids(replica_set, "fill", current)
+            return FillDisk(*ids, container=steps.container(current), image=kept)
     if current.container in ("created", "exited"):
-        return _start(replica_set, current)
+        # One that is made again, paused or stopped as it was, is not started.
+        return steps.start(replica_set, current) if replica_set.phase == "running" else None
     if previous is not None and previous.container != "removed":
-        return _remove(replica_set, previous)
+        return steps.remove(replica_set, previous)
     return None
 
 
@@ -183,9 +186,9 @@ def _copy_ahead(
     if previous.container != "running":
         return None
     return PreCopyDisk(
-        *_ids(replica_set, "precopy", current),
-        container=_container(current),
-        source=_container(previous),
+        *steps.ids(replica_set, "precopy", current),
+        container=steps.container(current),
+        source=steps.container(previous),
         least_bytes=COPY_AHEAD_BYTES_MIN,
     )
 
@@ -197,14 +200,14 @@ def _retire(
     if previous is None:
         return None
     if previous.container == "running":
-        return _stop(replica_set, previous)
+        return steps.stop(replica_set, previous)
     if previous.snapshot is not None or previous.container == "removed":
         return None
     operation = (replica_set.operation or "")[-12:]
-    kept = f"{_container(previous)}-{operation}"
+    kept = f"{steps.container(previous)}-{operation}"
     return TakeSnapshot(
-        *_ids(replica_set, "snapshot", previous),
-        container=_container(previous),
+        *steps.ids(replica_set, "snapshot", previous),
+        container=steps.container(previous),
         image=kept if current.carry == "upper" else f"{SNAPSHOT_REPOSITORY}:{kept}",
         carry=current.carry,
         squash_onto=previous.origin,
@@ -212,10 +215,10 @@ def _retire(
 
 
 def _create(state: State, replica_set: ReplicaSet, current: Revision) -> Effect:
-    ids = _ids(replica_set, "create", current)
+    ids = steps.ids(replica_set, "create", current)
     return CreateContainer(
         *ids,
-        container=_container(current),
+        container=steps.container(current),
         config=container_config(current, base_of(state, current), state.node, ids[0]),
     )
 
@@ -235,54 +238,65 @@ def _to_fill(state: State, revision: Revision) -> str | None:
 def _undo(state: State, replica_set: ReplicaSet, current: Revision) -> Effect | None:
     """Back to where the failed operation began: the old revision as it was, the new one gone."""
     operation = state.operations.get(replica_set.operation or "")
+    if _is_recovered(state, replica_set):
+        # One that only did not start is whole, and stays.
+        whole = current.container == "created" and _to_fill(state, current) is None
+        done = whole or current.container == "removed"
+        return steps.settle(replica_set) if done else steps.remove(replica_set, current)
     if operation is None or operation.verb not in DECLARING:
-        return _settle(replica_set)
+        return steps.settle(replica_set)
     if current.in_place:
         # Refused, the container is as it was, with its old name: nothing was done.
-        return _settle(replica_set)
+        return steps.settle(replica_set)
     if current.container != "removed":
         # Also one that nobody has seen: the reply to its creation may have been lost.
-        return _remove(replica_set, current)
+        return steps.remove(replica_set, current)
     if current.data_volume is not None and not state.volumes[current.data_volume].removed:
         return None
     previous = _previous(state, replica_set)
     if previous is None and replica_set.debug_image:
-        return _drop_image(replica_set, current)
+        return steps.drop_image(replica_set, current)
     # One that somebody else removed cannot be had back, but its disk where that is kept.
     if previous is not None and previous.container != "removed":
         if previous.snapshot is not None and previous.snapshot_carry == "upper":
             return PutBackDisk(
-                *_ids(replica_set, "put-back", previous),
-                container=_container(previous),
+                *steps.ids(replica_set, "put-back", previous),
+                container=steps.container(previous),
                 image=previous.snapshot,
             )
         if previous.snapshot is not None:
-            return _drop_snapshot(replica_set, previous, previous.snapshot)
+            return steps.drop_snapshot(replica_set, previous, previous.snapshot)
         was_running = replica_set.phase_before == "running" and replica_set.phase == "running"
         if was_running and previous.container == "exited":
-            return _start(replica_set, previous)
-    return _settle(replica_set)
+            return steps.start(replica_set, previous)
+    return steps.settle(replica_set)
 
 
 def _take_down(state: State, replica_set: ReplicaSet, current: Revision) -> Effect | None:
     if current.container == "running":
-        return _stop(replica_set, current)
+        return steps.stop(replica_set, current)
     if current.container in ("created", "exited"):
-        return _remove(replica_set, current)
+        return steps.remove(replica_set, current)
     for number in replica_set.snapshots:
         kept = state.revisions[replica_set.name, number]
         if kept.snapshot is not None and not kept.expiring:
-            return _drop_snapshot(replica_set, kept, kept.snapshot)
+            return steps.drop_snapshot(replica_set, kept, kept.snapshot)
     if replica_set.expiring:
         return None
     if replica_set.debug_image:
-        return _drop_image(replica_set, current)
-    return _settle(replica_set)
+        return steps.drop_image(replica_set, current)
+    return steps.settle(replica_set)
 
 
 def _volumes_made(state: State, revision: Revision) -> bool:
     sources = (split_versioned(bind.source) for bind in revision.spec.binds)
     return all(version_made(state, *source) for source in sources if source is not None)
+
+
+def _is_recovered(state: State, replica_set: ReplicaSet) -> bool:
+    """Is its container being made again, after its host was lost?"""
+    operation = state.operations.get(replica_set.operation or "")
+    return operation is not None and operation.verb == "recover"
 
 
 def version_made(state: State, name: str, number: int) -> bool:
@@ -295,46 +309,3 @@ def _previous(state: State, replica_set: ReplicaSet) -> Revision | None:
     if replica_set.previous is None:
         return None
     return state.revisions[replica_set.name, replica_set.previous]
-
-
-def _container(revision: Revision) -> str:
-    return versioned(revision.name, revision.number)
-
-
-def _ids(replica_set: ReplicaSet, step: str, revision: Revision) -> tuple[str, str, str, int]:
-    """The first four fields of every effect."""
-    operation = replica_set.operation or ""
-    attempt = f"-{revision.attempt}" if revision.attempt else ""
-    effect_id = f"{operation}/{step}-{_container(revision)}{attempt}"
-    return effect_id, operation, replica_set.name, revision.number
-
-
-def _start(replica_set: ReplicaSet, revision: Revision) -> Effect:
-    ids = _ids(replica_set, "start", revision)
-    return StartContainer(*ids, _container(revision), revision.started_at)
-
-
-def _stop(replica_set: ReplicaSet, revision: Revision) -> Effect:
-    return StopContainer(*_ids(replica_set, "stop", revision), _container(revision))
-
-
-def _drop_snapshot(replica_set: ReplicaSet, revision: Revision, kept: str) -> Effect:
-    ids = _ids(replica_set, "drop-snapshot", revision)
-    return RemoveSnapshot(*ids, image=kept, carry=revision.snapshot_carry)
-
-
-def _drop_image(replica_set: ReplicaSet, revision: Revision) -> Effect:
-    """Also one that nobody has seen: the reply to its making may have been lost."""
-    ids = _ids(replica_set, "drop-image", revision)
-    return RemoveDebugImage(*ids, image=replica_set.debug_image)
-
-
-def _remove(replica_set: ReplicaSet, revision: Revision) -> Effect:
-    return RemoveContainer(*_ids(replica_set, "remove", revision), _container(revision))
-
-
-def _settle(replica_set: ReplicaSet) -> Effect:
-    operation = replica_set.operation or ""
-    return Settle(
-        f"{operation}/settle", operation, replica_set.name, replica_set.current, "replica_set"
-    )

@@ -59,7 +59,7 @@ def halt(state: State, replica_set: ReplicaSet) -> Effect | None:
     if current is None:
         return None
     container = versioned(current.name, current.number)
-    for volume in _volumes(state, current):
+    for volume in bound_volumes(state, current):
         if volume.operation is None or replica_set.phase != "running":
             continue
         ids = (volume.operation, replica_set.name, current.number)
@@ -82,7 +82,8 @@ def stands_still(replica_set: ReplicaSet, current: Revision) -> bool:
     return wanted and current.container == "exited" and not current.ended_alone
 
 
-def _volumes(state: State, revision: Revision) -> list[Volume]:
+def bound_volumes(state: State, revision: Revision) -> list[Volume]:
+    """The volumes that a revision binds, by name."""
     sources = (split_versioned(bind.source) for bind in revision.spec.binds)
     names = sorted({source[0] for source in sources if source is not None})
     return [state.volumes[name] for name in names if name in state.volumes]

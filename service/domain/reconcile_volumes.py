@@ -3,7 +3,7 @@
 from events.values import versioned
 from projections.state import ReplicaSet, Revision, State, Volume
 from service.domain.effects import Effect, MakeVolume, RemoveVolume, Settle, SizeVolume
-from service.domain.reconcile_idle import is_under_way, stands_still
+from service.domain.reconcile_idle import bound_volumes, is_under_way, stands_still
 
 
 def due_for_volume(state: State, name: str) -> Effect | None:
@@ -13,7 +13,9 @@ def due_for_volume(state: State, name: str) -> Effect | None:
         return None
     version = next(v for v in volume.versions if v.number == volume.current)
     failed = volume.failure is not None and not version.made
-    if volume.deleting or (failed and volume.previous is None):
+    if failed and volume.lost and not volume.deleting:
+        pass  # its disk may be there all the same, with its data: nothing is taken away
+    elif volume.deleting or (failed and volume.previous is None):
         if not volume.removed:
             return None if _mounted(state, name) else _remove_volume(volume)
     elif failed and not volume.removed:
@@ -27,6 +29,7 @@ def due_for_volume(state: State, name: str) -> Effect | None:
                 version.number,
                 volume=versioned(name, version.number),
                 size_bytes=version.size_bytes,
+                lost=volume.lost,
             )
         if volume.halts_users and any(is_up(user) for _, user in _users(state, name)):
             return None
@@ -46,6 +49,19 @@ def due_for_volume(state: State, name: str) -> Effect | None:
     return Settle(
         f"{volume.operation}/settle", volume.operation, name, volume.current, kind="volume"
     )
+
+
+def lost_volume(state: State, revision: Revision) -> str | None:
+    """A volume of it that was lost with its host and could not be made again; None if none is."""
+    for volume in bound_volumes(state, revision):
+        if volume.lost and volume.operation is None:
+            return volume.name
+    return None
+
+
+def volumes_busy(state: State, revision: Revision) -> bool:
+    """Is one of its volumes being changed? What it binds may then get another name."""
+    return any(volume.operation is not None for volume in bound_volumes(state, revision))
 
 
 def _remove_volume(volume: Volume) -> Effect:

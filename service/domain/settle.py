@@ -4,14 +4,22 @@ from collections.abc import Iterator
 from typing import Any
 
 from events.operations import OperationFailed, OperationSucceeded
+from events.outcomes import EffectFailed
 from events.record import Event
-from events.replica_sets import BindMoved, ReplicaSetDeleted, RevisionAbandoned, RevisionRetired
+from events.replica_sets import (
+    BindMoved,
+    PhaseRequested,
+    ReplicaSetDeleted,
+    RevisionAbandoned,
+    RevisionRetired,
+)
 from events.values import show_size, versioned
 from events.volumes import VolumeDeleted, VolumeVersionAbandoned
-from projections.state import Failure, Operation, ReplicaSet, State, Volume
+from projections.state import Failure, Operation, ReplicaSet, Revision, State, Volume
 from service.domain.debug_copies import copy_ended
 from service.domain.effects import Settle
 from service.domain.reconcile import DECLARING
+from service.domain.reconcile_volumes import lost_volume
 from service.domain.release import release
 
 COMMIT_LOSES = (
@@ -35,19 +43,48 @@ def settle(state: State, effect: Settle) -> tuple[Event, ...]:
     if effect.kind == "volume":
         return _volume(state, operation)
     replica_set = state.replica_sets[effect.name]
+    current = state.revisions[effect.name, replica_set.current]
+    lost = lost_volume(state, current) if current.container == "absent" else None
+    if replica_set.failure is None and lost is not None:
+        return (_in_vain(effect, lost),)
+    if replica_set.failure is not None and operation.verb == "recover":
+        return (*_not_recovered(state, current), _failed(operation, replica_set.failure))
     if replica_set.failure is not None:
         undone = _undone(state, replica_set, operation) if operation.verb in DECLARING else ()
         return (*undone, _failed(operation, replica_set.failure))
-    name, current = replica_set.name, replica_set.current
+    name = replica_set.name
     done: tuple[Event, ...] = ()
     if replica_set.phase in ("stopped", "deleted"):
-        done = release(state, name, current)
+        done = release(state, name, replica_set.current)
     if replica_set.phase == "deleted":
         done = (*done, ReplicaSetDeleted(name))
     if replica_set.previous is not None:
         previous = replica_set.previous
         done = (RevisionRetired(name, previous), *release(state, name, previous))
     return (*done, OperationSucceeded(operation.id, _result(state, operation)))
+
+
+def _in_vain(effect: Settle, volume: str) -> EffectFailed:
+    """What waited for a volume that was lost fails, and is undone like any other."""
+    return EffectFailed(
+        operation_id=effect.operation_id,
+        effect_id=effect.effect_id,
+        effect="Settle",
+        kind=effect.kind,
+        name=effect.name,
+        number=effect.number,
+        reason="volume_lost",
+        message=f"volume {volume}, which it binds, was lost and could not be made again",
+    )
+
+
+def _not_recovered(state: State, current: Revision) -> tuple[Event, ...]:
+    """Without a container it is stopped, and can be made again later; paused, it has one."""
+    if current.container != "removed":
+        return ()
+    stopped = state.replica_sets[current.name].phase == "stopped"
+    phase = () if stopped else (PhaseRequested(current.name, "stopped"),)
+    return (*phase, *release(state, current.name, current.number))
 
 
 def _result(state: State, operation: Operation) -> dict[str, Any]:
@@ -57,6 +94,8 @@ def _result(state: State, operation: Operation) -> dict[str, Any]:
         return {"name": current}
     if operation.verb == "debug":
         return {"name": current, **_debugged(state, operation.name)}
+    if operation.verb == "recover":
+        return {"containerName": current}
     if operation.verb in DECLARING:
         return {"containerName": current, **_not_carried(state, operation.name)}
     if operation.verb == "commit":
@@ -105,6 +144,8 @@ def _volume(state: State, operation: Operation) -> tuple[Event, ...]:
     volume = state.volumes[operation.name]
     if volume.deleting:
         return VolumeDeleted(volume.name), OperationSucceeded(operation.id)
+    if volume.failure is not None and volume.lost:
+        return (_failed(operation, volume.failure),)
     if volume.failure is not None:
         back_to = next((v.number for v in reversed(volume.versions) if v.made), 0)
         return (

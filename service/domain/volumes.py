@@ -34,6 +34,12 @@ def resize(state: State, envelope: Envelope, command: ResizeVolume) -> Decision:
     found = _idle(state, command.name)
     if isinstance(found, Rejected):
         return found
+    if found.lost:
+        return Rejected(
+            Reason.VOLUME_NOT_FOUND,
+            f"the disk of volume {command.name} was lost with its host, and could not be made"
+            " again; delete the volume, or recover it",
+        )
     size = next(v.size_bytes for v in found.versions if v.number == found.current)
     if size == command.size_bytes:
         return Rejected(Reason.SAME_SIZE, f"volume {command.name} has {show_size(size)} already")

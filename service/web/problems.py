@@ -101,6 +101,8 @@ class Code(IntEnum):
     WEBHOOK_NOT_FOUND = 1124, "no such webhook, or no such dead letter"
     DEBUG_FAILED = 1125, "debug failed (unknown version included)"
     DEBUG_COPY = 1126, "a debug copy stays as it was made"
+    RECOVER_FAILED = 1127, "the container could not be made again"
+    VOLUME_RECOVER_FAILED = 1128, "the volume could not be made again"
 
 
 class Problem(Struct, frozen=True):
@@ -161,6 +163,8 @@ OWN_CODES: Mapping[Action, Code] = {
     ("webhook", "disable"): Code.WEBHOOK_FAILED,
     ("webhook", "enable"): Code.WEBHOOK_FAILED,
     ("webhook", "remove"): Code.WEBHOOK_FAILED,
+    ("replica_set", "recover"): Code.RECOVER_FAILED,
+    ("volume", "recover"): Code.VOLUME_RECOVER_FAILED,
 }
 """The code "<verb> failed" of every action."""
 

@@ -60,6 +60,7 @@ async def test_images_are_found_by_name_and_by_id(rig: EngineRig) -> None:
 
 async def test_pull_reports_progress_up_to_the_whole(rig: EngineRig) -> None:
     seen: list[Progress] = []
+    assert await rig.engine.refusal_of_pull(rig.pullable) is None
     image = await rig.engine.pull_image(rig.pullable, seen.append)
     assert image.tags == (rig.pullable,)
     assert await rig.engine.inspect_image(rig.pullable) == image
@@ -72,6 +73,7 @@ async def test_pull_of_an_unknown_image_names_it(rig: EngineRig) -> None:
         await rig.engine.pull_image(rig.not_pullable, lambda _: None)
     assert refused.value.reason == "image_not_found"
     assert rig.not_pullable in str(refused.value)
+    assert "manifest unknown" in (await rig.engine.refusal_of_pull(rig.not_pullable) or "")
 
 
 async def test_a_container_left_by_a_crash_is_adopted(rig: EngineRig) -> None:

@@ -28,6 +28,7 @@ from service.domain.commands import (
     UnpinRevision,
 )
 from service.domain.orphan_commands import RemoveOrphan
+from service.domain.recovery_commands import RecoverReplicaSet, RecoverVolume
 from service.domain.webhook_commands import (
     DisableWebhook,
     EnableWebhook,
@@ -134,6 +135,11 @@ def ends(exit_code: int, name: str = "foo-1") -> Callable[[SimulatedHost], None]
 def vanishes(host: SimulatedHost) -> None:
     """`docker rm -f`."""
     host.world.remove("foo-1")
+
+
+def goes_unseen(host: SimulatedHost) -> None:
+    """The container went with its host, which nobody has noticed."""
+    host.world.containers.pop("foo-1")
 
 
 def is_started(host: SimulatedHost) -> None:
@@ -253,6 +259,16 @@ VOLUMES = (
     Scenario("volume delete", (VOLUME[0], resize("vol", 2)), DeleteVolume("vol")),
 )
 
+LOST = (
+    Scenario(
+        "recover",
+        (run("foo", 1, 1), goes_unseen),
+        RecoverReplicaSet("foo"),
+        same_end=False,  # noticed after a crash, it is taken for removed by somebody
+    ),
+    Scenario("recover a volume", VOLUME[:1], RecoverVolume("vol", disk=True)),
+)
+
 ORPHANS: dict[str, Any] = {"orphan_grace_s": 60.0}
 GIVEN_BACK = run("foo", 1, 1, on_gpu_lost="restart")
 
@@ -271,4 +287,4 @@ HAPPENINGS = (
     Scenario("a GPU fails", (run("foo", 1),), gpu_fails, same_end=False),
 )
 
-SCENARIOS = (*RUNS, *PATCHES, *ROLLBACKS, *DEBUGS, *OTHERS, *VOLUMES, *HAPPENINGS)
+SCENARIOS = (*RUNS, *PATCHES, *ROLLBACKS, *DEBUGS, *OTHERS, *VOLUMES, *LOST, *HAPPENINGS)

@@ -37,13 +37,13 @@ ASKING: dict[type[Any], frozenset[str]] = {
     ContainerEngine: frozenset(
         {
             *("info", "ping", "inspect_image", "inspect_container", "list_containers"),
-            *("changes", "list_volumes", "list_images"),
+            *("changes", "list_volumes", "list_images", "refusal_of_pull"),
         }
     ),
     VolumeStore: frozenset({"probe", "resizes_mounted", "list_disks"}),
     SystemDisks: frozenset({"probe", "size", "free_bytes", "changes", "list_kept", "is_kept"}),
     GpuAccessProbe: frozenset({"look"}),
-    HostPaths: frozenset({"refusal"}),
+    HostPaths: frozenset({"refusal", "absence"}),
     DeviceProbe: frozenset({"health", "errors", "describe", "close"}),
     Clock: frozenset({"now_us", "monotonic_s", "sleep"}),
     Ids: frozenset({"new"}),

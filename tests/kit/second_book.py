@@ -26,6 +26,7 @@ from events.outcomes import (
     SystemDiskPutBack,
 )
 from events.record import Event
+from events.recovery import ContainerLost
 from events.replica_sets import RevisionDeclared, SnapshotExpired
 from events.resources import GpusLeased, GpusReleased, PortsLeased, PortsReleased
 from events.volumes import VolumeVersionDeclared
@@ -92,7 +93,7 @@ class SecondBook:
                 resting = [p for p in ports if self._resting.get(p, 0) > self._now_us]
                 assert not resting, explain(f"{resting} rest, and are leased")
                 self._lease(ports, (event.name, event.revision), explain)
-            case ContainerExited() | ContainerVanished():
+            case ContainerExited() | ContainerVanished() | ContainerLost():
                 self._seen_still = event.name, event.revision
             case PortRefused():
                 self._resting[event.host_port] = event.until_us
@@ -172,7 +173,8 @@ class SecondBook:
         phase = state.revisions[holder].container
         for thing in things:
             still = phase in ("absent", "exited", "removed") or holder == self._seen_still
-            never_had = phase == "created" and thing in self._resting
+            made_again = state.revisions[holder].lost is not None  # and not started
+            never_had = phase == "created" and (made_again or thing in self._resting)
             assert still or never_had, explain(
                 f"{holder} gives {thing} back while its container is {phase}"
             )

@@ -26,6 +26,7 @@ from events.outcomes import (
     VolumeRemoved,
 )
 from events.record import Event, Record
+from events.recovery import ContainerLost
 from events.replica_sets import PhaseRequested, RevisionAbandoned, RevisionDeclared
 from events.resources import GpusLeased, GpusReleased
 from events.volumes import VolumeDeletionRequested, VolumeVersionDeclared
@@ -145,6 +146,7 @@ class SecondMeter:
             case (
                 ContainerRemoved(name=name, revision=number)
                 | ContainerVanished(name=name, revision=number)
+                | ContainerLost(name=name, revision=number)
             ):
                 self._end(name, number)
                 self._exited.discard((name, number))

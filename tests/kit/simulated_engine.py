@@ -110,6 +110,10 @@ class SimulatedEngine:
 
         return await self._call("pull_image", image, do)
 
+    async def refusal_of_pull(self, image: str) -> str | None:
+        words = None if image in self.world.registry else "manifest unknown"
+        return await self._call("refusal_of_pull", image, lambda: words)
+
     async def create_container(self, name: str, config: Mapping[str, Any]) -> str:
         return await self._call("create_container", name, lambda: self._create(name, config))
 
@@ -143,11 +147,7 @@ class SimulatedEngine:
         return await self._call("inspect_container", name, do)
 
     async def list_containers(self, labels: Mapping[str, str]) -> tuple[ObservedContainer, ...]:
-        def do() -> tuple[ObservedContainer, ...]:
-            every = self.world.containers.values()
-            return tuple(c.observed() for c in every if labels.items() <= c.labels.items())
-
-        return await self._call("list_containers", "", do)
+        return await self._call("list_containers", "", lambda: self.world.shown(labels))
 
     async def changes(self) -> AsyncGenerator[str, None]:
         stream = ChangeStream(self._owner, self)

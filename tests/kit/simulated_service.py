@@ -121,6 +121,10 @@ class TextPaths:
         """As the port says."""
         return f"{path} may not be mounted" if path in self.forbidden else None
 
+    async def absence(self, path: str) -> str | None:
+        """As the port says; all paths are there."""
+        return await self.refusal(path, shared=False)
+
 
 class SimulatedHost:
     """A machine with `gpus` GPUs and `ports` host ports to lend; its images are there already."""

@@ -274,6 +274,11 @@ class World:
         container.finished_at = self.instant()
         self.changed(container)
 
+    def shown(self, labels: Mapping[str, str]) -> tuple[ObservedContainer, ...]:
+        """All containers that carry all these labels."""
+        every = self.containers.values()
+        return tuple(c.observed() for c in every if labels.items() <= c.labels.items())
+
     def pause(self, name: str, *, paused: bool = True) -> None:
         """Freeze a running container, or let a frozen one go on."""
         container = self.containers[name]

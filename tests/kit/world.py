@@ -16,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from events.record import Record
+from events.recovery import ContainerLost, RecoveryBegun, VolumeLost
 from projections.evolve import evolve
 from projections.state import State
 from service.domain.commands import (
@@ -69,6 +70,8 @@ NEVER_FAIL = (
     Settle,
 )
 """Effects that the executor repeats until they succeed, and the one without any I/O."""
+
+LOST_WITH_HOST = (ContainerLost, RecoveryBegun, VolumeLost)
 
 FAILURE = Failed("refused", "the engine does not want to")
 
@@ -275,6 +278,9 @@ class World:
         self.state.forget_touched()
         breaches = check(self.state)
         assert not breaches, self.explain(f"{breaches}")
+        if any(isinstance(event, LOST_WITH_HOST) for event in record.events):
+            # It is recovered before anything is done on the new host: nothing is under way.
+            self._due = {}
         self._look(ended)
 
     def _look(self, ended: str) -> None:

@@ -31,6 +31,15 @@ async def test_what_is_elsewhere_may_not(root: Path, path: str) -> None:
     assert str(root) in why
 
 
+async def test_what_is_not_there_is_absent_and_what_is_refused_as_well(root: Path) -> None:
+    roots = BindRoots((root,))
+    assert await roots.absence(f"{root}/in") is None
+    assert "is not there" in (await roots.absence(f"{root}/not-there-yet") or "")
+    assert "may not be mounted" in (await roots.absence(f"{root}/out") or "")
+    elsewhere = BindRoots((root,), local=False)
+    assert await elsewhere.absence(f"{root}/not-there-yet") is None
+
+
 async def test_a_root_may_be_a_link_itself(root: Path) -> None:
     link = root.parent / "link"
     link.symlink_to(root)

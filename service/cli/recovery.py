@@ -1,0 +1,94 @@
+"""What `gpuledger restore --execute` tells: the plan before, and what became of it after."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from service.cli.maintain import say
+from service.cli.show import plural
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.domain.recovery_plan import RecoveryReport
+
+_WORDS = {"here": "", "whole": "", "loss": " (with a loss)", "cannot": ""}
+
+
+def recover(
+    settings: Settings,
+    folder: Path | None,
+    *,
+    execute: bool,
+    accept_losses: bool,
+    as_json: bool,
+) -> None:
+    """Tell the plan and, unless it is only to be told, do it; exit code 1 if not all is well."""
+    import uvloop
+
+    from service import bootstrap
+
+    report = uvloop.run(
+        bootstrap.recover(settings, folder, execute=execute, accept_losses=accept_losses)
+    )
+    held_back = execute and not report.executed
+    if as_json:
+        say(True, _data(report, held_back), "")
+    else:
+        typer.echo("\n".join(_lines(report, settings, held_back)))
+    if held_back or not report.is_well:
+        raise typer.Exit(1)
+
+
+def _lines(report: "RecoveryReport", settings: Settings, held_back: bool) -> list[str]:
+    """The plan, then what is in the way or what came of it."""
+    plan = report.plan
+    lines = [f"node {report.node}, {plural(report.records, 'record')}"]
+    for step in plan.steps:
+        what = "volume" if step.kind == "volume" else "container"
+        lines.append(f"{what} {step.name}: {step.what}{_WORDS[step.verdict]}")
+        lines += [f"  lost: {loss}" for loss in step.losses]
+        lines += [f"  {note}" for note in step.notes]
+    if plan.in_the_way:
+        lines += ["in the way:", *(f"  {one}" for one in plan.in_the_way)]
+        return [*lines, "nothing was done; remove what is in the way, or use a newer backup"]
+    if held_back:
+        return [*lines, "nothing was done; with --accept-losses it is, losing what stands above"]
+    if not report.executed:
+        return [*lines, "nothing was done: this is the plan"]
+    for outcome in report.outcomes:
+        how = "done" if outcome.succeeded else f"FAILED: {outcome.message}"
+        lines.append(f"{outcome.verb} of {outcome.name}: {how}")
+    return [*lines, f"start the service with --node {settings.node}"]
+
+
+def _data(report: "RecoveryReport", held_back: bool) -> dict[str, Any]:
+    plan = report.plan
+    return {
+        "node": report.node,
+        "records": report.records,
+        "plan": [
+            {
+                "kind": step.kind,
+                "name": step.name,
+                "verdict": step.verdict,
+                "what": step.what,
+                "losses": list(step.losses),
+                "notes": list(step.notes),
+            }
+            for step in plan.steps
+        ],
+        "inTheWay": list(plan.in_the_way),
+        "executed": report.executed,
+        "heldBack": held_back,
+        "outcomes": [
+            {
+                "kind": outcome.kind,
+                "name": outcome.name,
+                "verb": outcome.verb,
+                "succeeded": outcome.succeeded,
+                "message": outcome.message,
+            }
+            for outcome in report.outcomes
+        ],
+    }

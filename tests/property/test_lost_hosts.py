@@ -1,0 +1,41 @@
+"""Small worlds whose host is lost between any two steps, and recovered: completely."""
+
+from typing import Any
+
+import pytest
+
+from service.domain.commands import (
+    Command,
+    CommitReplicaSet,
+    ContinueReplicaSet,
+    DeleteReplicaSet,
+    ExecuteInReplicaSet,
+    ObserveGpus,
+    PauseReplicaSet,
+    StopReplicaSet,
+)
+from service.domain.reconcile import SNAPSHOT_REPOSITORY
+from service.domain.recovery_commands import RecoverReplicaSet, RecoverVolume
+from tests.kit.builders import GIB, IMAGE_ID, facts, patch, resize, run
+from tests.kit.gwt import given
+from tests.property.test_small_worlds import CARRIED, DISK, explore
+
+
+@pytest.mark.parametrize("carried", CARRIED[:2])
+def test_a_host_that_is_lost_between_any_two_steps(carried: dict[str, Any]) -> None:
+    """With all that was kept, with nothing of it, and with a container that is there still."""
+    begin = run("foo", 1, ports=1, mounts=("disk-1",), memory_bytes=GIB)
+    world = given(DISK, begin, on=facts(2, gpu_runtime="cdi", **carried)).world
+    names = [f"foo-{number}-foo.{count}" for number in (1, 2) for count in range(2, 6)]
+    kept = (*names, *(f"{SNAPSHOT_REPOSITORY}:{name}" for name in names))
+    commands: tuple[Command, ...] = (
+        RecoverReplicaSet("foo"),
+        RecoverReplicaSet("foo", kept=kept, images=(IMAGE_ID,)),
+        RecoverReplicaSet("foo", containers=(1,), kept=kept, images=(IMAGE_ID,)),
+        RecoverVolume("disk", disk=False),
+        *(ObserveGpus(()), resize("disk", 4), ExecuteInReplicaSet("foo", ("true",))),
+        *(patch("foo"), patch("foo", memory_bytes=2 * GIB), CommitReplicaSet("foo", "saved:1")),
+        *(StopReplicaSet("foo"), PauseReplicaSet("foo"), ContinueReplicaSet("foo")),
+        DeleteReplicaSet("foo"),
+    )
+    assert explore(world, commands, depth=3).worlds > 3_000
