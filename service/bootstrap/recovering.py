@@ -5,6 +5,7 @@ Then the service's own parts do it, without its door: no observer that takes wha
 again for removed, and nobody who asks for anything else meanwhile.
 """
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from service.telemetry import configure_logging
 async def recover(
     settings: Settings,
     folder: Path | None,
+    tell: Callable[[RecoveryReport], None],
     *,
     execute: bool,
     accept_losses: bool = False,
@@ -47,6 +49,7 @@ async def recover(
 
     The log is that of the backup in `folder`, which is restored first, or goes on where it was
     left; or without one that of the data directory. Without `execute` nothing is written.
+    `tell` hears the plan before anything is done.
     Raises GpuledgerError with one line for people.
     """
     here = host or Host()
@@ -58,6 +61,7 @@ async def recover(
     planned = await _planned(settings, here, state)
     node = state.node.node if state.node is not None else ""
     report = RecoveryReport(node, state.seq, planned)
+    tell(report)
     if not execute or planned.in_the_way or (planned.losses and not accept_losses):
         return report
     if folder is not None and not has_log:
