@@ -5,13 +5,12 @@ Then the service's own parts do it, without its door: no observer that takes wha
 again for removed, and nobody who asks for anything else meanwhile.
 """
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from events.record import Record
-from projections.evolve import evolve
 from projections.state import State
 from service.adapters.system import SystemClock
 from service.adapters.volume_choice import choose
@@ -25,10 +24,15 @@ from service.bootstrap.backing_up import is_restored, restore, state_of_backup, 
 from service.bootstrap.host import Host, facts_of
 from service.bootstrap.serving import Service
 from service.disk_ports import SystemDisks
-from service.domain.commands import Envelope, Facts, ObserveGpus
-from service.domain.decide import address, decide
-from service.domain.recovery_plan import Outcome, Plan, RecoveryReport, plan
-from service.domain.rejections import Rejected
+from service.domain.commands import Facts, ObserveGpus
+from service.domain.recovery_plan import (
+    Outcome,
+    Plan,
+    RecoveryReport,
+    foreseen,
+    go_on,
+    plan,
+)
 from service.errors import SettingsError
 from service.ports import ContainerEngine, GpuHealth
 from service.settings import Settings
@@ -38,31 +42,33 @@ from service.telemetry import configure_logging
 async def recover(
     settings: Settings,
     folder: Path | None,
+    tell: Callable[[RecoveryReport], None],
     *,
     execute: bool,
     accept_losses: bool = False,
-    host: Host | None = None,
 ) -> RecoveryReport:
     """Plan, and unless something is in the way or lost without leave, make all of it again.
 
     The log is that of the backup in `folder`, which is restored first, or goes on where it was
     left; or without one that of the data directory. Without `execute` nothing is written.
+    `tell` hears the plan before anything is done.
     Raises GpuledgerError with one line for people.
     """
-    here = host or Host()
+    host = Host()
     has_log = folder is None or await is_restored(settings, folder)
     if folder is None or has_log:
         state = await state_of_log(settings)
     else:
         state = await state_of_backup(folder)
-    planned = await _planned(settings, here, state)
+    planned = await _planned(settings, host, state)
     node = state.node.node if state.node is not None else ""
     report = RecoveryReport(node, state.seq, planned)
+    tell(report)
     if not execute or planned.in_the_way or (planned.losses and not accept_losses):
         return report
     if folder is not None and not has_log:
         await restore(settings, folder)
-    return replace(report, executed=True, outcomes=await _executed(settings, here))
+    return replace(report, executed=True, outcomes=await _executed(settings, host))
 
 
 async def _planned(settings: Settings, host: Host, state: State) -> Plan:
@@ -98,10 +104,8 @@ def _with_gpus(state: State, health: GpuHealth, facts: Facts, now_us: int) -> St
     """The state with the GPUs of this host, as the service will record them."""
     command = ObserveGpus(health.gpus, health.reports, health.missing, health.boot)
     ahead = state.copy()
-    decision = decide(ahead, Envelope("planned", now_us, command, facts))
-    if not isinstance(decision, Rejected):
-        record = Record("planned", facts.node, *address(command), now_us, decision)
-        evolve(ahead, ahead.seq + 1, record)
+    events = foreseen(ahead, facts, now_us, command, "planned")
+    go_on(ahead, facts, now_us, command, "planned", events)
     return ahead
 
 

@@ -149,6 +149,8 @@ def restore(
         first if done.fold_compared else first + NOT_COMPARED,
         "data disks are not in a backup: put them back with"
         f" 'rsync -aS COPY/ {settings.data_dir / 'volumes'}/' before that",
+        "where Docker has not its containers (any more), before that as well: 'gpuledger restore"
+        " --execute'; a service that finds them gone takes them for removed",
     )
     data = {"records": done.records, "node": done.node, "foldCompared": done.fold_compared}
     say(as_json, data, "\n".join(lines))

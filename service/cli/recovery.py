@@ -28,41 +28,50 @@ def recover(
 
     from service import bootstrap
 
+    def tell(planned: "RecoveryReport") -> None:
+        if not as_json:
+            typer.echo("\n".join(plan_lines(planned)))
+
     report = uvloop.run(
-        bootstrap.recover(settings, folder, execute=execute, accept_losses=accept_losses)
+        bootstrap.recover(settings, folder, tell, execute=execute, accept_losses=accept_losses)
     )
     held_back = execute and not report.executed
-    if as_json:
-        say(True, _data(report, held_back), "")
-    else:
-        typer.echo("\n".join(_lines(report, settings, held_back)))
+    text = "\n".join(end_lines(report, held_back=held_back))
+    say(as_json, data_of(report, held_back=held_back), text)
     if held_back or not report.is_well:
         raise typer.Exit(1)
 
 
-def _lines(report: "RecoveryReport", settings: Settings, held_back: bool) -> list[str]:
-    """The plan, then what is in the way or what came of it."""
-    plan = report.plan
+def plan_lines(report: "RecoveryReport") -> list[str]:
+    """What is to become of everything, told before anything is done."""
     lines = [f"node {report.node}, {plural(report.records, 'record')}"]
-    for step in plan.steps:
+    for step in report.plan.steps:
         what = "volume" if step.kind == "volume" else "container"
         lines.append(f"{what} {step.name}: {step.what}{_WORDS[step.verdict]}")
         lines += [f"  lost: {loss}" for loss in step.losses]
         lines += [f"  {note}" for note in step.notes]
-    if plan.in_the_way:
-        lines += ["in the way:", *(f"  {one}" for one in plan.in_the_way)]
-        return [*lines, "nothing was done; remove what is in the way, or use a newer backup"]
+    if report.plan.in_the_way:
+        lines += ["in the way:", *(f"  {one}" for one in report.plan.in_the_way)]
+    return lines
+
+
+def end_lines(report: "RecoveryReport", *, held_back: bool) -> list[str]:
+    """Why nothing was done, or what came of it. `held_back`: it was to be done, and was not."""
+    if report.plan.in_the_way:
+        return ["nothing was done; remove what is in the way, or use a newer backup"]
     if held_back:
-        return [*lines, "nothing was done; with --accept-losses it is, losing what stands above"]
+        return ["nothing was done; with --accept-losses it is, losing what stands above"]
     if not report.executed:
-        return [*lines, "nothing was done: this is the plan"]
+        return ["nothing was done: this is the plan"]
+    lines = []
     for outcome in report.outcomes:
         how = "done" if outcome.succeeded else f"FAILED: {outcome.message}"
         lines.append(f"{outcome.verb} of {outcome.name}: {how}")
-    return [*lines, f"start the service with --node {settings.node}"]
+    return [*lines, f"start the service with --node {report.node}"]
 
 
-def _data(report: "RecoveryReport", held_back: bool) -> dict[str, Any]:
+def data_of(report: "RecoveryReport", *, held_back: bool) -> dict[str, Any]:
+    """The same as JSON."""
     plan = report.plan
     return {
         "node": report.node,

@@ -16,7 +16,7 @@ from events.recovery import ContainerLost, RecoveryBegun, VolumeLost
 from events.values import Phase, versioned
 from projections.evolve import evolve
 from projections.state import Operation, ReplicaSet, Revision, State, Volume
-from service.domain.commands import Envelope, Facts
+from service.domain.commands import Command, Envelope, Facts
 from service.domain.decide import address, decide
 from service.domain.invariants import IN_USE
 from service.domain.placement import gpu_shortage
@@ -101,15 +101,46 @@ def plan(state: State, sight: HostSight, facts: Facts, now_us: int) -> Plan:
     steps = [*_volumes_going_on(state, sight)]
     sent: list[Recover] = []
     for command in _candidates(state, sight):
-        events = _decided(ahead, facts, now_us, command, len(sent))
+        command_id = f"planned-{len(sent)}"
+        events = foreseen(ahead, facts, now_us, command, command_id)
         step = _step(ahead, sight, command, events)
         if step is not None:
             steps.append(step)
         if events:
             sent.append(command)
-            record = Record(_id(len(sent)), facts.node, *address(command), now_us, events)
-            evolve(ahead, ahead.seq + 1, record)
+            go_on(ahead, facts, now_us, command, command_id, events)
     return Plan(tuple(steps), tuple(sent), tuple(_in_the_way(state, sight)))
+
+
+def foreseen(
+    ahead: State, facts: Facts, now_us: int, command: Command, command_id: str
+) -> tuple[Event, ...]:
+    """What a command would lead to; nothing when it would be refused."""
+    decision = decide(ahead, Envelope(command_id, now_us, command, facts))
+    return () if isinstance(decision, Rejected) else decision
+
+
+def go_on(
+    ahead: State,
+    facts: Facts,
+    now_us: int,
+    command: Command,
+    command_id: str,
+    events: tuple[Event, ...],
+) -> None:
+    """Fold what a command would lead to, as if it were recorded."""
+    kind, name, verb = address(command)
+    record = Record(
+        command_id=command_id,
+        node=facts.node,
+        kind=kind,
+        name=name,
+        verb=verb,
+        at_us=now_us,
+        events=events,
+        operation_id=command_id,
+    )
+    evolve(ahead, ahead.seq + 1, record)
 
 
 def references(state: State, name: str) -> tuple[str, ...]:
@@ -156,17 +187,6 @@ def _command(state: State, sight: HostSight, replica_set: ReplicaSet) -> Recover
         kept=tuple(disk for disk in kept if disk is not None and disk in sight.kept),
         images=tuple(image for image in references(state, name) if image in sight.images),
     )
-
-
-def _decided(
-    ahead: State, facts: Facts, now_us: int, command: Recover, number: int
-) -> tuple[Event, ...]:
-    decision = decide(ahead, Envelope(_id(number + 1), now_us, command, facts))
-    return () if isinstance(decision, Rejected) else decision
-
-
-def _id(number: int) -> str:
-    return f"planned-{number}"
 
 
 def _step(

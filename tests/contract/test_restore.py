@@ -107,6 +107,13 @@ def test_a_restore_that_is_killed_leaves_no_log(backup: Path, tmp_path: Path) ->
     assert len(run(entries_of(data_dir))) == RECORDS
 
 
+def test_without_a_backup_it_wants_to_know_what_to_do(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "service", "restore", "--data-dir", str(tmp_path / "data")]
+    told = subprocess.run(command, capture_output=True, text=True)
+    assert (told.returncode, told.stderr.count("\n")) == (2, 1), told.stderr
+    assert "name the folder of the backup, or give --execute or --dry-run" in told.stderr
+
+
 def test_other_lines_than_were_written_are_refused(backup: Path, tmp_path: Path) -> None:
     """A digest of the fold tells nothing of subjects and ids: the lines are compared as well."""
     folder = tmp_path / "backup"

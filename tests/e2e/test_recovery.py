@@ -3,7 +3,9 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 from tests.e2e.conftest import IMAGE, clean
 from tests.kit.dockerd import PrivateDockerd
-from tests.kit.service_process import ServiceProcess
+from tests.kit.service_process import ServiceProcess, eventually
 
 KEPT = "gpuledger-snapshots"
 
@@ -57,9 +59,26 @@ def carry_over(old: PrivateDockerd, new: PrivateDockerd) -> None:
 
 
 def restore(service: ServiceProcess, backup: Path, *flags: str) -> Any:
+    return service.cli(*command(service, backup), *flags)
+
+
+def command(service: ServiceProcess, backup: Path) -> tuple[str, ...]:
     ports = f"{service.port_first}-{service.port_last}"
     given = (*service.common_flags, "--gpus", "simulated:4", "--port-range", ports)
-    return service.cli("restore", str(backup), *given, *flags)
+    return "restore", str(backup), *given
+
+
+def killed_midway(service: ServiceProcess, backup: Path, engine: PrivateDockerd) -> None:
+    """The recovery is killed when its first container is there."""
+    args = [sys.executable, "-m", "service", *command(service, backup)]
+    with engine.client() as client, subprocess.Popen(
+        [*args, "--execute", "--accept-losses"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        eventually(lambda: client.containers.list(all=True) or process.poll() is not None)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
 
 
 def plan_of(said: "subprocess.CompletedProcess[str]") -> dict[str, dict[str, Any]]:
@@ -102,6 +121,7 @@ def test_another_host_gives_the_same_answers(
     assert plan["foo-2"]["losses"] == [kept]
     assert [path.name for path in new_dir.iterdir()] == ["volumes"]
 
+    killed_midway(new, backup, other_host)
     done = restore(new, backup, "--execute", "--accept-losses")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "recover of foo: done" in done.stdout
