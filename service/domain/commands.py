@@ -74,7 +74,7 @@ class RollBackReplicaSet(Struct, frozen=True):
     version: int
 
 
-class DebugReplicaSet(Struct, frozen=True):
+class DebugReplicaSet(Struct, frozen=True, tag=True):
     """Run a copy of a version of the replica set `of`, with its system disk, as `name`."""
 
     name: str
