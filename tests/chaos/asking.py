@@ -72,10 +72,11 @@ def random_command(rng: Random, view: View, ticket: str) -> Asked:
         name = rng.choice([one for one in NAMES if one not in view.busy] or NAMES)
     phase = view.phases.get(name, "")
     if not phase and rng.random() < 0.9:
-        return _run(rng, view, name)
+        debugs = bool(view.phases) and rng.random() < 0.3
+        return _debug(rng, view, name) if debugs else _run(rng, view, name)
     if phase in _WAY_BACK and rng.random() < 0.5:
         return _bare(_WAY_BACK[phase], name)
-    match rng.choice("eeeeeeeeepppppppppbbbrrscckddnugg"):
+    match rng.choice("eeeeeeeeepppppppppbbbrrscckddnu"):
         case "e":
             return _execute(rng, name, ticket)
         case "p":
@@ -86,8 +87,6 @@ def random_command(rng: Random, view: View, ticket: str) -> Asked:
             return _versioned(rng, view, "pin", name)
         case "u":
             return _versioned(rng, view, "unpin", name)
-        case "g":
-            return _debug(rng, view, name)
         case "k":
             image = f"saved:{rng.randint(1, 4)}"
             return _asked("commit", "POST", f"/replicaSet/{name}/commit", newImageName=image)
@@ -167,11 +166,11 @@ def _versioned(rng: Random, view: View, verb: str, name: str) -> Asked:
     return _asked(verb, "PATCH", f"/replicaSet/{name}/{verb}", version=version)
 
 
-def _debug(rng: Random, view: View, name: str) -> Asked:
-    copy = rng.choice([one for one in NAMES if one not in view.phases] or NAMES)
+def _debug(rng: Random, view: View, copy: str) -> Asked:
+    of = rng.choice(sorted(view.phases))
     more = {} if rng.random() < 0.3 else {"cmd": STAYS}
-    asked = {"version": rng.randint(1, view.versions.get(name, 1)), "as": copy, **more}
-    return _asked("debug", "POST", f"/replicaSet/{name}/debug", **asked)
+    asked = {"version": rng.randint(1, view.versions.get(of, 1)), "as": copy, **more}
+    return _asked("debug", "POST", f"/replicaSet/{of}/debug", **asked)
 
 
 def _execute(rng: Random, name: str, ticket: str) -> Asked:

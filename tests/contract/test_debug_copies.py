@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from events.labels import LABEL_DEBUG_OF
+from service.application.intake import Caller
 from service.domain.commands import (
     CommitReplicaSet,
     DebugReplicaSet,
@@ -127,6 +128,17 @@ async def test_what_is_just_being_started_again_is_copied_once_it_runs() -> None
         assert host.world.containers["foo-1"].status == "exited"
         assert (await service.ended(copying)).state == "succeeded"
     assert engine.paused == [True]
+
+
+@virtual
+async def test_it_is_charged_to_who_asked_for_it_also_when_somebody_else_restarts_it() -> None:
+    host = SimulatedHost()
+    async with SimulatedService(host) as service:
+        for tenant, command in (("lab", run()), ("ops", DEBUG), ("", RestartReplicaSet("bug"))):
+            caller = Caller("somebody", tenant)
+            await service.ended(await service.intake.submit(command, {}, caller))
+        sets = service.state.replica_sets
+        assert {name: one.tenant for name, one in sets.items()} == {"foo": "lab", "bug": "ops"}
 
 
 @virtual
