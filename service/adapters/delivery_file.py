@@ -176,7 +176,9 @@ class DeliveryFile:
                 if name not in webhooks:
                     _forget(db, name)
 
-        await self._do(change)
+        # No file is made where there never was a webhook.
+        if await self._in_thread(lambda: self._open is not None or self._path.exists()):
+            await self._do(change)
 
     async def close(self) -> None:
         """As the port says."""

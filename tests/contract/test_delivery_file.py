@@ -1,5 +1,6 @@
 """What is remembered of webhooks: in a file that outlives the service, and in memory."""
 
+import asyncio
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -123,6 +124,16 @@ async def test_the_file_is_found_again(tmp_path: Path) -> None:
     found = await again.begin("one", 1, Place(1), END)
     assert (found.place, found.pending, found.last) == (Place(1, 0), 1, attempt("2.0", "failed"))
     await again.close()
+
+
+def test_no_file_is_made_for_nothing(tmp_path: Path) -> None:
+    async def keep() -> None:
+        made = DeliveryFile(tmp_path / FILE)
+        await made.keep(())
+        await made.close()
+
+    asyncio.run(keep())
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_damaged_file_is_put_aside(tmp_path: Path) -> None:
