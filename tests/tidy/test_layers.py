@@ -17,6 +17,7 @@ PURE_PROJECTIONS = (
     "projections.debug_copy",
     "projections.gpu_unit",
     "projections.lineage",
+    "projections.node",
     "projections.price_book",
     "projections.schema",
     "projections.state",
