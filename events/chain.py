@@ -35,6 +35,7 @@ class ChainCheck:
         """Those without a hash."""
         self.hash = previous or ""
         """Of the last record that was taken."""
+        self._hash_before: str | None = None
         self._known = previous is not None
         self._chained = after_seq > 0 and bool(previous)
 
@@ -51,6 +52,7 @@ class ChainCheck:
         self._see_itself(seq, event, message_id, digest)
         if subject != subject_of(record):
             raise ChainBroken(seq, f"it is stored as {subject}, and says {subject_of(record)}")
+        self._hash_before = self.hash if self._known else None
         self.seq, self.hash, self._known = seq, digest, True
         self.records += 1
         return event
@@ -63,13 +65,19 @@ class ChainCheck:
         if not named:
             raise ChainBroken(seq, "it was changed: it is not the one that its message is named by")
         if self._known and event.prevhash != self.hash:
-            raise ChainBroken(seq, self._misfit(seq, event))
+            raise self._misfit(seq, event)
         self._chained = True
 
-    def _misfit(self, seq: int, event: CloudEvent) -> str:
+    def _misfit(self, seq: int, event: CloudEvent) -> ChainBroken:
         if not event.prevhash:
-            return "it has no hash of the record before, and others before it have one"
-        return (
+            what = "it has no hash of the record before, and others before it have one"
+            return ChainBroken(seq, what)
+        if event.prevhash == self._hash_before:
+            return ChainBroken(
+                seq - 1, f"it was put in: seq {seq} was written to follow seq {seq - 2}"
+            )
+        return ChainBroken(
+            seq,
             f"it was written to follow another record than seq {seq - 1}: that one was changed,"
-            " one between them was taken out, or this one was put in or moved"
+            " one between them was taken out, or this one was put in or moved",
         )

@@ -131,6 +131,10 @@ class CheckpointBook(Protocol):
         """The newest one here. Raises AuditError when what is there cannot be read."""
         ...
 
+    async def following(self, seq: int) -> Checkpoint | None:
+        """The first one here at or behind a record. Raises AuditError."""
+        ...
+
     async def add(self, checkpoint: Checkpoint) -> None:
         """Keep one, on disk when this returns. Raises AuditError that names what could not be
         written; where there is a second place, the first has it by then."""
