@@ -185,7 +185,8 @@ def _finish(over: "asyncio.Future[None]", headers: dict[str, str]) -> None:
 
 def _noted(number: int, body: bytes) -> Noted:
     try:
-        return _decode(body)
+        noted: Noted = _decode(body)
+        return noted
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise LedgerDamaged(f"entry {number} of {STREAM} cannot be read: {error}") from error
 

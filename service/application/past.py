@@ -73,6 +73,10 @@ class Past:
             raise NoSuchPoint(f"is in the future: it is {show_time(now_us)}")
         return await self._instants.seq_at(at_us, last)
 
+    def instant(self, text: str) -> int | None:
+        """The microseconds of an instant that is a point; None of a seq. Raises NoSuchPoint."""
+        return None if text.isdecimal() else _instant_us(text)
+
     async def reads_at(self, seq: int) -> HistoricReads:
         """What was to be read at a point. Raises ServiceBusy while the way back is being made."""
         try:

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from events import asyncapi
 from service.web import (
+    audit,
     billing,
     changes,
     event_stream,
@@ -38,6 +39,7 @@ ROUTES: tuple[Route, ...] = (
     *operations.ROUTES,
     *event_stream.ROUTES,
     *changes.ROUTES,
+    *audit.ROUTES,
     *health.ROUTES,
 )
 

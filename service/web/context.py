@@ -10,12 +10,14 @@ from msgspec import Struct, field
 from events.values import GpuRuntime
 from projections.price_book import Month, Price
 from projections.state import GpuUnit, Operation, PortLease, ReplicaSet, Revision, Volume
+from service.application.audit import Audit
 from service.application.disk_diff import DiskDiff
 from service.application.event_feed import EventFeed
 from service.application.health import Health
 from service.application.intake import Intake
 from service.application.orphans import Found
 from service.application.past import Past
+from service.application.refusals import Refusals
 from service.application.usage_reader import UsageReads
 from service.ports import Ids
 from service.telemetry import Metrics
@@ -127,6 +129,8 @@ class WebContext(Struct, frozen=True):
     """What is there in our name and in no record, looked at anew."""
     now_us: Callable[[], int]
     feed: EventFeed
+    refusals: Refusals
+    audit: Audit
     port_first: int = 40000
     port_last: int = 65535
     wait_timeout_s: float = 600

@@ -158,8 +158,8 @@ def _responses(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
         return {"200": _response("success", data)}
     found = {"200": _response("success", _enveloped(data))}
     refusal = _enveloped(schemas[Refusal])
-    refusals = [code for code in route.codes if code not in _AWAY]
-    errors = [Code.SERVER_BUSY, *(code for code in route.codes if code in _AWAY)]
+    refusals = [code for code in route.codes if code not in (*_AWAY, Code.AUDIT_UNAVAILABLE)]
+    errors = [Code.SERVER_BUSY, *(code for code in route.codes if code not in refusals)]
     if route.body is not None or route.has_past:
         refusals.insert(0, Code.BAD_REQUEST)
     if route.action is not None:

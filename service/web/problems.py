@@ -15,9 +15,11 @@ from events.values import Kind, Verb
 from projections.state import Operation
 from service.domain.rejections import Reason, Rejected
 from service.errors import (
+    AuditError,
     EngineError,
     EngineUnavailable,
     GpuledgerError,
+    LedgerDamaged,
     LedgerError,
     ServiceBusy,
     SystemDiskError,
@@ -95,6 +97,8 @@ class Code(IntEnum):
     CLOSE_MONTH_FAILED = 1119, "month not closed"
     MONTH_CLOSED = 1120, "the month is closed, and stays as it is"
     MONTH_NOT_FOUND = 1121, "no such month was closed"
+    AUDIT_UNAVAILABLE = 1129, "checkpoints cannot be kept or read"
+    LEDGER_CHANGED = 1130, "the ledger is not what was signed before"
 
 
 class Problem(Struct, frozen=True):
@@ -262,6 +266,8 @@ def of_error(error: GpuledgerError | RecordTooLarge) -> Problem:
         return Problem(Code.ENGINE_UNAVAILABLE, _UPSTREAM, text, "engine_refused")
     if isinstance(error, LedgerError):
         return Problem(Code.LEDGER_UNAVAILABLE, _AWAY, text, "ledger_unavailable", retry_after_s=5)
+    if isinstance(error, AuditError):
+        return Problem(Code.AUDIT_UNAVAILABLE, _AWAY, text, "audit_unavailable", retry_after_s=5)
     if isinstance(error, ServiceBusy):
         return Problem(Code.SERVER_BUSY, _AWAY, text, "service_busy", retry_after_s=1)
     return Problem(Code.SERVER_BUSY, HTTPStatus.INTERNAL_SERVER_ERROR, text, "internal_error")
@@ -276,6 +282,11 @@ def of_reads_away() -> Problem:
 def not_found(code: Code, message: str, reason: str) -> Problem:
     """What to answer when a read asks for a name that is not there."""
     return Problem(code, _NOT_FOUND, message, reason)
+
+
+def ledger_changed(error: LedgerDamaged) -> Problem:
+    """What to answer who wants signed what is not what was signed before."""
+    return Problem(Code.LEDGER_CHANGED, _CONFLICT, str(error), "ledger_changed")
 
 
 def disk_gone(message: str) -> Problem:

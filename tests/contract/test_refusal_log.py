@@ -10,6 +10,7 @@ import pytest
 from service.adapters.jetstream_connection import NatsConnection
 from service.adapters.jetstream_refusals import STREAM, JetStreamRefusals
 from service.adapters.nats_child import NatsChild
+from service.adapters.system import SystemClock
 from service.audit_ports import NotedEntry, Refusal, RefusalLog, RefusalsLost
 from service.errors import LedgerUnavailable
 from tests.kit.memory_refusals import MemoryRefusals
@@ -118,7 +119,7 @@ async def test_a_server_that_comes_back_is_used_again(
     os.kill(nats_child.pid, signal.SIGKILL)
     async with asyncio.timeout(20):
         while not await took(real):
-            await asyncio.sleep(0.02)
+            await SystemClock().sleep(0.02)
     assert [entry.noted for entry in await real.before(None, 10)] == [refusal(2), refusal(1)]
 
 

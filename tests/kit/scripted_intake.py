@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from projections.queries import OwnAct
 from projections.state import GpuUnit, Operation, PortLease, ReplicaSet, Revision, State, Volume
 from service.application.health import Component
 from service.application.intake import Accepted, Caller
@@ -57,6 +58,7 @@ class MemoryReads(MemoryUsage):
         self.gpu_rows: list[GpuUnit] = []
         self.port_rows: list[PortLease] = []
         self.operation_rows: dict[str, Operation] = {}
+        self.act_rows: list[OwnAct] = []
 
     def state(self) -> State:
         """The fold that these rows are of, as far as versions go."""
@@ -103,6 +105,10 @@ class MemoryReads(MemoryUsage):
             if (before_seq is None or one.seq < before_seq) and name in (None, one.name)
         ]
         return found[:limit]
+
+
+    async def own_acts(self, limit: int, before_seq: int) -> Sequence[OwnAct]:
+        return [one for one in self.act_rows[::-1] if one.seq < before_seq][:limit]
 
 
 class ScriptedIntake:

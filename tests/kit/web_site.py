@@ -20,9 +20,11 @@ from service.web.app import make_app
 from service.web.context import NodeFacts, PresentReads, StreamTimes, WebContext
 from service.web.cors import Cors
 from service.web.limits import CallerLimits
+from service.web.remote import Network
 from tests.kit.inline_store import InlineStore
+from tests.kit.memory_audit import MemoryAudit
 from tests.kit.memory_ledger import MemoryLedger
-from tests.kit.past import past_of
+from tests.kit.past import Standing, past_of
 from tests.kit.scripted_intake import (
     CountedIds,
     MemoryReads,
@@ -85,6 +87,7 @@ class Site:
         waiting_limit: int = 0,
         may_be_open: bool = True,
         local: bool = True,
+        proxies: Sequence[Network] = (),
         stream_times: StreamTimes = PATIENT,
         past: Past | None = None,
         present: PresentReads | None = None,
@@ -94,8 +97,11 @@ class Site:
         self.now_us = 1_700_000_000_000_000
         self.tokens = MemoryTokens()
         self.limits = CallerLimits(rate_limit, waiting_limit, lambda: self.now_s)
-        access = Access(
-            self.tokens, self.limits, Cors(origins), may_be_open=may_be_open, local=local
+        self.access = Access(
+            *(self.tokens, self.limits, Cors(origins)),
+            may_be_open=may_be_open,
+            local=local,
+            proxies=proxies,
         )
         self.reads = MemoryReads()
         self.intake = ScriptedIntake(self.reads)
@@ -106,20 +112,24 @@ class Site:
         self.store = InlineStore()
         self.projector = Projector(self.ledger.read, self.store)
         """Of what is followed; nothing is folded until a test runs it."""
+        metrics = Metrics()
+        self.audit = MemoryAudit(self.reads, self.ledger, Standing(0, 0), lambda: 7, metrics)
         self.facts = NodeFacts("n1", "owner-1", "0.1.0", {"docker": "26.1.5"}, "simulated")
         self.context = WebContext(
             intake=self.intake,
             present=present or self.reads,
             past=past or past_of((), InlineStore()),
             health=self.health,
-            metrics=Metrics(),
+            metrics=metrics,
             ids=CountedIds(),
             node=lambda: self.facts,
             disk_diff=DiskDiff(self.reads.state, self.directories, self.images),
-            access=access,
+            access=self.access,
             orphans=self.look_for_orphans,
             now_us=lambda: self.now_us,
             feed=EventFeed(self.ledger, self.projector),
+            refusals=self.audit.refusals,
+            audit=self.audit.audit,
             port_first=40000,
             port_last=40009,
             wait_timeout_s=5,
@@ -150,6 +160,12 @@ class Site:
 
     async def run(self, **options: Any) -> Answer:
         return await self.send("POST", "/api/v1/replicaSet", **{"json": RUN, **options})
+
+    @property
+    def connections(self) -> int:
+        """Of callers, at the moment."""
+        server = self._runner.server
+        return len(server.connections) if server is not None else 0
 
     async def __aenter__(self) -> Self:
         app = make_app(self.context)
