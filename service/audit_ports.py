@@ -136,6 +136,9 @@ class CheckpointBook(Protocol):
         ...
 
     async def add(self, checkpoint: Checkpoint) -> None:
-        """Keep one, on disk when this returns. Raises AuditError that names what could not be
-        written; where there is a second place, the first has it by then."""
+        """Keep one, on disk when this returns. Raises AuditError."""
+        ...
+
+    async def mirror(self) -> None:
+        """Bring the other place up to date, if there is one. Raises AuditError that names it."""
         ...

@@ -20,11 +20,13 @@ _TAIL_BYTES = 4096
 
 
 class CheckpointFiles:
-    """The port `CheckpointBook` on one folder, or on two."""
+    """The port `CheckpointBook` on the data directory, and perhaps on another."""
 
     def __init__(self, data_dir: Path, elsewhere: Path | None = None) -> None:
+        """`elsewhere` is a file in another directory, which must be there."""
         self._path = data_dir / CHECKPOINTS_FILE
-        self._elsewhere = elsewhere / CHECKPOINTS_FILE if elsewhere is not None else None
+        self._elsewhere = elsewhere
+        self._mirrored = False
 
     async def last(self) -> Checkpoint | None:
         """As the port says."""
@@ -37,9 +39,20 @@ class CheckpointFiles:
 
     async def add(self, checkpoint: Checkpoint) -> None:
         """As the port says."""
-        line = _encode(checkpoint) + b"\n"
-        for path in filter(None, (self._path, self._elsewhere)):
-            await asyncio.to_thread(_append, path, line)
+        self._mirrored = False
+        await asyncio.to_thread(_append, self._path, _encode(checkpoint) + b"\n")
+
+    async def mirror(self) -> None:
+        """As the port says."""
+        if self._elsewhere is None or self._mirrored:
+            return
+        await asyncio.to_thread(_mirror, self._path, self._elsewhere)
+        self._mirrored = True
+
+
+def elsewhere_in(folder: Path, node: str) -> Path:
+    """The file of an installation in a directory that several may share."""
+    return folder / f"audit-checkpoints-{node}.jsonl"
 
 
 def read_checkpoints(path: Path) -> Sequence[Checkpoint]:
@@ -72,6 +85,14 @@ def _last(path: Path) -> Checkpoint | None:
     except OSError as error:
         raise AuditError(f"{path} cannot be read ({error.strerror})") from error
     return _read(path, -1, whole[-1]) if whole else None
+
+
+def _mirror(source: Path, target: Path) -> None:
+    last = _last(target)
+    count = last.count if last is not None else 0
+    missing = [one for one in read_checkpoints(source) if one.count > count]
+    if missing:
+        _append(target, b"".join(_encode(one) + b"\n" for one in missing))
 
 
 def _append(path: Path, line: bytes) -> None:

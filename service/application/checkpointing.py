@@ -69,6 +69,7 @@ class Checkpointing:
             try:
                 if await self._is_due():
                     await self.sign()
+                await self._book.mirror()
                 self.trouble, self.broken = None, False
             except (AuditError, LedgerDamaged, LedgerUnavailable) as error:
                 if self.trouble is None:

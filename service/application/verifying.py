@@ -1,6 +1,6 @@
 """Verifying: whether records are the chain that was written, and what signed checkpoints say."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from msgspec import Struct
 
@@ -38,15 +38,16 @@ async def verify(
     batches: AsyncIterator[Sequence[StoredEntry]],
     checkpoints: Sequence[Checkpoint],
     check: ChainCheck | None = None,
+    also: Callable[[int, CloudEvent], None] = lambda seq, event: None,
 ) -> Verified:
     """Walk all records, and look at each checkpoint when its record comes.
 
     `check` is where they begin, if not with the first record of a ledger; checkpoints of before
-    it are left out. Their signatures were looked at by whoever hands them in. Raises
+    it are left out. `also` is told every record that fits. Their signatures were looked at by whoever hands them in. Raises
     LedgerUnavailable.
     """
     check = check or ChainCheck()
-    walk = _Walk(check, [one for one in checkpoints if one.seq > check.seq])
+    walk = _Walk(check, [one for one in checkpoints if one.seq > check.seq], also)
     try:
         async for batch in batches:
             for entry in batch:
@@ -62,8 +63,14 @@ async def verify(
 class _Walk:
     """What is behind, and the checkpoints that are ahead."""
 
-    def __init__(self, check: ChainCheck, checkpoints: Sequence[Checkpoint]) -> None:
+    def __init__(
+        self,
+        check: ChainCheck,
+        checkpoints: Sequence[Checkpoint],
+        also: Callable[[int, CloudEvent], None],
+    ) -> None:
         self._check = check
+        self._also = also
         self._ahead = sorted(checkpoints, key=lambda one: -one.seq)
         self._compared = 0
         self._vouched_seq = 0
@@ -72,6 +79,7 @@ class _Walk:
     def take(self, entry: StoredEntry) -> None:
         event = self._check.take(entry.seq, entry.subject, entry.message_id, entry.body)
         self._installation = _registered(event) or self._installation
+        self._also(entry.seq, event)
         while self._ahead and self._ahead[-1].seq == entry.seq:
             self._compare(self._ahead.pop())
 

@@ -6,6 +6,7 @@ Each entry opens what it needs in order, and leaves it in reverse.
 from service.bootstrap.backing_up import BackupSummary, back_up, restore, verify_backup
 from service.bootstrap.maintaining import CheckReport, RebuildSummary, check, rebuild
 from service.bootstrap.serving import serve
+from service.bootstrap.verifying import verify_audit, verify_backup_chain, verify_export
 
 __all__ = [
     "BackupSummary",
@@ -16,5 +17,8 @@ __all__ = [
     "rebuild",
     "restore",
     "serve",
+    "verify_audit",
     "verify_backup",
+    "verify_backup_chain",
+    "verify_export",
 ]

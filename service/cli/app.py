@@ -3,6 +3,7 @@
 import typer
 
 from service.cli import (
+    audit,
     backup,
     billing,
     differences,
@@ -46,6 +47,7 @@ def build_app() -> typer.Typer:
     orphans.register(app)
     events.register(app)
     backup.register(app)
+    audit.register(app)
     return app
 
 

@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from service.access_ports import Grant, Role, Tokens
-from service.settings_text import is_loopback
+from service.settings_text import Network, is_loopback
 from service.web.cors import Cors
 from service.web.limits import CallerLimits
 from service.web.problems import Code, Problem
-from service.web.remote import REMOTE, Network, Remotes
+from service.web.remote import REMOTE, Remotes
 
 GRANT = web.RequestKey("grant", Grant)
 """Who sent the request, on every request that is served but those to open routes."""

@@ -65,6 +65,10 @@ class AuditRowData(Struct, frozen=True, rename="camel"):
 class AuditData(Struct, frozen=True, rename={"following": "next"}):
     """A page. It may be short with a narrow filter: it is the last one when `next` is null."""
 
+    first: int
+    """The record that `from` means."""
+    last: int
+    """That `to` means; without it the last one there is."""
     rows: list[AuditRowData]
     following: str | None
 
@@ -97,10 +101,12 @@ class KeyData(Struct, frozen=True):
 
 async def _audit(request: web.Request) -> web.Response:
     limit = number_in(request, "limit", PAGE_DEFAULT, 1, PAGE_MAX)
-    found = await request.app[CONTEXT].audit.page(await _wanted(request), limit, _place(request))
+    wanted = await _wanted(request)
+    found = await request.app[CONTEXT].audit.page(wanted, limit, _place(request))
     following = found.following
     text = None if following is None else f"{_end(following.seq)}.{_end(following.number)}"
-    return answer(AuditData([_row(row) for row in found.rows], text))
+    last = min(wanted.last_seq, request.app[CONTEXT].past.last_seq)
+    return answer(AuditData(wanted.first_seq, last, [*map(_row, found.rows)], text))
 
 
 async def _wanted(request: web.Request) -> Wanted:
@@ -109,9 +115,9 @@ async def _wanted(request: web.Request) -> Wanted:
     for name, text in given.items():
         if len(text) > _FILTER_LENGTH_MAX:
             raise check.bad(name, f"is longer than {_FILTER_LENGTH_MAX} characters")
-    first, last, from_us, until_us = 0, SEQ_MAX, None, None
+    first, last, from_us, until_us = 1, SEQ_MAX, None, None
     if "from" in query:
-        first = await point_in(request, "from")
+        first = max(1, await point_in(request, "from"))
         if (from_us := past.instant(query["from"])) is not None:
             first += 1  # the point is the last record of before
     if "to" in query:

@@ -30,6 +30,9 @@ secret are shown to admins only."""
 _AWAY = (Code.ENGINE_UNAVAILABLE, Code.LEDGER_UNAVAILABLE)
 """What is no refusal: the service would, and cannot."""
 
+_BEHIND: tuple[Code, ...] = (*_AWAY, Code.AUDIT_UNAVAILABLE)
+"""The same, with what no command needs."""
+
 _ACCESS = (Code.TOKEN_NEEDED, Code.ROLE_TOO_SMALL, Code.TOO_MANY_REQUESTS, Code.OTHER_SITE)
 """Why a request can be turned away before it is looked at."""
 
@@ -158,8 +161,8 @@ def _responses(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
         return {"200": _response("success", data)}
     found = {"200": _response("success", _enveloped(data))}
     refusal = _enveloped(schemas[Refusal])
-    refusals = [code for code in route.codes if code not in (*_AWAY, Code.AUDIT_UNAVAILABLE)]
-    errors = [Code.SERVER_BUSY, *(code for code in route.codes if code not in refusals)]
+    refusals = [code for code in route.codes if code not in _BEHIND]
+    errors = [Code.SERVER_BUSY, *(code for code in route.codes if code in _BEHIND)]
     if route.body is not None or route.has_past:
         refusals.insert(0, Code.BAD_REQUEST)
     if route.action is not None:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from service.settings_text import Network
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 REMOTE = web.RequestKey("remote", str)

@@ -23,6 +23,9 @@ class MemoryBook:
 
     def __init__(self) -> None:
         self.kept: list[Checkpoint] = []
+        self.elsewhere: list[Checkpoint] = []
+        self.unreachable = ""
+        """Why the other place cannot be written."""
         self.full = ""
         """Why nothing more can be kept."""
 
@@ -40,6 +43,12 @@ class MemoryBook:
         if self.full:
             raise AuditError(self.full)
         self.kept.append(checkpoint)
+
+    async def mirror(self) -> None:
+        """As the port says."""
+        if self.unreachable:
+            raise AuditError(self.unreachable)
+        self.elsewhere = list(self.kept)
 
 
 class MemoryKey:

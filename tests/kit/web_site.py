@@ -14,13 +14,13 @@ from service.application.disk_diff import DiskDiff
 from service.application.event_feed import EventFeed
 from service.application.orphans import Found
 from service.application.past import Past
+from service.settings_text import Network
 from service.telemetry import Metrics
 from service.web.access import Access
 from service.web.app import make_app
 from service.web.context import NodeFacts, PresentReads, StreamTimes, WebContext
 from service.web.cors import Cors
 from service.web.limits import CallerLimits
-from service.web.remote import Network
 from tests.kit.inline_store import InlineStore
 from tests.kit.memory_audit import MemoryAudit
 from tests.kit.memory_ledger import MemoryLedger
