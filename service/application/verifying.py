@@ -43,8 +43,8 @@ async def verify(
     """Walk all records, and look at each checkpoint when its record comes.
 
     `check` is where they begin, if not with the first record of a ledger; checkpoints of before
-    it are left out. `also` is told every record that fits. Their signatures were looked at by whoever hands them in. Raises
-    LedgerUnavailable.
+    it are left out. Their signatures were looked at by whoever hands them in. `also` is told
+    every record that fits. Raises LedgerUnavailable.
     """
     check = check or ChainCheck()
     walk = _Walk(check, [one for one in checkpoints if one.seq > check.seq], also)

@@ -54,7 +54,7 @@ def export(
     rows = [row for page in page_through(session, query) for row in page][::-1]
     proof = session.api.get(path_of("audit", "checkpoint"), patient=True, seq=str(last))
     try:
-        with out.open("w", newline="", opener=_private) as file:
+        with open(out, "w", newline="", opener=_private) as file:
             if form == "csv":
                 _write_csv(file, rows)
                 beside = out.with_name(f"{out.name}.checkpoint.json")
