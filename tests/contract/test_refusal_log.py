@@ -11,7 +11,7 @@ from service.adapters.jetstream_connection import NatsConnection
 from service.adapters.jetstream_refusals import STREAM, JetStreamRefusals
 from service.adapters.nats_child import NatsChild
 from service.adapters.system import SystemClock
-from service.audit_ports import NotedEntry, Refusal, RefusalLog, RefusalsLost
+from service.audit_ports import Noted, NotedEntry, Refusal, RefusalLog, RefusalsLost
 from service.errors import LedgerUnavailable
 from tests.kit.memory_refusals import MemoryRefusals
 
@@ -54,7 +54,7 @@ async def test_a_new_one_is_empty(kept: RefusalLog) -> None:
 
 
 async def test_the_newest_come_first_and_page_by_page(kept: RefusalLog) -> None:
-    noted = [*(refusal(number) for number in range(1, 25)), RefusalsLost(25, 25, 7)]
+    noted: list[Noted] = [*(refusal(number) for number in range(1, 25)), RefusalsLost(25, 25, 7)]
     await kept.append(noted)
     first = await kept.before(None, 10)
     assert [entry.noted for entry in first] == noted[:-11:-1]
