@@ -24,7 +24,8 @@ with `Prefer: respond-async` it is answered 202 as soon as it is stored. A versi
 a container named `foo-1`, `foo-2`, ... As soon as a token exists, one is needed for all but
 /ping and /healthz, sent as `Authorization: Bearer ...`; a caller that sends too much is answered
 429. A read with `at` is answered as it was at that point of the ledger, and says in
-`X-Ledger-Seq` which record that is. Values of the environment whose key says that they are
+`X-Ledger-Seq` which record that is. A refusal that the audit keeps is named in
+`X-Refusal-Id`. Values of the environment whose key says that they are
 secret are shown to admins only."""
 
 _AWAY = (Code.ENGINE_UNAVAILABLE, Code.LEDGER_UNAVAILABLE)

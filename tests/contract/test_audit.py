@@ -93,6 +93,16 @@ class TestListing:
         assert "refused x3" in text
         assert "(code 1010)" in text
 
+    def test_a_flood_of_refusals_leaves_the_log_alone(self) -> None:
+        with SimulatedSite() as flooded, httpx.Client(base_url=flooded.url) as http:
+            before = len(flooded.host.ledger.entries)
+            for _ in range(500):
+                assert http.delete("/api/v1/volumes/nix").status_code == 404
+            while sum(one.times for one in flooded.audit.kept.noted) < 500:
+                threading.Event().wait(0.05)
+            assert len(flooded.audit.kept.noted) <= 10
+            assert len(flooded.host.ledger.entries) == before
+
     @pytest.mark.parametrize(
         ("flags", "count"),
         [
