@@ -196,6 +196,7 @@ class TestProof:
             ("record", lambda record: None),
             ("checkpoint", lambda proof: {**proof, "hash": "0" * 64}),
             ("checkpoint", lambda proof: {**proof, "seq": proof["seq"] - 1}),
+            ("checkpoint", lambda proof: {**proof, "at": "2026-01-01T00:00:00.000000Z"}),
             ("checkpoint", lambda proof: None),
             ("export", lambda about: {**about, "first": about["first"] - 1}),
         ],

@@ -24,6 +24,7 @@ from service.telemetry import Metrics
 from tests.kit.builders import GIB, NODE, OWNER
 from tests.kit.memory_audit import MemoryBook, MemoryKey
 from tests.kit.simulated_service import SimulatedHost, SimulatedService
+from tests.kit.tampering import written_anew
 from tests.kit.virtual_time import virtual
 
 KEY = MemoryKey()
@@ -98,6 +99,20 @@ class TestSigning:
             change(host, seq, lambda entry: replace(entry, body=entry.body + b" "))
             with pytest.raises(LedgerDamaged):
                 await signing.sign(asked)
+
+    @pytest.mark.parametrize("asked", [None, 4])
+    @virtual
+    async def test_a_ledger_that_was_written_anew_is_not_signed(self, asked: int | None) -> None:
+        """Nothing but what was signed before tells."""
+        host, book = SimulatedHost(), MemoryBook()
+        await lived(host)
+        signing = signing_on(host, book)
+        await signing.sign(3)
+        if asked is not None:
+            await signing.sign()
+        host.ledger._entries[:] = written_anew(host.ledger.entries, 2 if asked is None else 3)
+        with pytest.raises(LedgerDamaged, match="vouches for"):
+            await signing.sign(asked)
 
     @virtual
     async def test_an_end_that_was_cut_off_is_not_signed(self) -> None:

@@ -8,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from events.codec import encode, hash_of, message_id_of, read, record_of
+from events.codec import encode, hash_of, read, record_of
 from service.application.verifying import Verified, verify
 from service.audit_ports import Checkpoint
 from service.domain.commands import CreateVolume
 from service.ports import StoredEntry
 from tests.kit.builders import GIB, NODE, OWNER, patch, run
 from tests.kit.simulated_service import SimulatedHost, SimulatedService
+from tests.kit.tampering import forged, renamed, written_anew
 from tests.kit.virtual_time import run_virtually
 
 Entries = list[StoredEntry]
@@ -53,29 +54,6 @@ def verified(entries: Sequence[StoredEntry], *checkpoints: Checkpoint) -> Verifi
 def numbered(entries: Sequence[StoredEntry]) -> Entries:
     """As a file that was made anew would have them: no sequence is missing."""
     return [replace(entry, seq=seq) for seq, entry in enumerate(entries, 1)]
-
-
-def renamed(entry: StoredEntry, body: bytes) -> StoredEntry:
-    """Another body, by somebody who knows how messages are named."""
-    return replace(entry, body=body, message_id=message_id_of(read(body).id, hash_of(body)))
-
-
-def forged(entry: StoredEntry) -> bytes:
-    """The record as if somebody else had asked for it; its place in the chain is kept."""
-    event = read(entry.body)
-    return encode(replace(record_of(event), actor="mallory"), event.prevhash, event.data.basis)
-
-
-def written_anew(entries: Entries, first: int) -> Entries:
-    """All from a place on, forged and linked again: what a thief with the whole log can do."""
-    found, previous = entries[:first], hash_of(entries[first - 1].body)
-    for entry in entries[first:]:
-        event = read(entry.body)
-        record = replace(record_of(event), actor="mallory")
-        body = encode(record, previous, event.data.basis)
-        found.append(renamed(entry, body))
-        previous = hash_of(body)
-    return found
 
 
 def test_what_nobody_touched_is_right() -> None:
