@@ -1,7 +1,7 @@
-"""Make the ledger's stream on a NATS server of its own, as the one user who may; then end.
+"""Make the streams of the ledger and of refusals on a NATS server, as the one user who may; end.
 
 The service's user cannot create or delete streams (see nats.conf), so compose.yaml runs this once
-before the service. When the stream is there already, it only looks whether it is as it must be.
+before the service. When they are there already, it only looks whether the ledger's is as it must.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import sys
 
 from service.adapters.jetstream import JetStreamLedger
 from service.adapters.jetstream_connection import NatsAddress
+from service.adapters.jetstream_refusals import JetStreamRefusals
 from service.errors import GpuledgerError
 
 
@@ -17,6 +18,8 @@ async def main(url: str) -> int:
     admin = NatsAddress((url,), "admin", os.getenv("NATS_ADMIN_PASSWORD"))
     try:
         async with JetStreamLedger(admin) as ledger:
+            async with JetStreamRefusals(admin) as refusals:
+                await refusals.before(None, 1)
             print(f"the ledger on {url} is there: {await ledger.last_seq()} records")
     except GpuledgerError as error:
         print(error, file=sys.stderr)

@@ -120,6 +120,7 @@ def _accepted(state: State, record: Record, event: OperationAccepted) -> None:
             fingerprint=event.fingerprint,
             actor=record.actor,
             tenant=record.tenant,
+            remote=record.remote,
         ),
     )
     if event.verb == "execute":  # any number at a time, beside whatever else goes on

@@ -31,6 +31,17 @@ class HistoryLine(Struct, frozen=True):
     operation_id: str
 
 
+class OwnAct(Struct, frozen=True):
+    """A record of what the service did or saw of its own accord."""
+
+    seq: int
+    at_us: int
+    kind: str
+    name: str
+    verb: str
+    actor: str
+
+
 class Queries(UsageQueries, RecordQueries, ABC):
     """Questions to the rows. A query sees every batch whose `apply` has returned."""
 
@@ -116,6 +127,14 @@ class Queries(UsageQueries, RecordQueries, ABC):
         )
         before = SEQ_MAX if before_seq is None else before_seq
         return [HistoryLine(*row) for row in await self._rows(sql, kind, name, before, limit)]
+
+    async def own_acts(self, limit: int, before_seq: int) -> list[OwnAct]:
+        """The newest records that no caller's command led to, those before a sequence."""
+        sql = (
+            "SELECT seq, at_us, kind, name, verb, actor FROM history"
+            " WHERE operation_id = '' AND seq < ? ORDER BY seq DESC LIMIT ?"
+        )
+        return [OwnAct(*row) for row in await self._rows(sql, before_seq, limit)]
 
     async def operation_ended_by(self, operation_id: str, seq: int) -> Operation | None:
         """An operation that had ended at a record."""

@@ -246,6 +246,7 @@ class Operation(Struct, frozen=True, gc=False, omit_defaults=True):
     fingerprint: str = ""
     actor: str = ""
     tenant: str = ""
+    remote: str = ""
     state: OperationState = "running"
     steps: tuple[Step, ...] = ()
     progress_step: str = ""

@@ -3,6 +3,7 @@
     GpuledgerError
     ├── SettingsError               a setting is missing or makes no sense
     ├── TokenFileError              the tokens cannot be read or changed
+    ├── AuditError                  a checkpoint or its key cannot be read, written or believed
     ├── ServiceBusy                 too many commands are waiting; nothing was stored
     ├── LedgerError
     │   ├── LedgerUnavailable       nothing was stored, or it is not known whether it was
@@ -33,6 +34,10 @@ class SettingsError(GpuledgerError):
 
 class TokenFileError(GpuledgerError):
     """The tokens cannot be read or changed. The text says why."""
+
+
+class AuditError(GpuledgerError):
+    """A checkpoint or its key cannot be read, written or believed. The text says why."""
 
 
 class ServiceBusy(GpuledgerError):

@@ -17,6 +17,7 @@ from service.settings_text import (
     FileSystemChoice,
     GpuRuntimeChoice,
     LogLevel,
+    Network,
     SystemDiskChoice,
     VolumeBackendChoice,
 )
@@ -36,6 +37,8 @@ class AccessSettings(Struct, frozen=True):
     waiting_limit: int
     """Requests of one caller that wait at the same time; 0 is no limit."""
     cors_origins: tuple[str, ...]
+    trusted_proxies: tuple[Network, ...]
+    """Whose X-Forwarded-For is believed."""
 
 
 class Settings(Struct, frozen=True):
@@ -68,6 +71,8 @@ class Settings(Struct, frozen=True):
     bind_roots: tuple[Path, ...]
     """Below these a container may mount directories of the host."""
     access: AccessSettings
+    audit_dir: Path | None
+    """Where signed checkpoints are kept a second time."""
     log_level: LogLevel
     data_disk_path: str
     file_storage_path: str
@@ -123,6 +128,7 @@ class Settings(Struct, frozen=True):
                 "bind_root", parse.bind_roots, lambda: parse.default_bind_roots(host)
             ),
             access=_access(source),
+            audit_dir=source.read_or("audit_dir", parse.host_path, lambda: None),
             log_level=source.read("log_level", parse.log_level),
             data_disk_path=data_disk_path,
             file_storage_path=source.read(
@@ -178,6 +184,7 @@ def _access(source: _Source) -> AccessSettings:
         rate_limit=source.read("rate_limit", parse.rate_limit),
         waiting_limit=source.read("waiting_limit", parse.waiting_limit),
         cors_origins=source.read("cors_origin", parse.cors_origins),
+        trusted_proxies=source.read("trusted_proxy", parse.networks),
     )
 
 

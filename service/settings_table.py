@@ -184,6 +184,18 @@ SETTINGS: Mapping[str, Setting] = {
         "origins such as https://gpus.example.org, several separated by commas, or none",
         "none",
     ),
+    "trusted_proxy": Setting(
+        ("--trusted-proxy",),
+        "Proxies whose X-Forwarded-For says where a request comes from",
+        "addresses and networks such as 10.0.0.0/8, several separated by commas, or none",
+        "none",
+    ),
+    "audit_dir": Setting(
+        ("--audit-dir",),
+        "Where signed checkpoints of the log are kept a second time: best on another machine",
+        "the path of a directory that is there",
+        default_text="only in the data directory",
+    ),
     "log_level": Setting(
         ("--log-level", "--logLevel"),
         "What is logged at least",

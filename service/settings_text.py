@@ -26,6 +26,7 @@ SystemDiskChoice = Literal["auto", "upper", "commit"]
 VolumeBackendChoice = Literal["auto", "loop", "btrfs", "quota"]
 FileSystemChoice = Literal["ext4", "xfs"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 GpuRuntimeChoice = Literal["auto", "nvidia", "cdi"]
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -218,6 +219,13 @@ def cors_origins(text: str) -> tuple[str, ...]:
         if not _ORIGIN.fullmatch(origin):
             raise ValueError(f"{origin!r} is no origin")
     return origins
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """Addresses and networks, separated by commas; "none" is none."""
+    if text == "none":
+        return ()
+    return tuple(ipaddress.ip_network(network.strip()) for network in text.split(","))
 
 
 def log_level(text: str) -> LogLevel:

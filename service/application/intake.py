@@ -1,5 +1,6 @@
 """Intake: the door through which a caller's command enters, and where its end is awaited."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -20,6 +21,16 @@ class Caller(Struct, frozen=True):
     """The address that it is sent from."""
     idempotency_key: str = ""
     traceparent: str = ""
+    command_id: str = ""
+    """For a command without a key; where there is none, one is made."""
+
+    @property
+    def operation_id(self) -> str:
+        """The operation that the command is: the same key, the same id, for ever."""
+        if not self.idempotency_key:
+            return self.command_id
+        digest = hashlib.sha256(f"{self.tenant}\0{self.idempotency_key}".encode())
+        return f"key-{digest.hexdigest()[:32]}"
 
 
 class Accepted(Struct, frozen=True):

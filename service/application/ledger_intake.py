@@ -99,9 +99,8 @@ class LedgerIntake:
         if self._closed:
             raise ServiceBusy(STOPPING)
         verb = VERBS[type(command)][1]
-        operation_id, fingerprint = self._ids.new(), ""
+        operation_id, fingerprint = caller.operation_id or self._ids.new(), ""
         if caller.idempotency_key:
-            operation_id = _id_of(caller)
             fingerprint = _fingerprint(command)
             known = await self._known(operation_id)
             if known is not None:
@@ -240,12 +239,6 @@ def _host_paths(command: Request, file_storage_path: str) -> Iterator[tuple[str,
     for source, target in pairs:
         if source.startswith("/"):
             yield source, target == file_storage_path
-
-
-def _id_of(caller: Caller) -> str:
-    """The operation that an idempotency key stands for: the same key, the same id, for ever."""
-    digest = hashlib.sha256(f"{caller.tenant}\0{caller.idempotency_key}".encode())
-    return f"key-{digest.hexdigest()[:32]}"
 
 
 def _fingerprint(command: Request) -> str:

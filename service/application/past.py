@@ -78,6 +78,9 @@ class Past:
         if seq >= self.last_seq:
             return self._clock.now_us()
         return max(await self._rows.latest_times(seq - 1, seq, 1), default=0)
+    def instant(self, text: str) -> int | None:
+        """The microseconds of an instant that is a point; None of a seq. Raises NoSuchPoint."""
+        return None if text.isdecimal() else _instant_us(text)
 
     async def reads_at(self, seq: int) -> HistoricReads:
         """What was to be read at a point. Raises ServiceBusy while the way back is being made."""

@@ -1,6 +1,7 @@
 """ServiceHealth: what /readyz says, from each part itself."""
 
 import asyncio
+from collections.abc import Callable
 
 from projections.projector import Projector
 from service.application.engine_gate import EngineGate
@@ -29,6 +30,7 @@ class ServiceHealth:
         supervisor: Supervisor,
         facts: HostFacts,
         remarks: dict[str, Component],
+        audit: Callable[[], Component] | None = None,
     ) -> None:
         self._ledger = ledger
         self._projector = projector
@@ -37,6 +39,7 @@ class ServiceHealth:
         self._supervisor = supervisor
         self._facts = facts
         self._remarks = remarks
+        self._audit = audit
 
     async def report(self) -> dict[str, Component]:
         """Every component by name; see `service.application.health.Health`."""
@@ -51,6 +54,8 @@ class ServiceHealth:
             "gpus": gpus,
             **self._remarks,
         }
+        if self._audit is not None:
+            report["audit"] = self._audit()
         for name, failure in self._supervisor.failures.items():
             report[name] = Component(False, f"stopped: {failure}; restart the service")
         return report

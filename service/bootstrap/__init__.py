@@ -7,6 +7,7 @@ from service.bootstrap.backing_up import BackupSummary, back_up, restore, verify
 from service.bootstrap.maintaining import CheckReport, RebuildSummary, check, rebuild
 from service.bootstrap.recovering import recover
 from service.bootstrap.serving import serve
+from service.bootstrap.verifying import verify_audit, verify_backup_chain, verify_export
 
 __all__ = [
     "BackupSummary",
@@ -18,5 +19,8 @@ __all__ = [
     "recover",
     "restore",
     "serve",
+    "verify_audit",
     "verify_backup",
+    "verify_backup_chain",
+    "verify_export",
 ]

@@ -69,6 +69,7 @@ async def open_door(settings: Settings, clock: Clock) -> Door:
         Cors(given.cors_origins),
         may_be_open=local or given.insecure,
         local=local,
+        proxies=given.trusted_proxies,
     )
     return Door(access, tls, await _detail(settings, tokens))
 

@@ -19,7 +19,9 @@ from projections.projector import rebuild as rebuild_store
 from projections.schema import SCHEMA_VERSION
 from projections.state import State
 from projections.store import ReadStore
+from service.adapters.audit_key import KEY_FILE
 from service.adapters.backup_lines import encode_line
+from service.adapters.checkpoint_files import CHECKPOINTS_FILE
 from service.adapters.jetstream_connection import NatsAddress
 from service.adapters.ledger_backup import (
     FORMAT,
@@ -43,8 +45,9 @@ STAGING = ".restoring"
 """In the data directory, so that the last step is one rename also where that is a mount."""
 
 MAY_BE_THERE = {
-    *("volumes", "tokens.json", "tokens.lock", "lost+found", STAGING),
+    *("volumes", "tokens.json", "tokens.lock", KEY_FILE, CHECKPOINTS_FILE),
     *("webhooks.key", "webhooks.db", "webhooks.db-wal", "webhooks.db-shm"),
+    *("lost+found", STAGING),
 }
 """What an empty data directory may hold: what no backup has and was put back by hand, and what
 was left over by a restore that was killed."""

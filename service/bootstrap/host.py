@@ -1,5 +1,6 @@
 """The host that a service acts on."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -16,13 +17,17 @@ from service.adapters.simulated_gpus import NoGpus, SimulatedProbe
 from service.adapters.upper_disks import UpperDisks
 from service.adapters.volume_choice import choose
 from service.application.disk_diff import Compare
+from service.application.engine_gate import EngineGate
 from service.bootstrap.ledger import OpenLedger, open_ledger
 from service.bootstrap.maintaining import READ_STORE
 from service.disk_ports import HostPaths, SystemDisks, VolumeStore
 from service.domain.commands import Facts
 from service.domain.retention import DAY_US
+from service.errors import EngineUnavailable
 from service.ports import ContainerEngine, DeviceProbe, GpuAccessProbe
 from service.settings import Settings
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -103,3 +108,15 @@ class Host:
         if settings.gpus == "none":
             return NoGpus(), "none"
         return NvmlProbe(), None
+
+
+async def docker_detail(gate: EngineGate) -> str:
+    """One line for people about the engine, which may not be there yet."""
+    try:
+        await gate.require()
+    except EngineUnavailable as error:
+        log.warning("%s", error)
+    info = gate.info
+    if info is None:
+        return "not there; commands are refused until it is, reads work"
+    return f"{info.version} ({info.storage_driver}, {info.root_dir})"

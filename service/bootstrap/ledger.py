@@ -31,6 +31,8 @@ class OpenLedger(Struct):
     ledger: Ledger
     address: NatsAddress
     where: str
+    admin: NatsAddress | None = None
+    """For what has to be made on the server; None where that is for the same user."""
 
 
 @asynccontextmanager
@@ -63,7 +65,7 @@ async def open_ledger(
                 child.service, child.admin, on_silence=child.revive
             ) as ledger:
                 where = f"{settings.data_dir / 'ledger'} (embedded, {child.url})"
-                yield OpenLedger(ledger, child.service, where)
+                yield OpenLedger(ledger, child.service, where, child.admin)
         finally:
             address_file.unlink(missing_ok=True)
             subscriber_file.unlink(missing_ok=True)

@@ -29,9 +29,10 @@ from service.application.supervisor import Supervisor
 from service.application.watcher import Watcher
 from service.application.writer import Writer
 from service.bootstrap.access import Door, open_door
+from service.bootstrap.auditing import open_audit
 from service.bootstrap.catching_up import catch_up
 from service.bootstrap.gauges import show_gauges
-from service.bootstrap.host import Host, facts_of
+from service.bootstrap.host import Host, docker_detail, facts_of
 from service.bootstrap.ledger import OpenLedger, make_data_dir
 from service.bootstrap.listening import is_ours, listen
 from service.bootstrap.past import open_explainer, open_past
@@ -40,7 +41,7 @@ from service.bootstrap.told import told
 from service.bootstrap.webhooks import open_webhooks
 from service.disk_ports import SystemDisks, VolumeStore
 from service.domain.commands import Envelope, Facts, RegisterNode
-from service.errors import EngineUnavailable, SettingsError, VolumeStoreError
+from service.errors import SettingsError, VolumeStoreError
 from service.ports import ContainerEngine
 from service.settings import Settings
 from service.telemetry import Metrics, configure_logging, start_tracing
@@ -113,6 +114,8 @@ class Service:
         self.writer = Writer(self.opened.ledger, self.projector, settings.node, self.metrics)
         self.supervisor.start("writer", self.writer.run())
         self.owner = await self._register()
+        on = self.opened, self.projector, self.store, self.clock, self.owner, self.metrics
+        self.audit = await open_audit(stack, settings, *on, self.supervisor.failures)
 
     def _on_nats_failed(self, reason: str) -> None:
         self.remarks["nats"] = Component(False, reason)
@@ -184,7 +187,7 @@ class Service:
         )
         await self.watcher.look()
         self.gpu_detail = self.watcher.trouble or await self.probe.describe()
-        self.docker_detail = await self._docker_detail()
+        self.docker_detail = await docker_detail(self.gate)
         self.executor = Executor(
             self.projector, self.writer, self.performer, self.clock, self.facts, self.metrics
         )
@@ -254,16 +257,6 @@ class Service:
             self.remarks["volumes"] = Component(False, str(error))
         return facts_of(self.settings)
 
-    async def _docker_detail(self) -> str:
-        try:
-            await self.gate.require()
-        except EngineUnavailable as error:
-            log.warning("%s", error)
-        info = self.gate.info
-        if info is None:
-            return "not there; commands are refused until it is, reads work"
-        return f"{info.version} ({info.storage_driver}, {info.root_dir})"
-
     def app(self) -> web.Application:
         """The web application on these parts."""
         self.intake = LedgerIntake(
@@ -283,8 +276,14 @@ class Service:
             self.orphans,
         )
         health = ServiceHealth(
-            *(self.opened.ledger, self.projector, self.gate, self.watcher),
-            *(self.supervisor, self.facts, self.remarks),
+            self.opened.ledger,
+            self.projector,
+            self.gate,
+            self.watcher,
+            self.supervisor,
+            self.facts,
+            self.remarks,
+            self.audit.component,
         )
         feed = EventFeed(self.opened.ledger, self.projector)
         show_gauges(self.metrics, self.projector, feed)
@@ -311,6 +310,8 @@ class Service:
                 now_us=self.clock.now_us,
                 feed=feed,
                 webhooks=webhooks,
+                refusals=self.audit.refusals,
+                audit=self.audit.audit,
                 disks=DiskPaths(self.settings.data_disk_path, self.settings.file_storage_path),
             )
         )

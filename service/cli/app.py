@@ -3,6 +3,7 @@
 import typer
 
 from service.cli import (
+    audit,
     backup,
     billing,
     debugging,
@@ -52,6 +53,7 @@ def build_app() -> typer.Typer:
     events.register(app)
     webhooks.register(app)
     backup.register(app)
+    audit.register(app)
     return app
 
 

@@ -42,6 +42,8 @@ Insecure = Annotated[bool, typer.Option("--insecure", help=SETTINGS["insecure"].
 RateLimit = Annotated[str | None, _flag("rate_limit")]
 WaitingLimit = Annotated[str | None, _flag("waiting_limit")]
 CorsOrigin = Annotated[str | None, _flag("cors_origin")]
+TrustedProxy = Annotated[str | None, _flag("trusted_proxy")]
+AuditDir = Annotated[str | None, _flag("audit_dir")]
 LogLevel = Annotated[str | None, _flag("log_level")]
 DataDiskPath = Annotated[str | None, _flag("data_disk_path")]
 FileStoragePath = Annotated[str | None, _flag("file_storage_path")]
@@ -81,6 +83,8 @@ def serve(
     rate_limit: RateLimit = None,
     waiting_limit: WaitingLimit = None,
     cors_origin: CorsOrigin = None,
+    trusted_proxy: TrustedProxy = None,
+    audit_dir: AuditDir = None,
     log_level: LogLevel = None,
     data_disk_path: DataDiskPath = None,
     file_storage_path: FileStoragePath = None,

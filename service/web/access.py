@@ -9,7 +9,7 @@ import ipaddress
 import logging
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from urllib.parse import urlsplit
@@ -17,13 +17,14 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from service.access_ports import Grant, Role, Tokens
-from service.settings_text import is_loopback
+from service.settings_text import Network, is_loopback
 from service.web.cors import Cors
 from service.web.limits import CallerLimits
 from service.web.problems import Code, Problem
+from service.web.remote import REMOTE, Remotes
 
 GRANT = web.RequestKey("grant", Grant)
-"""Who sent the request, on every request but those to open routes."""
+"""Who sent the request, on every request that is served but those to open routes."""
 
 ANYBODY = Grant("anonymous", "", "admin")
 """What a caller is granted while no token is asked for: who is on this host may do all of it."""
@@ -55,9 +56,18 @@ class Access:
     listens on a loopback address, so every honest caller calls it by a name of that."""
 
     def __init__(
-        self, tokens: Tokens, limits: CallerLimits, cors: Cors, *, may_be_open: bool, local: bool
+        self,
+        tokens: Tokens,
+        limits: CallerLimits,
+        cors: Cors,
+        *,
+        may_be_open: bool,
+        local: bool,
+        proxies: Sequence[Network] = (),
     ) -> None:
+        """`proxies` are the networks of proxies whose X-Forwarded-For is believed."""
         self.cors = cors
+        self.remotes = Remotes(proxies)
         self._tokens = tokens
         self._limits = limits
         self._may_be_open = may_be_open
@@ -75,13 +85,14 @@ class Access:
         elif self._may_be_open and not await self._tokens.any():
             self._check_site(request)
             grant = ANYBODY
+        if grant is not None:
+            request[GRANT] = grant  # also of who is refused below: the audit names him
         if wait_s := self._limits.take(caller):
             raise NotAdmitted(_too_many("sends too many requests", math.ceil(wait_s)))
         if grant is None:
             raise _unknown(request)
         if not grant.covers(needed):
             raise NotAdmitted(_too_small(grant, needed))
-        request[GRANT] = grant
         return caller
 
     async def still_admits(self, request: web.Request) -> bool:
@@ -124,7 +135,7 @@ class Access:
 def _unknown(request: web.Request) -> NotAdmitted:
     """Logged, for those who watch for it; never with what was presented."""
     given = "Authorization" in request.headers
-    _log.info("%s %s from %s: no valid token", request.method, request.path, request.remote)
+    _log.info("%s %s from %s: no valid token", request.method, request.path, request[REMOTE])
     text = "the token is wrong, revoked or expired" if given else "a token is needed"
     problem = Problem(Code.TOKEN_NEEDED, HTTPStatus.UNAUTHORIZED, f"{text}: {_HOW}", "token_needed")
     return NotAdmitted(problem, {"WWW-Authenticate": 'Bearer realm="gpuledger"'})
@@ -166,7 +177,7 @@ def _is_local_name(host: str) -> bool:
 
 
 def _address(request: web.Request) -> str:
-    remote = request.remote or ""
+    remote = request[REMOTE]
     try:
         address = ipaddress.ip_address(remote)
     except ValueError:

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from events import asyncapi
 from service.web import (
+    audit,
     billing,
     changes,
     event_stream,
@@ -42,6 +43,7 @@ ROUTES: tuple[Route, ...] = (
     *webhooks.ROUTES,
     *changes.ROUTES,
     *explain.ROUTES,
+    *audit.ROUTES,
     *health.ROUTES,
 )
 

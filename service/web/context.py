@@ -11,6 +11,7 @@ from events.values import GpuRuntime
 from projections.price_book import Month, Price
 from projections.state import GpuUnit, Operation, PortLease, ReplicaSet, Revision, Volume
 from projections.webhook_book import Webhook
+from service.application.audit import Audit
 from service.application.disk_diff import DiskDiff
 from service.application.event_feed import EventFeed
 from service.application.explainer import Explainer
@@ -18,6 +19,7 @@ from service.application.health import Health
 from service.application.intake import Intake
 from service.application.orphans import Found
 from service.application.past import Past
+from service.application.refusals import Refusals
 from service.application.usage_reader import UsageReads
 from service.application.webhooks import Webhooks
 from service.ports import Ids
@@ -140,6 +142,8 @@ class WebContext(Struct, frozen=True):
     now_us: Callable[[], int]
     feed: EventFeed
     webhooks: Webhooks
+    refusals: Refusals
+    audit: Audit
     port_first: int = 40000
     port_last: int = 65535
     wait_timeout_s: float = 600

@@ -7,7 +7,7 @@ from aiohttp import web
 
 _METHODS = "GET, HEAD, POST, PATCH, DELETE"
 _HEADERS = "Authorization, Content-Type, Idempotency-Key, Prefer, X-Request-Id, traceparent"
-_EXPOSED = "Location, Preference-Applied, Retry-After, X-Ledger-Seq, X-Request-Id"
+_EXPOSED = "Location, Preference-Applied, Retry-After, X-Ledger-Seq, X-Refusal-Id, X-Request-Id"
 _MAX_AGE_S = 600
 """So long a browser remembers the answer to its question; the longest that all of them honour."""
 

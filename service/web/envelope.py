@@ -10,6 +10,9 @@ from aiohttp import web
 from service.web.problems import Code, Problem
 from service.web.schemas_responses import Envelope, Refusal
 
+PROBLEM = web.ResponseKey("problem", Problem)
+"""What a refusal says, on the answer that says it."""
+
 CONTENT_TYPE = "application/json; charset=utf-8"
 """The predecessor's spelling."""
 
@@ -48,8 +51,10 @@ def refuse(problem: Problem, headers: Mapping[str, str] | None = None) -> web.Re
     all_headers = {"Content-Type": CONTENT_TYPE, **(headers or {})}
     if problem.retry_after_s:
         all_headers["Retry-After"] = str(problem.retry_after_s)
-    return web.Response(
+    response = web.Response(
         body=encode(problem.code, problem.message, data),
         status=problem.status,
         headers=all_headers,
     )
+    response[PROBLEM] = problem
+    return response

@@ -20,9 +20,11 @@ from service.errors import GpuledgerError
 from service.telemetry import REQUEST_ID, checked_traceparent, span_from
 from service.web.access import NotAdmitted
 from service.web.context import CONTEXT, WebContext
-from service.web.envelope import refuse
+from service.web.envelope import PROBLEM, refuse
 from service.web.past import as_of
 from service.web.problems import BadRequest, Code, Problem, of_error, of_reads_away
+from service.web.refused import REFUSAL_ID, note
+from service.web.remote import REMOTE
 
 BODY_BYTES_MAX = 1 << 20
 """Of a request's body, unpacked; a record of the ledger is no larger."""
@@ -48,6 +50,7 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     route = resource.canonical if resource is not None else "unknown"
     parent = checked_traceparent(request.headers.get("traceparent", ""))
     token = REQUEST_ID.set(request_id)
+    request[REMOTE] = context.access.remotes.of(request)
     try:
         with span_from(parent, f"{request.method} {route}", SpanKind.SERVER) as span:
             response = await _answered(request, route, handler, request_id)
@@ -56,6 +59,9 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     finally:
         REQUEST_ID.reset(token)
     response.headers["X-Request-Id"] = request_id
+    problem = response.get(PROBLEM)
+    if problem is not None and (noted := note(request, route, problem, request_id)):
+        response.headers[REFUSAL_ID] = noted
     method = request.method if resource is not None else "any"
     context.metrics.observe_http(method, route, response.status, perf_counter() - begun)
     return response

@@ -25,11 +25,15 @@ with `Prefer: respond-async` it is answered 202 as soon as it is stored. A versi
 a container named `foo-1`, `foo-2`, ... As soon as a token exists, one is needed for all but
 /ping and /healthz, sent as `Authorization: Bearer ...`; a caller that sends too much is answered
 429. A read with `at` is answered as it was at that point of the ledger, and says in
-`X-Ledger-Seq` which record that is. Values of the environment whose key says that they are
+`X-Ledger-Seq` which record that is. A refusal that the audit keeps is named in
+`X-Refusal-Id`. Values of the environment whose key says that they are
 secret are shown to admins only."""
 
 _AWAY = (Code.ENGINE_UNAVAILABLE, Code.LEDGER_UNAVAILABLE)
 """What is no refusal: the service would, and cannot."""
+
+_BEHIND: tuple[Code, ...] = (*_AWAY, Code.AUDIT_UNAVAILABLE)
+"""The same, with what no command needs."""
 
 _ACCESS = (Code.TOKEN_NEEDED, Code.ROLE_TOO_SMALL, Code.TOO_MANY_REQUESTS, Code.OTHER_SITE)
 """Why a request can be turned away before it is looked at."""
@@ -201,8 +205,8 @@ def _responses(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
         return {"200": _response("success", data)}
     found = {"200": _response("success", _enveloped(data))}
     refusal = _enveloped(schemas[Refusal])
-    refusals = [code for code in route.codes if code not in _AWAY]
-    errors = [Code.SERVER_BUSY, *(code for code in route.codes if code in _AWAY)]
+    refusals = [code for code in route.codes if code not in _BEHIND]
+    errors = [Code.SERVER_BUSY, *(code for code in route.codes if code in _BEHIND)]
     if route.body is not None or route.has_past:
         refusals.insert(0, Code.BAD_REQUEST)
     if route.action is not None:

@@ -15,10 +15,12 @@ from events.values import Kind, Verb
 from projections.state import Operation
 from service.domain.rejections import Reason, Rejected
 from service.errors import (
+    AuditError,
     DeliveriesUnavailable,
     EngineError,
     EngineUnavailable,
     GpuledgerError,
+    LedgerDamaged,
     LedgerError,
     ServiceBusy,
     SystemDiskError,
@@ -103,6 +105,8 @@ class Code(IntEnum):
     DEBUG_COPY = 1126, "a debug copy stays as it was made"
     RECOVER_FAILED = 1127, "the container could not be made again"
     VOLUME_RECOVER_FAILED = 1128, "the volume could not be made again"
+    AUDIT_UNAVAILABLE = 1129, "checkpoints cannot be kept or read"
+    LEDGER_CHANGED = 1130, "the ledger is not what was signed before"
 
 
 class Problem(Struct, frozen=True):
@@ -284,6 +288,8 @@ def of_error(error: GpuledgerError | RecordTooLarge) -> Problem:
         return Problem(Code.LEDGER_UNAVAILABLE, _AWAY, text, "ledger_unavailable", retry_after_s=5)
     if isinstance(error, DeliveriesUnavailable):
         return Problem(Code.SERVER_BUSY, _AWAY, text, "deliveries_unavailable", retry_after_s=5)
+    if isinstance(error, AuditError):
+        return Problem(Code.AUDIT_UNAVAILABLE, _AWAY, text, "audit_unavailable", retry_after_s=5)
     if isinstance(error, ServiceBusy):
         return Problem(Code.SERVER_BUSY, _AWAY, text, "service_busy", retry_after_s=1)
     return Problem(Code.SERVER_BUSY, HTTPStatus.INTERNAL_SERVER_ERROR, text, "internal_error")
@@ -298,6 +304,11 @@ def of_reads_away() -> Problem:
 def not_found(code: Code, message: str, reason: str) -> Problem:
     """What to answer when a read asks for a name that is not there."""
     return Problem(code, _NOT_FOUND, message, reason)
+
+
+def ledger_changed(error: LedgerDamaged) -> Problem:
+    """What to answer who wants signed what is not what was signed before."""
+    return Problem(Code.LEDGER_CHANGED, _CONFLICT, str(error), "ledger_changed")
 
 
 def disk_gone(message: str) -> Problem:

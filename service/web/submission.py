@@ -7,6 +7,7 @@ By default a request waits for the outcome, as the predecessor's clients expect.
 import asyncio
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -17,11 +18,13 @@ from projections.state import Operation
 from service.application.intake import Accepted, Caller
 from service.domain.commands import Request
 from service.domain.rejections import Rejected
-from service.telemetry import checked_traceparent, current_traceparent
+from service.telemetry import REQUEST_ID, checked_traceparent, current_traceparent
 from service.web.access import GRANT
 from service.web.context import CONTEXT, WebContext
 from service.web.envelope import answer, refuse
 from service.web.problems import Action, BadRequest, Code, of_failure, of_rejection
+from service.web.refused import ASKED, note_unheard
+from service.web.remote import REMOTE
 from service.web.schemas_responses import AcceptedData
 
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
@@ -69,7 +72,14 @@ def _caller(request: web.Request) -> Caller:
         request.headers.get("traceparent", "")
     )
     grant = request[GRANT]
-    return Caller(grant.actor, grant.tenant, request.remote or "", key or "", traceparent)
+    return Caller(
+        actor=grant.actor,
+        tenant=grant.tenant,
+        remote=request[REMOTE],
+        idempotency_key=key or "",
+        traceparent=traceparent,
+        command_id=request.app[CONTEXT].ids.new(),
+    )
 
 
 def outcome_as_recorded(context: WebContext, operation: Operation) -> Outcome:
@@ -88,8 +98,14 @@ async def submit(
     context = request.app[CONTEXT]
     wish = preference(request.headers.get("Prefer"), context.wait_timeout_s)
     caller = _caller(request)
+    request[ASKED] = command.name, caller.operation_id
     # Shielded: a caller that goes away ends its waiting, never a command halfway in.
-    decided = await asyncio.shield(context.intake.submit(command, body, caller))
+    deciding = asyncio.ensure_future(context.intake.submit(command, body, caller))
+    try:
+        decided = await asyncio.shield(deciding)
+    except asyncio.CancelledError:
+        deciding.add_done_callback(partial(note_unheard, request, action, REQUEST_ID.get()))
+        raise
     if isinstance(decided, Rejected):
         return refuse(of_rejection(action, decided))
     headers = {"Preference-Applied": wish.applied} if wish.applied else None

@@ -113,7 +113,7 @@ def ports_of(*modules: ModuleType) -> set[type[Any]]:
 
 
 def all_ports() -> set[type[Any]]:
-    """Every port that there is."""
+    """Every port that a decision rests on: those of the audit only tell of what was decided."""
     return ports_of(ports, disk_ports, access_ports)
 
 

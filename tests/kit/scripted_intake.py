@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from projections.queries import OwnAct
 from projections.state import GpuUnit, Operation, PortLease, ReplicaSet, Revision, State, Volume
 from projections.webhook_book import Webhook
 from service.application.health import Component
@@ -60,6 +61,7 @@ class MemoryReads(MemoryUsage):
         self.port_rows: list[PortLease] = []
         self.webhook_rows: dict[str, Webhook] = {}
         self.operation_rows: dict[str, Operation] = {}
+        self.act_rows: list[OwnAct] = []
 
     def state(self) -> State:
         """The fold that these rows are of, as far as versions go."""
@@ -112,6 +114,10 @@ class MemoryReads(MemoryUsage):
             if (before_seq is None or one.seq < before_seq) and name in (None, one.name)
         ]
         return found[:limit]
+
+
+    async def own_acts(self, limit: int, before_seq: int) -> Sequence[OwnAct]:
+        return [one for one in self.act_rows[::-1] if one.seq < before_seq][:limit]
 
 
 class ScriptedIntake:

@@ -26,6 +26,7 @@ from service.web.cors import Cors
 from service.web.limits import CallerLimits
 from tests.kit.builders import GIB, NODE, OWNER, PORT_FIRST, run
 from tests.kit.decided_again import decided_again
+from tests.kit.memory_audit import MemoryAudit
 from tests.kit.scripted_intake import ScriptedComparison
 from tests.kit.simulated_service import SimulatedHost, SimulatedService
 from tests.kit.web_site import MemoryTokens
@@ -43,6 +44,7 @@ class SimulatedSite:
         self.url = ""
         self.faults: list[logging.LogRecord] = []
         self.host = SimulatedHost(gpus=4, ports=PORTS)
+        self.audit: MemoryAudit
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._stop = asyncio.Event()
@@ -89,6 +91,14 @@ class SimulatedSite:
                 CreateVolume("disk", GIB),
                 run("foo", 1, 1, data_disk_bytes=GIB, cmd=("sleep", "600000")),
             )
+            self.audit = MemoryAudit(
+                self.host.store,
+                self.host.ledger,
+                self.host.clock,
+                lambda: service.projector.folded_seq,
+                service.metrics,
+            )
+            service.supervisor.start("refusals", self.audit.refusals.run())
             runner = web.AppRunner(
                 make_app(self._context(service)),
                 access_log=None,
@@ -129,6 +139,8 @@ class SimulatedSite:
             now_us=host.clock.now_us,
             feed=feed,
             webhooks=webhooks,
+            refusals=self.audit.refusals,
+            audit=self.audit.audit,
             port_first=PORT_FIRST,
             port_last=PORT_FIRST + PORTS - 1,
             wait_timeout_s=WAIT_S,

@@ -15,6 +15,7 @@ from service.application.event_feed import EventFeed
 from service.application.explainer import Explainer
 from service.application.orphans import Found
 from service.application.past import Past
+from service.settings_text import Network
 from service.telemetry import Metrics
 from service.web.access import Access
 from service.web.app import make_app
@@ -22,8 +23,9 @@ from service.web.context import NodeFacts, PresentReads, StreamTimes, WebContext
 from service.web.cors import Cors
 from service.web.limits import CallerLimits
 from tests.kit.inline_store import InlineStore
+from tests.kit.memory_audit import MemoryAudit
 from tests.kit.memory_ledger import MemoryLedger
-from tests.kit.past import explainer_of, past_of
+from tests.kit.past import Standing, explainer_of, past_of
 from tests.kit.scripted_intake import (
     CountedIds,
     MemoryReads,
@@ -87,6 +89,7 @@ class Site:
         waiting_limit: int = 0,
         may_be_open: bool = True,
         local: bool = True,
+        proxies: Sequence[Network] = (),
         stream_times: StreamTimes = PATIENT,
         past: Past | None = None,
         present: PresentReads | None = None,
@@ -97,8 +100,11 @@ class Site:
         self.now_us = 1_700_000_000_000_000
         self.tokens = MemoryTokens()
         self.limits = CallerLimits(rate_limit, waiting_limit, lambda: self.now_s)
-        access = Access(
-            self.tokens, self.limits, Cors(origins), may_be_open=may_be_open, local=local
+        self.access = Access(
+            *(self.tokens, self.limits, Cors(origins)),
+            may_be_open=may_be_open,
+            local=local,
+            proxies=proxies,
         )
         self.reads = MemoryReads()
         self.intake = ScriptedIntake(self.reads)
@@ -112,6 +118,8 @@ class Site:
         self.receivers = MemoryReceivers()
         feed = EventFeed(self.ledger, self.projector)
         self.webhooks = webhooks_on(feed, self.projector, self.intake, self.receivers)
+        metrics = Metrics()
+        self.audit = MemoryAudit(self.reads, self.ledger, Standing(0, 0), lambda: 7, metrics)
         self.facts = NodeFacts("n1", "owner-1", "0.1.0", {"docker": "26.1.5"}, "simulated")
         past = past or past_of((), InlineStore())
         self.context = WebContext(
@@ -120,15 +128,17 @@ class Site:
             past=past,
             explainer=explainer or explainer_of((), InlineStore(), past),
             health=self.health,
-            metrics=Metrics(),
+            metrics=metrics,
             ids=CountedIds(),
             node=lambda: self.facts,
             disk_diff=DiskDiff(self.reads.state, self.directories, self.images),
-            access=access,
+            access=self.access,
             orphans=self.look_for_orphans,
             now_us=lambda: self.now_us,
             feed=feed,
             webhooks=self.webhooks,
+            refusals=self.audit.refusals,
+            audit=self.audit.audit,
             port_first=40000,
             port_last=40009,
             wait_timeout_s=5,
@@ -159,6 +169,12 @@ class Site:
 
     async def run(self, **options: Any) -> Answer:
         return await self.send("POST", "/api/v1/replicaSet", **{"json": RUN, **options})
+
+    @property
+    def connections(self) -> int:
+        """Of callers, at the moment."""
+        server = self._runner.server
+        return len(server.connections) if server is not None else 0
 
     async def __aenter__(self) -> Self:
         app = make_app(self.context)

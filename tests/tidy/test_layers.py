@@ -33,6 +33,7 @@ SERVICE_LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "service.ports",
         "service.access_ports",
+        "service.audit_ports",
         "service.disk_ports",
         "service.errors",
         "service.webhook_ports",

@@ -1,6 +1,7 @@
 """Settings: every variable, every flag, what wins, and what is refused in which words."""
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,12 @@ HOME = {"HOME": "/home/ada"}
 def access(**changes: Any) -> AccessSettings:
     """What holds about access when nobody says anything, but for these."""
     default = AccessSettings(
-        tls=None, insecure=False, rate_limit=100, waiting_limit=256, cors_origins=()
+        tls=None,
+        insecure=False,
+        rate_limit=100,
+        waiting_limit=256,
+        cors_origins=(),
+        trusted_proxies=(),
     )
     return replace(default, **changes)
 
@@ -58,6 +64,12 @@ VALUES = [
             )
         },
     ),
+    (
+        "trusted_proxy",
+        "10.0.0.0/8, ::1",
+        {"access": access(trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("::1")))},
+    ),
+    ("audit_dir", "/mnt/audit", {"audit_dir": Path("/mnt/audit")}),
     ("log_level", "WARN", {"log_level": "warning"}),
     ("data_disk_path", "/data/", {"data_disk_path": "/data"}),
     ("file_storage_path", "/mnt/fs", {"file_storage_path": "/mnt/fs"}),
@@ -107,6 +119,9 @@ BAD = [
     ("cors_origin", "*", "'*' is no origin"),
     ("cors_origin", "https://a.example/", "'https://a.example/' is no origin"),
     ("cors_origin", "https://A.example", "is no origin"),
+    ("trusted_proxy", "proxy.example", "proxy.example"),
+    ("trusted_proxy", "10.0.0.1/8", "has host bits set"),
+    ("audit_dir", "a\0b", "NUL"),
     ("log_level", "loud", "debug, info, warning, error"),
     ("data_disk_path", "root/x", "absolute"),
     ("data_disk_path", "/", "absolute"),

@@ -1,0 +1,112 @@
+"""Checkpoints as lines of JSON in a file that only grows: in the data directory and elsewhere."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from service.audit_ports import Checkpoint
+from service.errors import AuditError
+
+CHECKPOINTS_FILE = "audit-checkpoints.jsonl"
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Checkpoint).decode
+
+_TAIL_BYTES = 4096
+"""The last line is far shorter."""
+
+
+class CheckpointFiles:
+    """The port `CheckpointBook` on the data directory, and perhaps on another."""
+
+    def __init__(self, data_dir: Path, elsewhere: Path | None = None) -> None:
+        """`elsewhere` is a file in another directory, which must be there."""
+        self._path = data_dir / CHECKPOINTS_FILE
+        self._elsewhere = elsewhere
+        self._mirrored = False
+
+    async def last(self) -> Checkpoint | None:
+        """As the port says."""
+        return await asyncio.to_thread(_last, self._path)
+
+    async def following(self, seq: int) -> Checkpoint | None:
+        """As the port says."""
+        kept = await asyncio.to_thread(read_checkpoints, self._path)
+        return min((one for one in kept if one.seq >= seq), key=lambda one: one.seq, default=None)
+
+    async def add(self, checkpoint: Checkpoint) -> None:
+        """As the port says."""
+        self._mirrored = False
+        await asyncio.to_thread(_append, self._path, _encode(checkpoint) + b"\n")
+
+    async def mirror(self) -> None:
+        """As the port says."""
+        if self._elsewhere is None or self._mirrored:
+            return
+        await asyncio.to_thread(_mirror, self._path, self._elsewhere)
+        self._mirrored = True
+
+
+def elsewhere_in(folder: Path, node: str) -> Path:
+    """The file of an installation in a directory that several may share."""
+    return folder / f"audit-checkpoints-{node}.jsonl"
+
+
+def read_checkpoints(path: Path) -> Sequence[Checkpoint]:
+    """All in a file, one or many; none when there is no file. Raises AuditError."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise AuditError(f"{path} cannot be read ({error.strerror})") from error
+    return [_read(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _read(path: Path, number: int, line: bytes) -> Checkpoint:
+    try:
+        return _decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AuditError(f"line {number} of {path} is no checkpoint: {error}") from error
+
+
+def _last(path: Path) -> Checkpoint | None:
+    try:
+        with path.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - _TAIL_BYTES))
+            # A line without its end was being written when the power went.
+            whole = file.read().rpartition(b"\n")[0].splitlines()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise AuditError(f"{path} cannot be read ({error.strerror})") from error
+    return _read(path, -1, whole[-1]) if whole else None
+
+
+def _mirror(source: Path, target: Path) -> None:
+    last = _last(target)
+    count = last.count if last is not None else 0
+    missing = [one for one in read_checkpoints(source) if one.count > count]
+    if missing:
+        _append(target, b"".join(_encode(one) + b"\n" for one in missing))
+
+
+def _append(path: Path, line: bytes) -> None:
+    """On disk when it returns; what was half written before it is cut off."""
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        with os.fdopen(os.open(path, flags, 0o644), "r+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - _TAIL_BYTES))
+            tail = file.read()
+            file.truncate(end - len(tail) + len(tail.rpartition(b"\n")[0]) + (b"\n" in tail))
+            file.seek(0, os.SEEK_END)
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise AuditError(f"{path} cannot be written ({error.strerror})") from error
