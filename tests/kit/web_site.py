@@ -122,11 +122,27 @@ class Site:
         self.audit = MemoryAudit(self.reads, self.ledger, Standing(0, 0), lambda: 7, metrics)
         self.facts = NodeFacts("n1", "owner-1", "0.1.0", {"docker": "26.1.5"}, "simulated")
         past = past or past_of((), InlineStore())
-        self.context = WebContext(
+        explainer = explainer or explainer_of((), InlineStore(), past)
+        self.context = self._context(feed, metrics, past, present, explainer, stream_times)
+        self.found = Found((), {})
+        """The orphans that there are."""
+        self.port = 0
+        self.client: aiohttp.ClientSession
+
+    def _context(
+        self,
+        feed: EventFeed,
+        metrics: Metrics,
+        past: Past,
+        present: PresentReads | None,
+        explainer: Explainer,
+        stream_times: StreamTimes,
+    ) -> WebContext:
+        return WebContext(
             intake=self.intake,
             present=present or self.reads,
             past=past,
-            explainer=explainer or explainer_of((), InlineStore(), past),
+            explainer=explainer,
             health=self.health,
             metrics=metrics,
             ids=CountedIds(),
@@ -144,10 +160,6 @@ class Site:
             wait_timeout_s=5,
             stream_times=stream_times,
         )
-        self.found = Found((), {})
-        """The orphans that there are."""
-        self.port = 0
-        self.client: aiohttp.ClientSession
 
     async def look_for_orphans(self) -> Found:
         """What `found` says."""
