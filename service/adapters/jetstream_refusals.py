@@ -77,17 +77,19 @@ class JetStreamRefusals:
     async def append(self, noted: Sequence[Noted]) -> None:
         """As the port says. One that is sent again within two minutes is stored once."""
         connection = await self._open()
-        replies = [
-            await connection.send(_subject(one), _encode(one), {MESSAGE_ID: _message_id(one)})
-            for one in noted
-        ]
+        replies: list[asyncio.Future[Msg | None]] = []
         try:
             async with asyncio.timeout(ANSWER_S):
-                answers = [await reply for reply in replies]
+                for one in noted:
+                    headers = {MESSAGE_ID: _message_id(one)}
+                    replies.append(await connection.send(_subject(one), _encode(one), headers))
+                for reply in replies:
+                    _see_stored(await reply)
         except TimeoutError as error:
             raise LedgerUnavailable(f"{STREAM}: no answer within {ANSWER_S:.0f} s") from error
-        for answer in answers:
-            _see_stored(answer)
+        finally:
+            for reply in replies:
+                reply.cancel()
 
     async def before(self, number: int | None, limit: int) -> Sequence[NotedEntry]:
         """As the port says. It reads ahead of the place as far back as it takes."""

@@ -14,10 +14,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from events.subjects import STREAM
+
 FOLDER = "ledger-cut"
 """Below the data directory: copies of blocks as they were before they were cut."""
 
-_BLOCKS = "jetstream/*/streams/*/msgs/*.blk"
+_BLOCKS = f"jetstream/*/streams/{STREAM}/msgs/*.blk"
+"""Only of the ledger: what other streams lose, no record is missing for."""
 _FRESH = "before-start"
 
 

@@ -84,7 +84,10 @@ class Refusals:
         """Why nothing can be kept just now, for people; None while all is well."""
 
     def note(self, refusal: Refusal) -> str:
-        """Note one that happened now; the id that it is listed under. Its `seq` is set here."""
+        """Note one that happened now; the id that it is listed under, "" when it is only counted.
+
+        Its `seq` is set here.
+        """
         self._metrics.noted.labels(str(refusal.code)).inc()
         key = (
             refusal.actor,
@@ -100,7 +103,7 @@ class Refusals:
             return alike.id
         if len(self._open) >= LISTED_MAX:
             self._lose(refusal.at_us, 1)
-            return refusal.id
+            return ""
         self._open[key] = replace(refusal, seq=self._confirmed_seq())
         return refusal.id
 

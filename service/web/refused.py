@@ -57,7 +57,7 @@ def note(request: web.Request, route: str, problem: Problem, request_id: str) ->
             method=method,
             route=route,
             kind=kind,
-            name=name[:NAME_MAX],
+            name=_plain(name, NAME_MAX),
             verb=verb,
             actor=grant.actor if grant is not None else "",
             tenant=grant.tenant if grant is not None else "",
@@ -95,7 +95,13 @@ def _message(problem: Problem) -> str:
         text = f"{problem.field or 'the request'}: {problem.code.meaning}"
     else:
         text = problem.message
-    return text[:TEXT_MAX]
+    return _plain(text, TEXT_MAX)
+
+
+def _plain(text: str, most: int) -> str:
+    """Cut off, and with nothing in it that would act on the terminal of who reads it, or that is
+    no text at all: a path may hold any bytes."""
+    return "".join(char if char.isprintable() else "?" for char in text[:most])
 
 
 def _name_in(request: web.Request) -> str:

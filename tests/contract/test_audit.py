@@ -174,6 +174,13 @@ class TestProof:
         refused = run(site.url, "audit", "checkpoint", "--seq", "99999")
         assert (refused.exit_code, "1 to" in refused.stderr) == (1, True)
 
+    def test_a_checkpoint_that_cannot_be_kept_is_not_given(self) -> None:
+        with SimulatedSite() as full:
+            full.audit.book.full = "the disk is full"
+            answered = httpx.get(f"{full.url}{AUDIT}/checkpoint")
+        assert (answered.status_code, answered.json()["code"]) == (503, 1129)
+        assert answered.json()["msg"] == "the disk is full"
+
     def test_an_export_is_verified(
         self, site: SimulatedSite, key: Path, tmp_path: Path
     ) -> None:

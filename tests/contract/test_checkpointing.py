@@ -16,13 +16,15 @@ from service.adapters.checkpoint_files import (
     read_checkpoints,
 )
 from service.application.checkpointing import INTERVAL_S, LOOK_EVERY_S, RECORDS, Checkpointing
-from service.audit_ports import Checkpoint, CheckpointBook
+from service.application.health import Component
+from service.audit_ports import Checkpoint, CheckpointBook, Refusal
+from service.bootstrap.auditing import OpenAudit
 from service.domain.commands import CreateVolume, DeleteVolume
 from service.errors import AuditError, LedgerDamaged, NoSuchPoint
 from service.ports import StoredEntry
 from service.telemetry import Metrics
 from tests.kit.builders import GIB, NODE, OWNER
-from tests.kit.memory_audit import MemoryBook, MemoryKey
+from tests.kit.memory_audit import MemoryAudit, MemoryBook, MemoryKey
 from tests.kit.simulated_service import SimulatedHost, SimulatedService
 from tests.kit.tampering import written_anew
 from tests.kit.virtual_time import virtual
@@ -195,6 +197,27 @@ class TestByItself:
             assert signing.broken
             assert f"seq {book.kept[0].seq + 1}" in (signing.trouble or "")
             assert len(book.kept) == 1
+
+
+class TestHealth:
+    @virtual
+    async def test_only_a_ledger_that_was_changed_makes_the_service_unready(self) -> None:
+        host = SimulatedHost()
+        parts = MemoryAudit(host.store, host.ledger, host.clock, lambda: 1, Metrics())
+        opened = OpenAudit(parts.refusals, parts.audit)
+        assert opened.component() == Component(True, "refusals are kept")
+        parts.kept.away = "no server"
+        parts.signing.trouble = "no such directory"
+        parts.refusals.note(refused())
+        assert not await parts.refusals.keep()
+        told = opened.component()
+        assert (told.ok, "no server; no such directory" in told.detail) == (True, True)
+        parts.signing.broken = True
+        assert not opened.component().ok
+
+
+def refused() -> Refusal:
+    return Refusal("id-1", 1, 1, 1013, 409, "gpus_exhausted", "none", "POST", "/api/v1/replicaSet")
 
 
 Made = tuple[CheckpointBook, Callable[[], Awaitable[list[Checkpoint]]]]

@@ -11,7 +11,7 @@ import pytest
 
 from service.adapters.jetstream import JetStreamLedger
 from service.adapters.nats_child import NatsChild
-from service.adapters.newest_block import Cut, kept_cuts, vouch
+from service.adapters.newest_block import Cut, copy_newest, kept_cuts, vouch
 from service.application.ledger_end import NEWEST_RECORDS, require_whole_end
 from service.errors import LedgerDamaged
 from service.ports import Entry, StoredEntry
@@ -169,3 +169,14 @@ async def test_only_the_newest_records_are_read_again() -> None:
     await ledger.append([entry(seq) for seq in range(1, count + 1)], 0)
     await require_whole_end(ledger, count - 2, count, READ_STORE, [])
     assert ledger.asked == (5, count - 2)
+
+
+def test_only_the_blocks_of_the_ledger_are_looked_at(tmp_path: Path) -> None:
+    """Refusals are beside it, and have newer blocks soon."""
+    streams = tmp_path / "ledger" / "jetstream" / "$G" / "streams"
+    for name in ("LEDGER/msgs/1.blk", "LEDGER/msgs/2.blk", "REFUSALS/msgs/9.blk"):
+        (streams / name).parent.mkdir(parents=True, exist_ok=True)
+        (streams / name).write_text(name)
+    copy = copy_newest(tmp_path / "ledger", tmp_path)
+    assert copy is not None
+    assert copy.path.read_text() == "LEDGER/msgs/2.blk"

@@ -6,14 +6,19 @@ import signal
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import replace
+from prometheus_client import CollectorRegistry
 
 from service.adapters.jetstream_connection import NatsConnection
 from service.adapters.jetstream_refusals import STREAM, JetStreamRefusals
 from service.adapters.nats_child import NatsChild
 from service.adapters.system import SystemClock
+from service.application.refusals import RETRY_S_MAX, RefusalMetrics, Refusals
+from service.application.supervisor import Supervisor
 from service.audit_ports import Noted, NotedEntry, Refusal, RefusalLog, RefusalsLost
 from service.errors import LedgerUnavailable
 from tests.kit.memory_refusals import MemoryRefusals
+from tests.kit.virtual_time import VirtualClock, virtual
 
 PER_CALLER_MAX = 40
 
@@ -129,3 +134,50 @@ async def took(kept: RefusalLog) -> bool:
     except LedgerUnavailable:
         return False
     return True
+
+
+class TestKeeping:
+    """What is noted, on its way to the log. On virtual time."""
+
+    def refusals(self, kept: RefusalLog, clock: VirtualClock) -> Refusals:
+        return Refusals(kept, clock, lambda: 9, RefusalMetrics(CollectorRegistry()))
+
+    @virtual
+    async def test_it_is_kept_within_a_second(self) -> None:
+        kept, clock = MemoryRefusals(), VirtualClock()
+        refusals = self.refusals(kept, clock)
+        async with Supervisor() as supervisor:
+            supervisor.start("refusals", refusals.run())
+            assert refusals.note(refusal(1)) == refusals.note(refusal(2)) == "ci-1"
+            await clock.sleep(1.5)
+            assert kept.noted == [replace(refusal(1), seq=9, times=2)]
+            refusals.note(refusal(3))
+            await clock.sleep(1)
+            assert kept.noted[1:] == [replace(refusal(3), seq=9)]
+
+    @virtual
+    async def test_a_log_that_is_away_is_asked_again_and_told_of(self) -> None:
+        kept, clock = MemoryRefusals(), VirtualClock()
+        refusals = self.refusals(kept, clock)
+        async with Supervisor() as supervisor:
+            supervisor.start("refusals", refusals.run())
+            kept.away = "no server"
+            refusals.note(refusal(1))
+            await clock.sleep(60)
+            told = refusals.trouble
+            assert told == "refusals wait in memory, 1 of them: no server"
+            assert 5 < kept.asked < 15, "ever more seldom"
+            kept.away = ""
+            await clock.sleep(RETRY_S_MAX)
+            assert refusals.trouble is None
+            assert len(kept.noted) == 1
+
+    @virtual
+    async def test_what_was_noted_last_is_kept_at_the_end(self) -> None:
+        kept, clock = MemoryRefusals(), VirtualClock()
+        refusals = self.refusals(kept, clock)
+        async with Supervisor() as supervisor:
+            supervisor.start("refusals", refusals.run())
+            await clock.sleep(0.5)
+            refusals.note(refusal(1))
+        assert len(kept.noted) == 1

@@ -7,8 +7,10 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
+from yarl import URL
 
 from service.adapters.system import SystemClock
 from service.application.intake import Accepted, Caller
@@ -115,6 +117,21 @@ class TestWhatIsNoted:
         assert "hunter2" not in str(one)
         assert one.message.startswith("env[0]: ")
 
+    @pytest.mark.parametrize("path", ["%1B%5B2J", "%ff%fe", "%E2%80%AE", "a" * 5000])
+    async def test_what_a_path_holds_is_text_that_does_nothing(self, path: str) -> None:
+        async with Site() as site:
+            url = URL(f"http://127.0.0.1:{site.port}/api/v1/volumes/{path}", encoded=True)
+            async with site.client.delete(url) as answered:
+                assert answered.status == 400
+            await site.send("POST", f"/api/v1/nothing/{path[:50]}")
+            found = await noted(site)
+        assert len(found) == 2
+        for one in found:
+            assert isinstance(one, Refusal)
+            assert one.name.isprintable()
+            assert one.message.isprintable()
+            assert len(msgspec.json.encode(one)) < 1500
+
     async def test_who_is_not_let_in_also_to_look(self) -> None:
         async with Site() as site:
             viewer = site.grant("viewer", "screen")
@@ -180,6 +197,20 @@ class TestWhatIsNoted:
             assert (await only(site)).code == 1013
 
 
+class TestTrouble:
+    async def test_an_audit_without_its_refusals_is_not_given(self) -> None:
+        async with Site() as site:
+            site.audit.kept.away = "no server"
+            answered = await site.get("/api/v1/audit")
+        assert (answered.status, answered.code) == (503, 1105)
+
+    async def test_a_ledger_that_was_changed_is_not_signed(self) -> None:
+        async with Site() as site:
+            answered = await site.get("/api/v1/audit/checkpoint")
+        assert (answered.status, answered.code) == (409, 1130), "record 7 is gone"
+        assert answered.data == {"reason": "ledger_changed"}
+
+
 class TestWhere:
     @pytest.mark.parametrize(
         ("proxies", "header", "remote"),
@@ -234,12 +265,13 @@ class TestFloods:
         async with Site() as site:
             for number in range(10_000):
                 site.audit.refusals.note(refusal(str(number)))
+            assert site.audit.refusals.note(refusal("one more")) == ""
             found = await noted(site)
         assert len(found) == LISTED_MAX + 1
-        assert found[-1] == RefusalsLost(1, 7, 10_000 - LISTED_MAX)
+        assert found[-1] == RefusalsLost(1, 7, 10_001 - LISTED_MAX)
         text = site.context.metrics.expose()[0].decode()
-        assert f"gpuledger_refusals_not_listed_total {10_000.0 - LISTED_MAX}" in text
-        assert 'gpuledger_refusals_total{code="1013"} 10000.0' in text
+        assert f"gpuledger_refusals_not_listed_total {10_001.0 - LISTED_MAX}" in text
+        assert 'gpuledger_refusals_total{code="1013"} 10001.0' in text
 
     async def test_a_log_that_is_away_holds_nobody_up_and_what_is_too_much_is_counted(
         self,

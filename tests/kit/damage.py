@@ -4,8 +4,8 @@ from pathlib import Path
 
 
 def block_of(data_dir: Path) -> Path:
-    """The one block of a small store."""
-    (block,) = (path for path in (data_dir / "ledger").rglob("msgs/1.blk"))
+    """The one block of a small ledger."""
+    (block,) = (path for path in (data_dir / "ledger").rglob("LEDGER/msgs/1.blk"))
     return block
 
 

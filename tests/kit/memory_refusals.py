@@ -16,6 +16,8 @@ class MemoryRefusals:
         self._ids: set[str] = set()
         self._count: Counter[str] = Counter()
         self._number = 0
+        self.asked = 0
+        """So often it was asked to do something."""
         self.away = ""
         """Why it does not answer."""
 
@@ -50,6 +52,7 @@ class MemoryRefusals:
             self._entries.remove(next(same))
 
     def _require(self) -> None:
+        self.asked += 1
         if self.away:
             raise LedgerUnavailable(self.away)
 

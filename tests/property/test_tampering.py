@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from events.codec import encode, hash_of, read, record_of
+from events.codec import decode, encode, hash_of, read, record_of
+from events.subjects import subject_of
 from service.application.verifying import Verified, verify
 from service.audit_ports import Checkpoint
 from service.domain.commands import CreateVolume
@@ -34,6 +36,8 @@ def recorded() -> Entries:
     run_virtually(live())
     return list(host.ledger.entries)
 
+
+RECORDED = sorted((Path(__file__).parents[1] / "replay" / "ledgers").glob("v0.[1-4].*.jsonl"))
 
 LEDGER = recorded()
 END = len(LEDGER)
@@ -180,6 +184,18 @@ def test_records_of_before_have_no_hash_and_are_counted() -> None:
     fault = verified(changed).fault
     assert fault is not None
     assert fault.seq == 7, "the last of them is proven by the first that has a hash"
+
+
+@pytest.mark.parametrize("ledger", RECORDED, ids=lambda path: path.stem)
+def test_what_earlier_versions_recorded_is_gone_on_from(ledger: Path) -> None:
+    entries = [
+        StoredEntry(seq, subject_of(decode(line)), decode(line).command_id, line)
+        for seq, line in enumerate(ledger.read_bytes().splitlines(), 1)
+    ]
+    follows = encode(decode(entries[-1].body), hash_of(entries[-1].body))
+    entries.append(renamed(replace(entries[-1], seq=len(entries) + 1), follows))
+    found = verified(entries)
+    assert (found.fault, found.unchained) == (None, len(entries) - 1)
 
 
 def test_a_record_without_a_hash_behind_one_that_has_one_is_found() -> None:
