@@ -292,6 +292,7 @@ class TestRouting:
         for route in ROUTES:
             path = route.path.replace("{name}", "foo").replace("{id}", "op-0")
             path = path.replace("{uuid}", "GPU-0").replace("{month}", "2026-11")
+            path = path.replace("{kind}", "replicaSet").replace("{what}", "foo")
             path += "?follow=0" if route.streams else ""
             answer = await site.send(route.method, path, json={})
             assert answer.headers["X-Request-Id"]
