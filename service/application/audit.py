@@ -26,6 +26,9 @@ READ_TIMEOUT_S = 30.0
 EXAMINED_MAX = 5_000
 """Rows that are looked at for one page: with a narrow filter a page may be short, or empty."""
 
+REFUSALS_SEARCHED_MAX = 20_000
+"""So many are looked at for one by its id, the newest first."""
+
 
 class AuditRow(Struct, frozen=True):
     """One command of a caller, one refusal, or one act of the service itself."""
@@ -146,6 +149,22 @@ class Audit:
         except TimeoutError as error:
             raise LedgerUnavailable(f"record {after_seq + 1} could not be read") from error
         return ()
+
+    async def refusal(self, refusal_id: str) -> Refusal | None:
+        """A refusal by its id, if it is among the newest that are kept.
+
+        Raises LedgerUnavailable and LedgerDamaged.
+        """
+        number: int | None = None
+        for _ in range(REFUSALS_SEARCHED_MAX // CHUNK):
+            entries = await self._refusals.before(number, CHUNK)
+            for entry in entries:
+                if isinstance(entry.noted, Refusal) and entry.noted.id == refusal_id:
+                    return entry.noted
+            if not entries:
+                return None
+            number = entries[-1].number
+        return None
 
     async def page(self, wanted: Wanted, limit: int, place: Place) -> Page:
         """Up to so many rows from a place on. Raises LedgerUnavailable and ReadStoreError."""

@@ -107,6 +107,12 @@ class Refusals:
         self._open[key] = replace(refusal, seq=self._confirmed_seq())
         return refusal.id
 
+    def noted(self, refusal_id: str) -> Refusal | None:
+        """One that is not kept yet, by its id."""
+        waiting = (*self._open.values(), *self._waiting)
+        found = (one for one in waiting if isinstance(one, Refusal) and one.id == refusal_id)
+        return next(found, None)
+
     async def run(self) -> None:
         """Keep what is noted, until cancelled; then once more, as far as the log answers."""
         pause_s = LIST_EVERY_S

@@ -19,6 +19,7 @@ KINDS = {
     "port": "port",
     "op": "operation",
     "seq": "record",
+    "refusal": "refusal",
 }
 """What people type for a kind, and the API's word for it."""
 
@@ -74,7 +75,7 @@ def explain(
         typer.Argument(
             metavar="NAME",
             help="A replica set or a version of it (foo@2), a volume, a GPU by UUID or index, a"
-            " host port, an operation's ID, or a record's seq",
+            " host port, an operation's ID, a record's seq, or a refusal's ID (X-Refusal-Id)",
             show_default=False,
         ),
     ] = None,

@@ -8,12 +8,17 @@ from msgspec import Struct
 
 from events.codec import show_time
 from service.domain.explaining import SUBJECT_KINDS, Explanation, Fact, Link, SubjectKind
+from service.domain.explaining_refusals import Refused
+from service.domain.rejections import Reason
 from service.web import schemas_checks as check
 from service.web.context import CONTEXT
 from service.web.envelope import answer, refuse
 from service.web.past import point_in
 from service.web.problems import Code, Problem
 from service.web.routes import API, Query, Route, number_in
+
+_REASONS = frozenset(Reason)
+"""Those that a rule refuses with, from the state; the others are said by their message alone."""
 
 CHAIN_DEFAULT = 100
 CHAIN_MAX = 500
@@ -88,6 +93,28 @@ async def _explain(request: web.Request) -> web.Response:
     return answer(data_of(found, seq))
 
 
+async def _explain_refusal(request: web.Request) -> web.Response:
+    context, refusal_id = request.app[CONTEXT], request.match_info["id"]
+    noted = context.refusals.noted(refusal_id) or await context.audit.refusal(refusal_id)
+    if noted is None:
+        text = f"there is no refusal {check.shown(refusal_id)}, or it is too old"
+        return refuse(
+            Problem(Code.BAD_REQUEST, HTTPStatus.NOT_FOUND, text, "nothing_to_explain", "id")
+        )
+    asked = f"{noted.method} {noted.route}"
+    if noted.verb:
+        asked = f"{noted.verb} of {noted.name or noted.kind.replace('_', ' ')}"
+    by = f" by {noted.actor}" if noted.actor else ""
+    words = f": {noted.message}" if noted.message else ""
+    said = Fact(f"{asked}{by} was refused with code {noted.code}{words}")
+    found = Explanation((said,), ())
+    if noted.reason in _REASONS:
+        refused = Refused(noted.kind, noted.name, Reason(noted.reason), noted.message)
+        against = await context.explainer.refusal(refused, noted.seq)
+        found = Explanation((said, *against.answer), against.chain, against.older)
+    return answer(data_of(found, noted.seq))
+
+
 def data_of(found: Explanation, seq: int) -> ExplanationData:
     """An explanation as callers see it."""
     chain = [_link(link) for link in found.chain]
@@ -123,6 +150,13 @@ def _not_there(kind: SubjectKind, name: str) -> Problem:
 
 
 ROUTES = (
+    Route(
+        *("GET", f"{API}/explain/refusal/{{id}}", _explain_refusal),
+        *("Explain why a request was refused", "Ledger"),
+        data=ExplanationData,
+        codes=(Code.BAD_REQUEST,),
+        now="a refusal says itself at which record it was",
+    ),
     Route(
         *("GET", f"{API}/explain/{{kind}}/{{what}}", _explain, "Explain why it is so", "Ledger"),
         data=ExplanationData,
