@@ -19,7 +19,11 @@ class RowsClaimed:
     """Takes the records in their order; then says which row does not agree with them."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        self._rows = {int(row["seq"]): row for row in rows if row.get("result") != "refused"}
+        self._rows: dict[int, Row] = {}
+        self._fault: tuple[int, str] | None = None
+        for row in rows:
+            if row.get("result") != "refused":
+                self._claim(row)
         self._seqs: dict[str, int] = {}
         self._facts: dict[int, dict[str, Any]] = {}
 
@@ -35,8 +39,19 @@ class RowsClaimed:
                 if begun is not None:
                     self._facts[begun].update(_ended(seq, record, one))
 
+    def _claim(self, row: Row) -> None:
+        seq = row.get("seq")
+        if not isinstance(seq, int):
+            self._fault = 0, "a row names no record"
+        elif seq in self._rows:
+            self._fault = seq, "two rows are about it"
+        else:
+            self._rows[seq] = row
+
     def fault(self, last_seq: int) -> tuple[int, str] | None:
         """The first record whose row says something else, or is not there, or is too many."""
+        if self._fault is not None:
+            return self._fault
         for seq in sorted({*self._rows, *self._facts}):
             row, facts = self._rows.get(seq), self._facts.get(seq)
             if row is None:

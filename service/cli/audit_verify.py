@@ -79,7 +79,7 @@ def verify(
     }
     if fault is not None:
         where = f"seq {fault.seq}: " if fault.seq else ""
-        say(as_json, data, f"{where}{fault.what}\nthe log is NOT as it was written")
+        say(as_json, data, f"{where}{fault.what}\nthis is NOT as it was written")
         raise typer.Exit(1)
     lines = [f"{plural(found.records, 'record')}: all is as it was written"]
     if found.unchained:

@@ -229,6 +229,16 @@ class TestProof:
             result = verify(key, "--export", str(out))
             assert result.exit_code == 1, (place, lines[place], result.output)
 
+    @pytest.mark.parametrize("made_up", [{"actor": "mallory"}, {"seq": None}, {"seq": 5}])
+    def test_a_row_that_was_put_in_is_found(
+        self, key: Path, lines: list[dict[str, Any]], tmp_path: Path, made_up: dict[str, Any]
+    ) -> None:
+        first = next(line for line in lines if is_touched("row", line))
+        out = tmp_path / "out"
+        put_in = [lines[0], {"row": {**first["row"], **made_up}}, *lines[1:]]
+        out.write_text("".join(f"{json.dumps(line)}\n" for line in put_in))
+        assert verify(key, "--export", str(out)).exit_code == 1
+
     def test_an_export_without_records_proves_nothing(
         self, site: SimulatedSite, key: Path, tmp_path: Path
     ) -> None:
