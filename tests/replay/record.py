@@ -25,6 +25,7 @@ from events.outcomes import (
     SystemDiskPutBack,
 )
 from events.record import Event, Record
+from events.recovery import ContainerLost, RecoveryBegun, VolumeLost
 from events.replica_sets import SnapshotExpired
 from events.resources import (
     GpuDisappeared,
@@ -34,6 +35,7 @@ from events.resources import (
     GpuRecovered,
     GpuVacated,
 )
+from events.values import PortBinding
 from service.bootstrap.ledger import visit_ledger
 from service.settings import Settings
 from tests.kit.dockerd import PrivateDockerd
@@ -148,8 +150,8 @@ def told(settings: Settings) -> list[bytes]:
 
 
 def rare() -> list[bytes]:
-    """Records of what the story may not come to: a slow pull, a lost GPU, a disk put back, and
-    what is only done where a file system cannot share blocks."""
+    """Records of what the story may not come to: a slow pull, a lost GPU, a lost host, a disk put
+    back, and what is only done where a file system cannot share blocks."""
     events: tuple[Event, ...] = (
         OperationProgressed("op-1", "EnsureImage", 1 << 20, 1 << 30),
         GpuDisappeared(GPU),
@@ -169,6 +171,9 @@ def rare() -> list[bytes]:
         OrphanExpired("volume-old-1", "volume", "old-1", "no volume of this name", of="old"),
         OrphanSpared("volume-old-1", "volume", "old-1", "volume_in_use", "volume is in use"),
         OrphanRemoved("volume-old-1", "volume", "old-1"),
+        ContainerLost("foo", 1, "running"),
+        RecoveryBegun("foo", 1, "running", (GPU,), (PortBinding("80/tcp", 40000),), "cdi", 1),
+        VolumeLost("disk", 1, empty=True),
     )
     return [
         encode(Record(f"rare-{number}", "test", "replica_set", "foo", "outcome", number, (event,)))

@@ -12,6 +12,8 @@ from projections.state import State
 from projections.usage import Usage
 from projections.usage_folds import meter
 from service.domain.invariants import check
+from service.ports import StoredEntry
+from tests.kit.decided_again import decided_again
 from tests.kit.usage_left import expect_used
 
 LEDGERS = sorted((Path(__file__).parent / "ledgers").glob("*.jsonl"))
@@ -120,3 +122,13 @@ def test_what_is_left_of_a_story_is_all_that_is_still_used(version: str, carry: 
         meter(usage, state, seq, record)
     assert usage.open
     expect_used(state, [one for slots in usage.open.values() for one in slots.values()])
+
+
+@pytest.mark.parametrize("story", ["upper", "commit", "observed"])
+def test_what_v0_5_0_stored_is_one_chain_and_decided_again_as_it_was(story: str) -> None:
+    ledger = Path(__file__).parent / "ledgers" / f"v0.5.0-{story}.jsonl"
+    entries = [
+        StoredEntry(seq, "", "", body)
+        for seq, body in enumerate(ledger.read_bytes().splitlines(), 1)
+    ]
+    assert sum(1 for _ in decided_again(entries)) == len(entries)
