@@ -10,6 +10,7 @@ from service.cli import (
     gpus,
     maintain,
     orphans,
+    replay,
     replica_sets,
     resources,
     revisions,
@@ -46,6 +47,7 @@ def build_app() -> typer.Typer:
     orphans.register(app)
     events.register(app)
     backup.register(app)
+    replay.register(app)
     return app
 
 

@@ -10,6 +10,9 @@ from typing import Literal
 
 from msgspec.structs import replace
 
+from events.record import Event
+from events.replica_sets import RevisionDeclared
+from events.resources import GpusLeased
 from projections.state import GpuUnit, State
 from service.domain.commands import (
     Envelope,
@@ -70,8 +73,10 @@ class Placement:
         if self._order == "lowest" or not isinstance(envelope.command, CHOOSING):
             return decide(state, envelope)
         decision = decide(self._renumbered(state), envelope)
-        # A refusal names GPUs by their index: in words for people it must be the true one.
-        return decide(state, envelope) if isinstance(decision, Rejected) else decision
+        if isinstance(decision, Rejected):
+            # It names GPUs by their index: in words for people it must be the true one.
+            return decide(state, envelope)
+        return tuple(_by_true_index(state, event) for event in decision)
 
     def _renumbered(self, state: State) -> State:
         key = _KEYS[self._order]
@@ -80,3 +85,17 @@ class Placement:
         vars(shown).update(vars(state))
         shown.gpus = {gpu.uuid: replace(gpu, index=n) for n, gpu in enumerate(ordered)}
         return shown
+
+
+def _by_true_index(state: State, event: Event) -> Event:
+    """The GPUs of a revision are listed by index, whichever they are."""
+
+    def listed(uuids: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(uuids, key=lambda uuid: (state.gpus[uuid].index, uuid)))
+
+    match event:
+        case RevisionDeclared(gpus=uuids):
+            return replace(event, gpus=listed(uuids))
+        case GpusLeased(uuids=uuids):
+            return replace(event, uuids=listed(uuids))
+    return event

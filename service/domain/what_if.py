@@ -180,6 +180,10 @@ class OtherHistory:
 
     def _inserted(self, seq: int, behind: Record, facts: Facts) -> Iterator[Difference]:
         """What is put in behind a record of the log."""
+        if any(one.after == seq for one in self._altered.gpus):
+            command, others = sighting(self.here, self._gpus_until(seq))
+            envelope = _own(f"what-if-gpus-{seq}", behind.at_us, command, facts)
+            yield self._added(seq, envelope, others)
         for number, insert in enumerate(self._altered.inserts, 1):
             if insert.after == seq:
                 envelope = Envelope(
@@ -191,10 +195,6 @@ class OtherHistory:
                     tenant=insert.tenant,
                 )
                 yield self._added(seq, envelope)
-        if any(one.after == seq for one in self._altered.gpus):
-            command, others = sighting(self.here, self._gpus_until(seq))
-            envelope = _own(f"what-if-gpus-{seq}", behind.at_us, command, facts)
-            yield self._added(seq, envelope, others)
 
     def _follow_up(self, seq: int, at_us: int, facts: Facts) -> Iterator[Difference]:
         """What the service does of itself here and has no record of in the log."""
