@@ -1,0 +1,155 @@
+"""Histories by chance, replayed: decided as they were, and followed as the whole state says."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from events.operations import OperationSucceeded
+from events.outcomes import ContainerRemoved, ContainerStarted, ContainerStopped
+from events.record import Event, Record
+from events.replica_sets import PhaseRequested
+from events.resources import GpuOccupied, GpusLeased, GpusReleased, PortsLeased, PortsReleased
+from events.values import PortBinding
+from projections.evolve import evolve
+from projections.state import State
+from service.domain.alterations import Alterations, AlterRecord
+from service.domain.breach_watch import BreachWatch
+from service.domain.commands import Facts
+from service.domain.due_effects import DueEffects
+from service.domain.effects import kind_of
+from service.domain.invariants import check
+from service.domain.reconcile import reconcile
+from service.domain.replaying import Replay
+from service.domain.tally import Tally, count
+from service.domain.what_if import OtherHistory, answered
+from tests.kit.builders import NODE
+from tests.kit.decided_log import BasisWorld
+from tests.property.test_random_histories import HOSTS, STEPS, play
+
+TWO_HOSTS = st.tuples(HOSTS, HOSTS)
+
+
+def played(steps: Sequence[Any], hosts: Sequence[Facts]) -> BasisWorld:
+    """A history, stored with everything that records bear."""
+    world, _ = play(steps, hosts, 0, BasisWorld)
+    assert isinstance(world, BasisWorld)
+    return world
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
+)
+@given(STEPS, TWO_HOSTS)
+def test_every_record_is_decided_as_it_is_stored(
+    steps: Sequence[Any], hosts: Sequence[Facts]
+) -> None:
+    tally, due, watch = Tally(), DueEffects(), BreachWatch()
+    replay = Replay(followers=(tally, due, watch))
+    for seq, event in played(steps, hosts).events:
+        step = replay.step(seq, event)
+        assert step.verdict == "same", step
+        assert tally.counts == count(replay.state)
+        assert {effect.effect_id for effect in due.all()} == set(_due(replay.state))
+        assert watch.breaches == ()
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
+)
+@given(STEPS, TWO_HOSTS, st.data())
+def test_what_a_record_breaks_is_seen_in_the_part_that_is_looked_at(
+    steps: Sequence[Any], hosts: Sequence[Facts], data: st.DataObject
+) -> None:
+    """One record that no rule would make, somewhere in the history."""
+    events = played(steps, hosts).events
+    watch = BreachWatch()
+    replay = Replay(followers=(watch,))
+    for seq, event in events[: data.draw(st.integers(3, len(events)), label="until")]:
+        replay.step(seq, event)
+    state = replay.state
+    wrong = data.draw(st.sampled_from(sorted(_wrong(state), key=repr)), label="wrong")
+    evolve(state, state.seq + 1, Record("by-hand", NODE, "node", NODE, "test", 0, (wrong,)))
+    watch.follow(state)
+    assert set(watch.breaches) == set(check(state))
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
+)
+@given(STEPS, TWO_HOSTS, st.data())
+def test_an_altered_history_is_as_sound_as_any(
+    steps: Sequence[Any], hosts: Sequence[Facts], data: st.DataObject
+) -> None:
+    """A record less, and another placement: nothing is broken, and nothing waits for ever."""
+    events = played(steps, hosts).events
+    dropped = data.draw(st.integers(3, len(events)), label="dropped")
+    order = data.draw(st.sampled_from(["lowest", "highest", "longest_free"]), label="order")
+    altered = Alterations(placement=order, records=(AlterRecord(dropped, drop=True),))
+    history = OtherHistory(altered, answered(events, altered.shared))
+    for seq, event in events:
+        for _ in history.step(seq, event):
+            pass
+        assert check(history.here) == ()
+    waiting = [o.id for o in history.here.operations.values() if o.state == "running"]
+    assert waiting == []
+
+
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
+)
+@given(STEPS, TWO_HOSTS)
+def test_a_history_altered_to_what_it_was_is_the_same(
+    steps: Sequence[Any], hosts: Sequence[Facts]
+) -> None:
+    events = played(steps, hosts).events
+    same = Alterations(records=(AlterRecord(3, command={"name": "foo"}),))
+    history = OtherHistory(same, answered(events, same.shared))
+    assert [one for seq, event in events for one in history.step(seq, event)] == []
+    here, there = vars(history.here), vars(history.there)
+    assert here is not there
+    assert {k: v for k, v in here.items() if k != "evicted"} == {
+        k: v for k, v in there.items() if k != "evicted"
+    }
+
+
+def _due(state: State) -> Iterator[str]:
+    names = [("replica_set", name) for name in state.replica_sets]
+    names += [("volume", name) for name in state.volumes]
+    names += [("orphan", one.id) for one in (state.node.expiring if state.node else ())]
+    for kind, name in names:
+        for effect in reconcile(state, kind, name):
+            assert (kind_of(effect), effect.name) == (kind, name)
+            yield effect.effect_id
+
+
+def _wrong(state: State) -> Iterator[Event]:
+    """Events that can be folded here; some are wrong, and some only odd."""
+    for uuid in state.gpus:
+        yield GpuOccupied(uuid, (7,))
+    for found in state.replica_sets.values():
+        if not found.current:
+            continue
+        name, number = found.name, found.current
+        revision = state.revisions[name, number]
+        yield PhaseRequested(name, "paused" if found.phase == "stopped" else "stopped")
+        yield ContainerStarted(name, number, "never")
+        yield ContainerStopped(name, number, 0)
+        yield ContainerRemoved(name, number)
+        for uuid, gpu in state.gpus.items():
+            if number in gpu.revisions and gpu.holder == name:
+                yield GpusReleased(name, number, (uuid,))
+            yield GpusLeased(name, number, (uuid,))
+        for binding in revision.ports:
+            if binding.host_port in state.ports:
+                yield PortsReleased(name, number, (binding.host_port,))
+        for port in state.ports:
+            yield PortsLeased(name, number, (replace(_BINDING, host_port=port),))
+    for operation in state.operations.values():
+        if operation.state == "running":
+            yield OperationSucceeded(operation.id)
+
+
+_BINDING = PortBinding("22/tcp", 0)
