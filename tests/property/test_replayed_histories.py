@@ -1,6 +1,7 @@
 """Histories by chance, replayed: decided as they were, and followed as the whole state says."""
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from typing import Any, get_args
 
 from hypothesis import HealthCheck, given, settings
@@ -13,20 +14,29 @@ from events.record import Event, Record
 from events.replica_sets import PhaseRequested
 from events.resources import GpuOccupied, GpusLeased, GpusReleased, PortsLeased, PortsReleased
 from events.values import PortBinding
+from events.volumes import VolumeDeletionRequested, VolumeVersionDeclared
 from projections.evolve import evolve
 from projections.state import State
 from service.domain.alterations import Alterations, AlterRecord
 from service.domain.breach_watch import BreachWatch
-from service.domain.commands import Facts
+from service.domain.commands import (
+    Command,
+    CreateVolume,
+    DeleteReplicaSet,
+    DeleteVolume,
+    Facts,
+    StopReplicaSet,
+)
 from service.domain.due_effects import DueEffects
 from service.domain.effects import kind_of
 from service.domain.invariants import check
 from service.domain.placement_orders import Order
 from service.domain.reconcile import reconcile
+from service.domain.rejections import Rejected
 from service.domain.replaying import Replay
 from service.domain.tally import Tally, count
 from service.domain.what_if import OtherHistory, answered
-from tests.kit.builders import NODE
+from tests.kit.builders import GIB, NODE, facts, patch, resize, run
 from tests.kit.decided_log import BasisWorld
 from tests.property.test_random_histories import HOSTS, STEPS, play
 
@@ -64,17 +74,49 @@ def test_every_record_is_decided_as_it_is_stored(
 def test_what_a_record_breaks_is_seen_in_the_part_that_is_looked_at(
     steps: Sequence[Any], hosts: Sequence[Facts], data: st.DataObject
 ) -> None:
-    """One record that no rule would make, somewhere in the history."""
+    """One record that no rule would make, somewhere in the history: any of those there are."""
     events = played(steps, hosts).events
     watch = BreachWatch()
     replay = Replay(followers=(watch,))
     for seq, event in events[: data.draw(st.integers(3, len(events)), label="until")]:
         replay.step(seq, event)
-    state = replay.state
-    wrong = data.draw(st.sampled_from(sorted(_wrong(state), key=repr)), label="wrong")
-    evolve(state, state.seq + 1, Record("by-hand", NODE, "node", NODE, "test", 0, (wrong,)))
-    watch.follow(state)
-    assert set(watch.breaches) == set(check(state))
+    see_what_breaks(replay.state, watch)
+
+
+def test_volumes_and_those_who_use_them() -> None:
+    """Sets stand still for a volume, a volume waits for its users, and a set for its data disk."""
+    world = BasisWorld(2, facts(ports=4, volumes_grow_online=False))
+    commands: list[Command] = [
+        CreateVolume("disk", GIB),
+        run("foo", 1, 1, ("disk-1",)),
+        run("bar", 1, 1, ("disk-1",), data_disk_bytes=GIB),
+        resize("disk", 2),
+        patch("foo", gpu_count=1, memory_bytes=GIB),
+        StopReplicaSet("bar"),
+        DeleteReplicaSet("bar"),
+        DeleteVolume("bar"),
+        DeleteReplicaSet("foo"),
+        DeleteVolume("disk"),
+    ]
+    for command in commands:
+        assert not isinstance(world.send(command), Rejected)
+        world.drive()
+    due, watch = DueEffects(), BreachWatch()
+    replay = Replay(followers=(due, watch))
+    for seq, event in world.events:
+        assert replay.step(seq, event).verdict == "same"
+        assert {effect.effect_id for effect in due.all()} == set(_due(replay.state)), seq
+        see_what_breaks(replay.state, watch)
+
+
+def see_what_breaks(state: State, watch: BreachWatch) -> None:
+    """Every wrong event breaks, as the watch sees it, what it breaks of the whole state."""
+    for wrong in _wrong(state):
+        other, follower = state.copy(), deepcopy(watch)
+        record = Record("by-hand", NODE, "node", NODE, "test", 0, (wrong,))
+        evolve(other, other.seq + 1, record)
+        follower.follow(other)
+        assert set(follower.breaches) == set(check(other)), wrong
 
 
 @settings(
@@ -148,6 +190,10 @@ def _wrong(state: State) -> Iterator[Event]:
                 yield PortsReleased(name, number, (binding.host_port,))
         for port in state.ports:
             yield PortsLeased(name, number, (replace(_BINDING, host_port=port),))
+    for volume in state.volumes.values():
+        if volume.current and not volume.deleted:
+            yield VolumeVersionDeclared(volume.name, volume.newest + 1, 7, "resize", volume.current)
+            yield VolumeDeletionRequested(volume.name)
     for operation in state.operations.values():
         if operation.state == "running":
             yield OperationSucceeded(operation.id)
