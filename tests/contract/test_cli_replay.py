@@ -165,6 +165,17 @@ def test_steps_go_on_to_where_the_condition_holds(backup: Path) -> None:
         result = replay("--file", backup, "--step", "--break", condition, stdin="c\nc\n")
         heads = [line.split()[0] for line in result.stdout.splitlines() if line.startswith("#")]
         assert heads == stops
+    of_volume = replay("--file", backup, "--step", "--break", "name == 'v'", stdin="c\nc\n").stdout
+    assert [line.split()[0] for line in of_volume.splitlines() if line[0:1] == "#"] == [
+        "#15",
+        "#16",
+        "#17",
+    ]
+
+
+def test_the_last_stop_is_followed_by_the_end(backup: Path) -> None:
+    for condition in ("gpus_free == 2", "verb == 'run'"):
+        result = replay("--file", backup, "--step", "--break", condition, stdin="c\nc\n")
         assert result.stdout.endswith("the end of the log\n")
 
 

@@ -23,12 +23,12 @@ STORY_S = 3600.0
 Events = list[tuple[int, CloudEvent]]
 
 
-def story(gpus: int = 4) -> list[StoredEntry]:
+def story(keep_revisions: int = 10) -> list[StoredEntry]:
     """foo runs, gets a second GPU, is stopped; bar takes one; foo is restarted, bar deleted.
 
     Record 8 is the patch of foo, 21 the run of bar.
     """
-    host = SimulatedHost(gpus=gpus)
+    host = SimulatedHost(gpus=4, keep_revisions=keep_revisions)
 
     async def told() -> None:
         async with SimulatedService(host) as service:

@@ -28,7 +28,7 @@ from service.domain.commands import (
     StopReplicaSet,
 )
 from service.domain.due_effects import DueEffects
-from service.domain.effects import kind_of
+from service.domain.effects import StartContainer, kind_of
 from service.domain.invariants import check
 from service.domain.placement_orders import Order
 from service.domain.reconcile import reconcile
@@ -85,7 +85,7 @@ def test_what_a_record_breaks_is_seen_in_the_part_that_is_looked_at(
 
 def test_volumes_and_those_who_use_them() -> None:
     """Sets stand still for a volume, a volume waits for its users, and a set for its data disk."""
-    world = BasisWorld(2, facts(ports=4, volumes_grow_online=False))
+    world = BasisWorld(2, facts(ports=2, volumes_grow_online=False))
     commands: list[Command] = [
         CreateVolume("disk", GIB),
         run("foo", 1, 1, ("disk-1",)),
@@ -93,14 +93,17 @@ def test_volumes_and_those_who_use_them() -> None:
         resize("disk", 2),
         patch("foo", gpu_count=1, memory_bytes=GIB),
         StopReplicaSet("bar"),
+        run("baz", 1, 1),  # with what bar had
         DeleteReplicaSet("bar"),
+        DeleteReplicaSet("baz"),
+        run("qux", data_disk_bytes=GIB),
         DeleteVolume("bar"),
         DeleteReplicaSet("foo"),
         DeleteVolume("disk"),
     ]
     for command in commands:
         assert not isinstance(world.send(command), Rejected)
-        world.drive()
+        world.drive(lambda effect: effect.name == "qux" and isinstance(effect, StartContainer))
     due, watch = DueEffects(), BreachWatch()
     replay = Replay(followers=(due, watch))
     for seq, event in world.events:

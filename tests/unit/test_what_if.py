@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from events.outcomes import ImageResolved
 from events.resources import GpusLeased
 from projections.state import State
 from service.domain.alterations import (
@@ -17,13 +18,17 @@ from service.domain.alterations import (
     see_that_it_makes_sense,
 )
 from service.domain.between import changes_between
-from service.domain.commands import Failed, RecordOutcome
+from service.domain.commands import CreateVolume, Failed, RecordOutcome
+from service.domain.effects import SizeVolume
 from service.domain.invariants import check
 from service.domain.replaying import Replay
 from service.domain.what_if import Difference, OtherHistory, answered
+from tests.kit.builders import GIB, facts, resize, run
+from tests.kit.decided_log import BasisWorld
 from tests.kit.replayed import Events, events_of, story
 
-RUN_FOO, START_FOO, PATCH_FOO, STOP_FOO, RUN_BAR, RESTART_FOO = 3, 6, 8, 18, 21, 26
+RUN_FOO, START_FOO, PATCH_FOO, STOP_FOO, FOO_STOPPED = 3, 6, 8, 18, 20
+RUN_BAR, RESTART_FOO = 21, 26
 RUN_BAZ: dict[str, Any] = {
     "type": "RunReplicaSet",
     "name": "baz",
@@ -83,11 +88,47 @@ def test_the_gpu_that_was_given_back_first(told: Events) -> None:
     _, found = altered(told, placement="longest_free")
     assert ways(found)[0] == (RUN_BAR, "otherwise", "run")
     assert leased(found[0]) == ("gpu-2",), "gpu-0 and gpu-1 had been lent before"
+    _, found = altered(told, placement="longest_free", after=FOO_STOPPED)
+    assert leased(found[0]) == ("gpu-2",), "also when that was in what is shared"
 
 
 def test_another_placement_from_a_record_on(told: Events) -> None:
     _, found = altered(told, placement="highest", after=PATCH_FOO)
     assert ways(found)[0] == (RUN_BAR, "otherwise", "run")
+
+
+def test_placement_is_another_only_behind_its_record(told: Events) -> None:
+    refused = InsertCommand(5, {"type": "StopReplicaSet", "name": "nobody"})
+    _, found = altered(told, placement="highest", after=PATCH_FOO, inserts=(refused,))
+    assert ways(found)[:2] == [(5, "refused", "stop"), (RUN_BAR, "otherwise", "run")]
+
+
+def test_an_answer_is_about_the_effect_as_it_is_here(told: Events) -> None:
+    other = AlterRecord(RUN_FOO, command={"spec": {"image": "b:2"}})
+    _, found = altered(told, records=(other,))
+    resolved = [e for one in found for e in one.here if isinstance(e, ImageResolved)]
+    assert {event.image for event in resolved} == {"b:2"}
+
+
+def test_the_answer_of_the_log_is_waited_for() -> None:
+    """The volume could be resized at once, as nobody has to stand still; its answer comes later."""
+    world = BasisWorld(2, facts(volumes_grow_online=False))
+    for command in (CreateVolume("disk", GIB), run("foo", 1, 0, ("disk-1",)), resize("disk", 2)):
+        world.send(command)
+        world.drive(lambda effect: isinstance(effect, SizeVolume))
+    ran = next(seq for seq, event in world.events if event.verb == "run")
+    history, found = altered(world.events, records=(AlterRecord(ran, drop=True),))
+    assert "only here" not in {one.how for one in found}
+    (version,) = (v for v in history.here.volumes["disk"].versions if v.made)
+    assert version.number == 1, "it failed in the log"
+
+
+def test_what_the_log_comes_to_by_itself_is_not_done_before() -> None:
+    told = events_of(story(keep_revisions=1))
+    assert "expire" in {event.verb for _, event in told}
+    _, found = altered(told, placement="highest")
+    assert {one.how for one in found} == {"otherwise"}
+    assert "expire" not in {one.record.verb for one in found}
 
 
 def test_a_patch_to_more_gpus(told: Events) -> None:
