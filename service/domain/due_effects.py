@@ -52,7 +52,6 @@ def _concerned(state: State, known: dict[Name, tuple[Effect, ...]]) -> set[Name]
         name = str(key)
         if table in ("replica_sets", "revisions"):
             found.add(("replica_set", name))
-            found.add(("volume", name))  # its data disk, if it has one
             found.update(("volume", used) for used in state.volumes_used.get(name, ()))
         elif table == "volumes":
             found.add(("volume", name))

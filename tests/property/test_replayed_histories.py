@@ -93,7 +93,7 @@ def test_volumes_and_those_who_use_them() -> None:
         resize("disk", 2),
         patch("foo", gpu_count=1, memory_bytes=GIB),
         StopReplicaSet("bar"),
-        run("baz", 1, 1),  # with what bar had
+        run("baz", 0, 1),  # with the port that bar had
         DeleteReplicaSet("bar"),
         DeleteReplicaSet("baz"),
         run("qux", data_disk_bytes=GIB),

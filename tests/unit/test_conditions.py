@@ -1,5 +1,7 @@
 """The language of `--break`: what it understands, and what it says to the rest."""
 
+from pathlib import Path
+
 import pytest
 from msgspec.structs import fields
 
@@ -67,6 +69,12 @@ def test_every_name_that_is_listed_can_be_asked(step: Step, name: str) -> None:
     condition = read_condition(f"{name} != {value}")
     assert condition.holds(Moment(step, COUNTS))
     assert condition.of_record is (name in OF_RECORD)
+
+
+@pytest.mark.parametrize("name", [*OF_RECORD, *OF_STATE])
+def test_every_name_is_explained_to_people(name: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "replay.md").read_text()
+    assert f"`{name}`" in page
 
 
 def test_every_number_of_a_state_can_be_asked() -> None:
