@@ -6,6 +6,7 @@ Each entry opens what it needs in order, and leaves it in reverse.
 from service.bootstrap.backing_up import BackupSummary, back_up, restore, verify_backup
 from service.bootstrap.maintaining import CheckReport, RebuildSummary, check, rebuild
 from service.bootstrap.recovering import recover
+from service.bootstrap.replaying import copy_backup, copy_log, read_alterations
 from service.bootstrap.serving import serve
 from service.bootstrap.verifying import verify_audit, verify_backup_chain, verify_export
 
@@ -15,6 +16,9 @@ __all__ = [
     "RebuildSummary",
     "back_up",
     "check",
+    "copy_backup",
+    "copy_log",
+    "read_alterations",
     "rebuild",
     "recover",
     "restore",

@@ -13,6 +13,7 @@ from service.cli import (
     gpus,
     maintain,
     orphans,
+    replay,
     replica_sets,
     resources,
     revisions,
@@ -54,6 +55,7 @@ def build_app() -> typer.Typer:
     webhooks.register(app)
     backup.register(app)
     audit.register(app)
+    replay.register(app)
     return app
 
 

@@ -17,10 +17,20 @@ from types import ModuleType
 import msgspec
 from rich.console import Console
 
-from tests.bench import bill, commands, decisions, fan_out, memory, past, rebuild, startup
+from tests.bench import (
+    bill,
+    commands,
+    decisions,
+    fan_out,
+    memory,
+    past,
+    rebuild,
+    startup,
+    verify,
+)
 from tests.bench.figures import Figure, print_question
 
-MODULES = (commands, rebuild, startup, decisions, memory, bill, past, fan_out)
+MODULES = (commands, rebuild, startup, decisions, memory, bill, past, fan_out, verify)
 QUESTIONS: dict[str, ModuleType] = {
     module.LETTER: module for module in MODULES
 }

@@ -51,6 +51,7 @@ SERVICE_LAYERS: tuple[tuple[str, ...], ...] = (
 """Lowest first. A module imports from its own group and from lower ones."""
 
 PURE_IMPORTS = {
+    "ast",
     "collections",
     "collections.abc",
     "datetime",
@@ -61,6 +62,7 @@ PURE_IMPORTS = {
     "itertools",
     "msgspec",
     "msgspec.structs",
+    "operator",
     "re",
     "typing",
 }
