@@ -25,6 +25,9 @@ LIST_EVERY_S = 1.0
 LISTED_MAX = 64
 """Different ones that are listed in that time."""
 
+UNKNOWN_MAX = 32
+"""Of these, callers that are not known: whoever has many addresses crowds out nobody else."""
+
 WAITING_MAX = 4096
 """That wait for the log; at a kilobyte each."""
 
@@ -38,7 +41,7 @@ LAST_S = 1.0
 
 log = logging.getLogger(__name__)
 
-_Key = tuple[str, str, str, str, str, int]
+_Key = tuple[str, str, str, str, str, str, int]
 
 
 class RefusalMetrics:
@@ -95,13 +98,14 @@ class Refusals:
             refusal.remote,
             refusal.method,
             refusal.route,
+            refusal.name,
             refusal.code,
         )
         alike = self._open.get(key)
         if alike is not None:
             self._open[key] = replace(alike, times=alike.times + 1)
             return alike.id
-        if len(self._open) >= LISTED_MAX:
+        if self._is_full(refusal.actor):
             self._lose(refusal.at_us, 1)
             return ""
         self._open[key] = replace(refusal, seq=self._confirmed_seq())
@@ -112,6 +116,11 @@ class Refusals:
         waiting = (*self._open.values(), *self._waiting)
         found = (one for one in waiting if isinstance(one, Refusal) and one.id == refusal_id)
         return next(found, None)
+
+    def _is_full(self, actor: str) -> bool:
+        """Is there no room for one more of this caller until the next second?"""
+        unknown = sum(not other for other, *_ in self._open)
+        return len(self._open) >= LISTED_MAX or (not actor and unknown >= UNKNOWN_MAX)
 
     async def run(self) -> None:
         """Keep what is noted, until cancelled; then once more, as far as the log answers."""

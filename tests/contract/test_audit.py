@@ -263,14 +263,20 @@ class TestProof:
         folder = asyncio.run(backed_up(tmp_path / "backup", entries))
         checkpoints = tmp_path / "checkpoints"
         done(run(site.url, "audit", "checkpoint", "--out", str(checkpoints)))
+        unproven = done(verify(key, "--file", str(folder)))
+        assert "no checkpoint proves seq 1 to" in unproven.stdout
         flags = ("--file", str(folder), "--checkpoint", str(checkpoints))
         result = done(verify(key, *flags))
         assert f"proves seq 1 to {len(entries)}" in result.stdout
         short = asyncio.run(backed_up(tmp_path / "short", entries[:-2]))
         result = verify(key, "--file", str(short), "--checkpoint", str(checkpoints))
         assert (result.exit_code, "it is missing" in result.stdout) == (1, True)
-        unproven = done(verify(key, "--file", str(short)))
-        assert "no checkpoint proves seq 1 to" in unproven.stdout
+        (part,) = short.glob("*.gz")
+        part.write_bytes(part.read_bytes()[:-20])
+        result = verify(key, "--file", str(short))
+        assert (result.exit_code, part.name in result.stdout) == (1, True)
+        (short / "manifest.json").unlink()
+        assert verify(key, "--file", str(short)).exit_code == 1
 
 
 async def backed_up(folder: Path, entries: Sequence[StoredEntry]) -> Path:

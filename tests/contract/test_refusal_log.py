@@ -10,7 +10,13 @@ from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from service.adapters.jetstream_connection import NatsConnection
-from service.adapters.jetstream_refusals import STREAM, JetStreamRefusals
+from service.adapters.jetstream_refusals import (
+    AGE_DAYS_MAX,
+    BYTES_MAX,
+    STREAM,
+    JetStreamRefusals,
+)
+from service.adapters.jetstream_refusals import PER_CALLER_MAX as PER_CALLER_LIMIT
 from service.adapters.nats_child import NatsChild
 from service.adapters.system import SystemClock
 from service.application.refusals import RETRY_S_MAX, RefusalMetrics, Refusals
@@ -104,6 +110,19 @@ async def test_only_the_administrator_of_the_server_can_take_any_away(
                     with pytest.raises(LedgerUnavailable):
                         await connection.call(f"STREAM.{api}.{STREAM}", {}, timeout_s=0.2)
         assert [entry.noted for entry in await kept.before(None, 10)] == [refusal(1)]
+
+
+async def test_the_stream_forgets_and_nothing_else_takes_from_it(nats_child: NatsChild) -> None:
+    async with JetStreamRefusals(nats_child.service, nats_child.admin) as kept:
+        await kept.append([refusal(1)])
+    async with NatsConnection.open(nats_child.admin) as connection:
+        config = (await connection.call(f"STREAM.INFO.{STREAM}"))["config"]
+    assert (config["storage"], config["discard"]) == ("file", "old")
+    assert config["max_bytes"] == BYTES_MAX
+    assert config["max_age"] == AGE_DAYS_MAX * 24 * 3600 * 10**9
+    assert config["max_msgs_per_subject"] == PER_CALLER_LIMIT
+    assert config["deny_delete"]
+    assert config["deny_purge"]
 
 
 async def test_who_only_reads_can_put_none_in(nats_child: NatsChild) -> None:

@@ -14,7 +14,7 @@ from yarl import URL
 
 from service.adapters.system import SystemClock
 from service.application.intake import Accepted, Caller
-from service.application.refusals import LISTED_MAX, WAITING_MAX
+from service.application.refusals import LISTED_MAX, UNKNOWN_MAX, WAITING_MAX
 from service.audit_ports import Noted, Refusal, RefusalsLost
 from service.domain.commands import Request
 from service.domain.rejections import Reason, Rejected
@@ -264,7 +264,7 @@ class TestFloods:
     async def test_many_that_differ_are_counted(self) -> None:
         async with Site() as site:
             for number in range(10_000):
-                site.audit.refusals.note(refusal(str(number)))
+                site.audit.refusals.note(replace(refusal(str(number)), actor="ci"))
             assert site.audit.refusals.note(refusal("one more")) == ""
             found = await noted(site)
         assert len(found) == LISTED_MAX + 1
@@ -273,6 +273,18 @@ class TestFloods:
         assert f"gpuledger_refusals_not_listed_total {10_001.0 - LISTED_MAX}" in text
         assert 'gpuledger_refusals_total{code="1013"} 10001.0' in text
 
+    async def test_who_is_not_known_crowds_out_nobody_who_is(self) -> None:
+        async with Site() as site:
+            for number in range(10_000):
+                site.audit.refusals.note(refusal(str(number)))
+            assert site.audit.refusals.note(replace(refusal("known"), actor="ci")) == "known"
+            found = await noted(site)
+        assert len(found) == UNKNOWN_MAX + 2
+        assert found[-2:] == [
+            replace(refusal("known"), actor="ci", seq=7),
+            RefusalsLost(1, 7, 10_000 - UNKNOWN_MAX),
+        ]
+
     async def test_a_log_that_is_away_holds_nobody_up_and_what_is_too_much_is_counted(
         self,
     ) -> None:
@@ -280,7 +292,8 @@ class TestFloods:
             site.audit.kept.away = "no answer"
             for second in range(200):
                 for number in range(LISTED_MAX):
-                    site.audit.refusals.note(refusal(f"{second}-{number}"))
+                    one = replace(refusal(f"{second}-{number}"), actor="ci")
+                    site.audit.refusals.note(one)
                 assert not await site.audit.refusals.keep()
             assert "no answer" in (site.audit.refusals.trouble or "")
             assert (await site.send("POST", "/api/v1/nothing")).headers["X-Refusal-Id"]
