@@ -31,7 +31,7 @@ image:
 
 # loadfile: the tests of one file share a worker, and with it that worker's Docker engine.
 test: lint
-	@exec .venv/bin/python -m pytest -n 3 --dist loadfile $(ARGS)
+	@exec .venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup
 	@.venv/bin/ruff check
