@@ -53,8 +53,7 @@ def command_of(event: CloudEvent) -> Command | None:
 
 def envelope_of(event: CloudEvent, command: Command, facts: Facts) -> Envelope:
     """The envelope that a record was decided on, as it was."""
-    first = event.data.events[0]
-    accepted = first if isinstance(first, OperationAccepted) else None
+    accepted = next((one for one in event.data.events if isinstance(one, OperationAccepted)), None)
     return Envelope(
         command_id=event.id,
         issued_at_us=event.timeus,

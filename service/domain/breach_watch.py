@@ -1,8 +1,8 @@
 """The invariants after every record, of what the record can have broken and not of everything.
 
 Each invariant is about one thing and what it names: a lease and its revision, a set and its
-leases, an operation and its owner. So it is enough to check the part of the state that the touched
-things, and those that hold what they hold or held, are in.
+leases, a debug copy and whose disk it is of, an operation and its owner. So it is enough to check
+the part of the state that the touched things, and those that hold what they hold or held, are in.
 """
 
 from collections.abc import Iterator, Mapping
@@ -99,8 +99,11 @@ def _with_set(part: State, state: State, name: str) -> Iterator[Thing]:
     for number in range(1, found.newest + 1):
         if (revision := state.revisions.get((name, number))) is not None:
             part.revisions[name, number] = revision
+            if revision.copied is not None:
+                yield "set", revision.copied.of
             if number in (found.current, found.previous):
                 yield from (("set", holder) for holder in _with_leases(part, state, revision))
+    yield from (("set", loan.to) for loan in found.loans)
     if used := state.volumes_used.get(name):
         part.volumes_used[name] = used
         yield from (("volume", volume) for volume in used)
