@@ -9,11 +9,11 @@ import typer
 from msgspec import Struct
 
 from service.cli import show
+from service.cli.addresses import path_of
 from service.cli.answers import read
 from service.cli.audit_export import export
 from service.cli.audit_pages import OWN, page_through, query_of
 from service.cli.audit_verify import verify
-from service.cli.client import path_of
 from service.cli.failures import CliFailure
 from service.cli.serve import PANEL
 from service.cli.session import Session, command

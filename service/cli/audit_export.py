@@ -9,8 +9,8 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from service.cli.addresses import path_of
 from service.cli.audit_pages import page_through, query_of
-from service.cli.client import path_of
 from service.cli.failures import CliFailure
 from service.cli.session import Session
 from service.cli.show import plural

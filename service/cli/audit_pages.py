@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.cli.client import path_of
+from service.cli.addresses import path_of
 from service.cli.session import Session
 
 PAGE = 500

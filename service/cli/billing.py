@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from service.cli import show
+from service.cli.addresses import path_of
 from service.cli.answers import read
 from service.cli.answers_billing import Month, MonthLine, Months, Prices, Usage, UsageLine
 from service.cli.arguments import given
-from service.cli.client import path_of
 from service.cli.failures import NotFound
 from service.cli.session import AsJson, CaCert, Server, Session, Token, command, opened
 

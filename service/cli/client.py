@@ -8,16 +8,13 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Self
-from urllib.parse import quote, urlsplit
 
 import httpx
 import msgspec
-import typer
 from msgspec import Struct
 
+from service.cli.addresses import url_of
 from service.cli.failures import CliFailure, NotFound, Unreachable
-
-SERVER_DEFAULT = "http://127.0.0.1:2378"
 
 RETRY_DELAYS_S = (0.1, 0.5, 1.0)
 CONNECT_TIMEOUT_S = 5.0
@@ -60,7 +57,7 @@ class Api:
     ) -> None:
         """`trusted` says by whom the certificate of an https server must be signed; `at` is the
         point of the past that reads are about."""
-        self.server = _url_of(server)
+        self.server = url_of(server)
         self._past = {} if at is None else {"at": at}
         self._new_key = new_key
         self._http = httpx.Client(
@@ -168,26 +165,6 @@ class Api:
 def _retry_after_s(response: httpx.Response) -> int:
     text = response.headers.get("Retry-After", "")
     return min(int(text), SLOW_DOWN_S_MAX) if text.isdecimal() else 1
-
-
-def path_of(*parts: str) -> str:
-    """A path under /api/v1; names are quoted, so that none can lead elsewhere."""
-    return "/api/v1/" + "/".join(quote(part, safe="") for part in parts)
-
-
-def _url_of(server: str) -> str:
-    url = server if "://" in server else f"http://{server}"
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:
-        raise typer.BadParameter(
-            f"{server!r} is no address; allowed: http(s)://HOST:PORT",
-            param_hint="--server (or GPULEDGER_SERVER)",
-        )
-    return url.rstrip("/")
 
 
 def _refusal(status: int, envelope: _Envelope) -> CliFailure:

@@ -6,7 +6,7 @@ import typer
 
 from events.values import split_at_version
 from service.cli import arguments
-from service.cli.client import path_of
+from service.cli.addresses import path_of
 from service.cli.replica_sets import PANEL, Detach
 from service.cli.session import Session, command, replica_set_names
 

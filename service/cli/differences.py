@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from events.values import show_size
 from service.cli import show
+from service.cli.addresses import path_of
 from service.cli.answers import Diff, Files, read
-from service.cli.client import path_of
 from service.cli.points import is_point, show_changes
 from service.cli.replica_sets import PANEL
 from service.cli.session import Session, command, replica_set_names

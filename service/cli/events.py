@@ -10,7 +10,7 @@ import msgspec
 import typer
 from msgspec import Struct
 
-from service.cli.client import path_of
+from service.cli.addresses import path_of
 from service.cli.failures import CliFailure, Unreachable
 from service.cli.serve import PANEL
 from service.cli.session import INTERRUPTED_EXIT_CODE, Session, command

@@ -7,8 +7,8 @@ import typer
 from msgspec import Struct
 
 from service.cli import show
+from service.cli.addresses import path_of
 from service.cli.answers import read
-from service.cli.client import path_of
 from service.cli.replica_sets import PANEL
 from service.cli.session import Session, command, replica_set_names
 

@@ -6,8 +6,8 @@ import typer
 
 from events.values import show_size
 from service.cli import show
+from service.cli.addresses import path_of
 from service.cli.answers import Gpu, Gpus, read
-from service.cli.client import path_of
 from service.cli.failures import NotFound
 from service.cli.session import AsJson, At, CaCert, Server, Session, Token, command, opened
 from service.cli.volumes import PANEL

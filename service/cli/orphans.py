@@ -7,8 +7,8 @@ from msgspec import Struct
 
 from events.values import show_size
 from service.cli import show
+from service.cli.addresses import path_of
 from service.cli.answers import read
-from service.cli.client import path_of
 from service.cli.failures import NotFound
 from service.cli.serve import PANEL
 from service.cli.session import AsJson, CaCert, Server, Session, Token, command, opened

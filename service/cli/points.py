@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from service.cli import show
+from service.cli.addresses import path_of
 from service.cli.answers import SpecChange, read
-from service.cli.client import path_of
 from service.cli.session import Session
 
 _POINT = re.compile(r"[0-9]+|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ].*")

@@ -8,12 +8,14 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
+from service.cli.addresses import path_of
 from service.cli.answers import Operation, StepProgress, read
-from service.cli.client import Api, path_of
 from service.cli.failures import CliFailure, Unreachable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from service.cli.client import Api
 
 INTERVAL_S_MIN = 0.02
 INTERVAL_S_MAX = 0.25
@@ -48,7 +50,7 @@ STEP_WORDS = {
 """What the steps of operations are called in front of people."""
 
 
-def follow(api: Api, operation_id: str, line: "ProgressLine") -> Operation:
+def follow(api: "Api", operation_id: str, line: "ProgressLine") -> Operation:
     """Ask until the operation has ended. Raises Unreachable when the service stays away."""
     interval_s = INTERVAL_S_MIN
     away_since: float | None = None
@@ -70,7 +72,7 @@ def follow(api: Api, operation_id: str, line: "ProgressLine") -> Operation:
         interval_s = min(interval_s * INTERVAL_GROWTH, INTERVAL_S_MAX)
 
 
-def fetch(api: Api, operation_id: str) -> Operation:
+def fetch(api: "Api", operation_id: str) -> Operation:
     """The operation as it is now."""
     return read(api.get(path_of("operations", operation_id)), Operation)
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from service.cli import arguments
-from service.cli.client import path_of
+from service.cli.addresses import path_of
 from service.cli.session import Session, command, replica_set_names
 
 PANEL = "Replica sets"

@@ -6,8 +6,8 @@ import typer
 
 from events.values import show_size
 from service.cli import show
+from service.cli.addresses import path_of
 from service.cli.answers import Node, Operation, Ports, StepProgress, read
-from service.cli.client import path_of
 from service.cli.failures import Unreachable
 from service.cli.progress import step_of
 from service.cli.session import Session, command

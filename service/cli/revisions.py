@@ -1,12 +1,13 @@
 """Commands that show replica sets and their versions: ps, info, history."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from events.values import show_size
 from service.cli import show
+from service.cli.addresses import path_of
 from service.cli.answers import (
     History,
     Port,
@@ -16,11 +17,13 @@ from service.cli.answers import (
     VersionRow,
     read,
 )
-from service.cli.client import Api, path_of
 from service.cli.failures import NotFound
 from service.cli.replica_sets import PANEL, Name
 from service.cli.resources import show_service
 from service.cli.session import Session, command, replica_set_names
+
+if TYPE_CHECKING:
+    from service.cli.client import Api
 
 VALUE_LENGTH_MAX = 30
 """A longer value is cut in a table; `diff` shows it whole."""
@@ -194,7 +197,7 @@ def _end(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
-def _all_replica_sets(api: Api, asked: Mapping[str, str]) -> dict[str, Any]:
+def _all_replica_sets(api: "Api", asked: Mapping[str, str]) -> dict[str, Any]:
     """The list with all its pages, as if it were one."""
     page = api.get(path_of("replicaSet"), patient=False, **asked)
     rows = list(page["replicaSets"])
@@ -235,7 +238,7 @@ def _source(mount: Mapping[str, Any]) -> str:
     return f"{address}{options.get('device', '')}"
 
 
-def _current_version(api: Api, name: str) -> int | None:
+def _current_version(api: "Api", name: str) -> int | None:
     """The version that counts; None when the replica set was deleted and only its past is left."""
     try:
         return int(api.get(path_of("replicaSet", name))["info"]["version"])

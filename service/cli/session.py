@@ -10,16 +10,19 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
+from service.cli.addresses import SERVER_DEFAULT, path_of
 from service.cli.answers import Receipt, ReplicaSets, Volumes, read
-from service.cli.client import SERVER_DEFAULT, Answer, Api, path_of
 from service.cli.credentials import token_of, trust
 from service.cli.failures import CliFailure, reported
 from service.cli.progress import ProgressLine, follow, result_of
 from service.cli.surroundings import Surroundings
+
+if TYPE_CHECKING:
+    from service.cli.client import Answer, Api
 
 P = ParamSpec("P")
 
@@ -69,7 +72,7 @@ class Session:
     """One command's way to the service and to the person who typed it."""
 
     def __init__(
-        self, api: Api, surroundings: Surroundings, as_json: bool, at: str | None = None
+        self, api: "Api", surroundings: Surroundings, as_json: bool, at: str | None = None
     ) -> None:
         self.at = at
         """The point of the past that was asked for; None is now."""
@@ -100,7 +103,7 @@ class Session:
         if left := (result or {}).get("notCarried"):
             typer.echo(f"not carried: {'; '.join(left)}", err=True)
 
-    def outcome(self, answer: Answer) -> dict[str, Any] | None:
+    def outcome(self, answer: "Answer") -> dict[str, Any] | None:
         """The result of a command, once it is there. Raises CliFailure when it failed."""
         if not answer.accepted or answer.data is None:
             return answer.data
@@ -162,8 +165,11 @@ def command(
     return register
 
 
-def open_api(ctx: typer.Context) -> Api:
+def open_api(ctx: typer.Context) -> "Api":
     """The service that the options, else the environment, else the defaults name."""
+    # Only who asks a service waits until the client is loaded: a sixth of the start of `serve`.
+    from service.cli.client import Api
+
     surroundings: Surroundings = ctx.obj
     env = surroundings.env
     return Api(

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from service.cli import arguments
-from service.cli.client import path_of
+from service.cli.addresses import path_of
 from service.cli.replica_sets import PANEL, Detach, Name, new_container
 from service.cli.session import Session, command
 

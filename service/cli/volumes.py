@@ -5,8 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from service.cli import show
+from service.cli.addresses import path_of
 from service.cli.answers import Volumes, read
-from service.cli.client import path_of
 from service.cli.replica_sets import Detach
 from service.cli.session import AsJson, CaCert, Server, Session, Token, command, volume_names
 

@@ -7,9 +7,9 @@ import typer
 from msgspec import Struct
 
 from service.cli import show
+from service.cli.addresses import path_of
 from service.cli.answers import read
 from service.cli.arguments import given
-from service.cli.client import path_of
 from service.cli.failures import CliFailure
 from service.cli.serve import PANEL
 from service.cli.session import Session, command

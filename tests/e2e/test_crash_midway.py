@@ -58,7 +58,7 @@ def accounted_for(service: ServiceProcess, dockerd: PrivateDockerd, name: str) -
     assert checked.returncode == 0, checked.stdout
 
 
-@pytest.mark.parametrize("steps", range(7))
+@pytest.mark.parametrize("steps", [1, 3, 5])
 def test_a_patch(
     request: pytest.FixtureRequest, shared: ServiceProcess, dockerd: PrivateDockerd, steps: int
 ) -> None:
@@ -92,7 +92,7 @@ def test_a_patch_killed_again_and_again(shared: ServiceProcess, dockerd: Private
     accounted_for(shared, dockerd, "often")
 
 
-@pytest.mark.parametrize("steps", range(3))
+@pytest.mark.parametrize("steps", [1])
 def test_a_run(shared: ServiceProcess, dockerd: PrivateDockerd, steps: int) -> None:
     name = f"run{steps}"
     body = {"imageName": "busybox:test", "replicaSetName": name, "gpuCount": 2}
@@ -106,7 +106,7 @@ def test_a_run(shared: ServiceProcess, dockerd: PrivateDockerd, steps: int) -> N
     accounted_for(shared, dockerd, name)
 
 
-@pytest.mark.parametrize("steps", range(3))
+@pytest.mark.parametrize("steps", [1])
 def test_a_delete(shared: ServiceProcess, dockerd: PrivateDockerd, steps: int) -> None:
     shared.run("foo", 2, containerPorts=["22"]).ok()
     shared.call("PATCH", "/replicaSet/foo", {}).ok()

@@ -15,10 +15,13 @@ from typing import Any, Self, TypeVar
 
 import httpx
 import msgspec
+from typer.testing import CliRunner
 
 from events.codec import decode
 from events.record import Record
 from service.bootstrap.ledger import visit_ledger
+from service.cli.app import build_app
+from service.cli.surroundings import Surroundings
 from service.settings import Settings
 from tests.kit.host_ports import own_ports
 
@@ -287,8 +290,12 @@ class ServiceProcess:
         )
 
     def check(self) -> "subprocess.CompletedProcess[str]":
-        """`gpuledger check`, beside the running service or without it."""
-        return self.cli("check", *self.common_flags)
+        """`gpuledger check`, beside the running service or without it; in this process, as to
+        start one takes longer than to look."""
+        args = ["check", *self.common_flags]
+        surroundings = Surroundings({**self._env}, "test", False, monotonic, lambda: "key")
+        done = CliRunner().invoke(build_app(), args, obj=surroundings)
+        return subprocess.CompletedProcess(args, done.exit_code, done.stdout, done.stderr)
 
     def last_seq(self) -> int:
         """How many records the ledger holds, as the service says."""
