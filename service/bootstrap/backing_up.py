@@ -34,13 +34,19 @@ from service.adapters.ledger_backup import (
 from service.adapters.ledger_restore import restored_stream
 from service.adapters.nats_child import NatsChild
 from service.adapters.system import SystemClock
-from service.bootstrap.ledger import address_of, make_data_dir, only_one, visit_ledger
+from service.bootstrap.ledger import (
+    LEDGER,
+    address_of,
+    make_data_dir,
+    only_one,
+    require_log,
+    visit_ledger,
+)
 from service.bootstrap.maintaining import READ_STORE
 from service.errors import LedgerDamaged, LedgerError, LedgerUnavailable, SettingsError
 from service.ports import Ledger, StoredEntry
 from service.settings import Settings
 
-LEDGER = "ledger"
 STAGING = ".restoring"
 """In the data directory, so that the last step is one rename also where that is a mount."""
 
@@ -81,8 +87,7 @@ async def back_up(settings: Settings, folder: Path) -> BackupSummary:
     Also beside a running service. Raises LedgerDamaged when what is there is damaged or is of
     another log, SettingsError when there is no log or the folder is no place for a backup.
     """
-    if settings.nats == "embedded" and not (settings.data_dir / LEDGER).is_dir():
-        raise SettingsError(f"{settings.data_dir} has no log; name its folder with --data-dir")
+    require_log(settings)
     async with visit_ledger(settings) as ledger, BackupFolder(folder) as backup:
         until = await ledger.last_seq()
         known = backup.manifest
@@ -148,7 +153,11 @@ async def state_of_backup(folder: Path) -> State:
 
 
 async def state_of_log(settings: Settings) -> State:
-    """The same of the log of a data directory, also beside its service. Raises LedgerError."""
+    """The same of the log of a data directory, also beside its service.
+
+    Raises SettingsError where there is none, LedgerError.
+    """
+    require_log(settings, ", or a backup")
     async with visit_ledger(settings) as ledger:
         until = await ledger.last_seq()
         return (await _folded(lambda _: _read(ledger, 0, until))).state

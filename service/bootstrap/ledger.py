@@ -18,6 +18,9 @@ from service.errors import LedgerUnavailable, SettingsError
 from service.ports import Ledger
 from service.settings import Settings
 
+LEDGER = "ledger"
+"""The folder of the embedded server's streams, in the data directory."""
+
 ADDRESS_FILE = "nats.json"
 """How to reach the embedded ledger of a running service; only its owner may read it."""
 
@@ -94,6 +97,17 @@ async def visit_ledger(settings: Settings) -> AsyncIterator[Ledger]:
             # The service that wrote the file was killed, and its server went with it.
             ledger = (await stack.enter_async_context(open_ledger(settings))).ledger
         yield ledger
+
+
+def require_log(settings: Settings, instead: str = "") -> None:
+    """Raises SettingsError where there is no log to read; `instead` says what else could be meant.
+
+    To visit a ledger makes its folder, so who only looks asks first.
+    """
+    if settings.nats == "embedded" and not (settings.data_dir / LEDGER).is_dir():
+        raise SettingsError(
+            f"{settings.data_dir} has no log; name its folder with --data-dir{instead}"
+        )
 
 
 def address_of(settings: Settings) -> NatsAddress:

@@ -9,8 +9,8 @@ import msgspec
 
 from service.adapters.ledger_backup import load_manifest, read_parts
 from service.adapters.log_copy import LogCopy
-from service.bootstrap.backing_up import LEDGER, SILENCE_S
-from service.bootstrap.ledger import visit_ledger
+from service.bootstrap.backing_up import SILENCE_S
+from service.bootstrap.ledger import require_log, visit_ledger
 from service.domain.alterations import Alterations, NoSuchHistory, see_that_it_makes_sense
 from service.errors import LedgerError, LedgerUnavailable, NoSuchPoint, SettingsError
 from service.ports import StoredEntry
@@ -24,11 +24,7 @@ async def copy_log(settings: Settings, until: int | None) -> LogCopy:
 
     Raises SettingsError when there is none, NoSuchPoint when it ends before, LedgerError.
     """
-    if settings.nats == "embedded" and not (settings.data_dir / LEDGER).is_dir():
-        raise SettingsError(
-            f"{settings.data_dir} has no log; name its folder with --data-dir, or a backup with"
-            " --file"
-        )
+    require_log(settings, ", or a backup with --file")
     async with visit_ledger(settings) as ledger:
         end = _end(await ledger.last_seq(), until)
         return await _copied(ledger.read(0, end), end)

@@ -15,9 +15,9 @@ from service.adapters.ledger_backup import load_manifest, read_parts
 from service.application.exported import RowsClaimed
 from service.application.verifying import Fault, Verified, verify
 from service.audit_ports import Checkpoint
-from service.bootstrap.backing_up import LEDGER, SILENCE_S
-from service.bootstrap.ledger import visit_ledger
-from service.errors import AuditError, LedgerDamaged, LedgerUnavailable, SettingsError
+from service.bootstrap.backing_up import SILENCE_S
+from service.bootstrap.ledger import require_log, visit_ledger
+from service.errors import AuditError, LedgerDamaged, LedgerUnavailable
 from service.ports import Ledger, StoredEntry
 from service.settings import Settings
 
@@ -31,8 +31,7 @@ async def verify_audit(
     Raises SettingsError where there is no log, AuditError where a checkpoint cannot be believed,
     and LedgerUnavailable.
     """
-    if settings.nats == "embedded" and not (settings.data_dir / LEDGER).is_dir():
-        raise SettingsError(f"{settings.data_dir} has no log; name its folder with --data-dir")
+    require_log(settings)
     known = [settings.data_dir / CHECKPOINTS_FILE]
     if settings.audit_dir is not None:
         known.append(elsewhere_in(settings.audit_dir, settings.node))

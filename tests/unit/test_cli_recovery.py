@@ -1,8 +1,13 @@
 """What people read of a recovery: the plan, what is lost, what is in the way, what came of it."""
 
-from msgspec.structs import replace
+from pathlib import Path
 
+from msgspec.structs import replace
+from typer.testing import CliRunner
+
+from service.cli.app import build_app
 from service.cli.recovery import data_of, end_lines, plan_lines
+from service.cli.surroundings import Surroundings
 from service.domain.recovery_plan import Outcome, Plan, RecoveryReport, Step
 
 STEPS = (
@@ -61,3 +66,12 @@ def test_what_came_of_it() -> None:
         "message": "no such image",
     }
     assert data_of(done, held_back=False)["plan"][0]["verdict"] == "whole"
+
+
+def test_where_there_is_no_log_nothing_is_made(tmp_path: Path) -> None:
+    args = ["restore", "--dry-run", "--data-dir", str(tmp_path / "data")]
+    surroundings = Surroundings({"HOME": "/nonexistent"}, "n1", False, lambda: 0.0, lambda: "k")
+    done = CliRunner().invoke(build_app(), args, obj=surroundings)
+    assert done.exit_code == 2
+    assert "has no log; name its folder with --data-dir, or a backup" in done.stderr
+    assert list(tmp_path.iterdir()) == []
