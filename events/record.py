@@ -1,5 +1,7 @@
 """The closed union of events, and the record: one decision, one ledger entry, all or nothing."""
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 
 from events import (
@@ -95,6 +97,11 @@ Event = (
     | webhooks.WebhookEnabled
     | webhooks.WebhookRemoved
 )
+
+
+def acceptance(events: Iterable[Event]) -> operations.OperationAccepted | None:
+    """By which of these events a caller's command was accepted; None when it is by none."""
+    return next((one for one in events if isinstance(one, operations.OperationAccepted)), None)
 
 
 class Record(Struct, frozen=True):

@@ -30,7 +30,7 @@ Place = tuple[int, int]
 """Of a row among those that ended: its last end, and the record that opened it."""
 
 
-class Basis(Struct, frozen=True):
+class UsageBasis(Struct, frozen=True):
     """What a bill begins with, all as of one record."""
 
     seq: int
@@ -59,13 +59,13 @@ class UsageQueries(ABC):
     def _decoded(self, read: Callable[[Any], _T], bodies: Iterable[Any]) -> list[_T]:
         """What the bodies of rows say."""
 
-    async def usage_basis(self, before_us: int) -> Basis:
+    async def usage_basis(self, before_us: int) -> UsageBasis:
         """The prices, and the open rows that began before an instant, of one snapshot."""
         found: dict[str, list[Any]] = {"seq": [], "price": [], "open": []}
         for kind, value in await self._rows(_BASIS, before_us):
             found[kind].append(value)
         prices = self._decoded(tables.read_price, found["price"])
-        return Basis(found["seq"][0], prices, self._decoded(tables.read_opened, found["open"]))
+        return UsageBasis(found["seq"][0], prices, self._decoded(tables.read_opened, found["open"]))
 
     async def usage_ended(self, after: Place, before_us: int, limit: int) -> list[Opened]:
         """The next rows that ended, by their end; only those begun before an instant."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from projections.usage import Opened
-from projections.usage_queries import Basis, Place, place_after, place_of
+from projections.usage_queries import Place, UsageBasis, place_after, place_of
 from service.domain.billing import Bill, PriceBook, Window
 
 PAGE_ROWS = 250
@@ -14,7 +14,7 @@ PAGE_ROWS = 250
 class UsageReads(Protocol):
     """The questions that are asked of the read store."""
 
-    async def usage_basis(self, before_us: int) -> Basis:
+    async def usage_basis(self, before_us: int) -> UsageBasis:
         """The prices, and the open rows that began before an instant, of one snapshot."""
         ...
 

@@ -15,8 +15,7 @@ from time import perf_counter
 from msgspec import Struct
 
 from events.codec import RecordTooLarge
-from events.operations import OperationAccepted
-from events.record import Event, Record
+from events.record import Event, Record, acceptance
 from projections.evolve import evolve
 from projections.projector import Projector, ProjectorStopped
 from projections.state import State
@@ -277,8 +276,7 @@ def _operation_of(envelope: Envelope) -> str:
 
 def _record(envelope: Envelope, events: tuple[Event, ...], node: str) -> Record:
     kind, name, verb = address(envelope.command)
-    first = events[0]
-    begun = first.operation_id if isinstance(first, OperationAccepted) else ""
+    accepted = acceptance(events)
     return Record(
         command_id=envelope.command_id,
         node=node,
@@ -290,7 +288,7 @@ def _record(envelope: Envelope, events: tuple[Event, ...], node: str) -> Record:
         actor=envelope.actor,
         tenant=envelope.tenant,
         remote=envelope.remote,
-        operation_id=begun or _operation_of(envelope),
+        operation_id=accepted.operation_id if accepted else _operation_of(envelope),
         traceparent=envelope.traceparent,
     )
 

@@ -6,7 +6,7 @@ Pure. With it and the records before, every decision can be taken again and expl
 import msgspec
 
 from events.codec import Basis, CloudEvent, UnreadableRecord
-from events.operations import OperationAccepted
+from events.record import acceptance
 from service.domain.commands import Command, Envelope, Facts
 
 NO_OTHER_FACTS = msgspec.Raw(b"{}")
@@ -53,7 +53,7 @@ def command_of(event: CloudEvent) -> Command | None:
 
 def envelope_of(event: CloudEvent, command: Command, facts: Facts) -> Envelope:
     """The envelope that a record was decided on, as it was."""
-    accepted = next((one for one in event.data.events if isinstance(one, OperationAccepted)), None)
+    accepted = acceptance(event.data.events)
     return Envelope(
         command_id=event.id,
         issued_at_us=event.timeus,

@@ -9,9 +9,9 @@ from typing import Literal
 
 from msgspec import Struct
 
-from events.operations import OperationAccepted, OperationFailed
+from events.operations import OperationFailed
 from events.outcomes import SnapshotRemoved
-from events.record import Event, Record
+from events.record import Event, Record, acceptance
 from events.recovery import ContainerLost, RecoveryBegun, VolumeLost
 from events.values import Phase, versioned
 from projections.evolve import evolve
@@ -316,7 +316,7 @@ def _about(operation: Operation | None, events: tuple[Event, ...]) -> Iterator[s
     ended = any(isinstance(event, OperationFailed) for event in events)
     if ended:
         yield f"its {operation.verb} (operation {operation.id}) ends as failed"
-    elif not any(isinstance(event, OperationAccepted) for event in events):
+    elif acceptance(events) is None:
         yield f"its {operation.verb} (operation {operation.id}) goes on"
 
 

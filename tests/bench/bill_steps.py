@@ -17,7 +17,7 @@ from events.codec import encode
 from projections.price_book import Price
 from projections.projector import rebuild
 from projections.store import ReadStore
-from projections.usage_queries import Basis, place_after, place_of
+from projections.usage_queries import UsageBasis, place_after, place_of
 from service.application.usage_reader import PAGE_ROWS, bill_of
 from service.domain.billing import CLOSED_BY
 from service.domain.months import month_of, window_of
@@ -51,10 +51,10 @@ class Step(Struct, frozen=True):
 class PricedStore(ReadStore):
     """The store with prices, which the log of the bench has none of."""
 
-    async def usage_basis(self, before_us: int) -> Basis:
+    async def usage_basis(self, before_us: int) -> UsageBasis:
         """As the store's."""
         found = await super().usage_basis(before_us)
-        return Basis(found.seq, PRICES, found.open)
+        return UsageBasis(found.seq, PRICES, found.open)
 
 
 async def make(path: Path, count: int, names: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from projections.price_book import Month, Price
 from projections.usage import Interval, Opened
-from projections.usage_queries import Basis, Place, place_of
+from projections.usage_queries import Place, UsageBasis, place_of
 
 
 class MemoryUsage:
@@ -16,10 +16,10 @@ class MemoryUsage:
         self.price_rows: list[Price] = []
         self.month_rows: dict[str, Month] = {}
 
-    async def usage_basis(self, before_us: int) -> Basis:
+    async def usage_basis(self, before_us: int) -> UsageBasis:
         open_ones = [one for one in self._rows() if one.ended_us is None]
         begun = [one for one in open_ones if one.begun_us < before_us]
-        return Basis(self.seq, self.price_rows, begun)
+        return UsageBasis(self.seq, self.price_rows, begun)
 
     async def usage_ended(self, after: Place, before_us: int, limit: int) -> Sequence[Opened]:
         ended = sorted((one for one in self._rows() if one.ended_us is not None), key=place_of)

@@ -5,8 +5,9 @@ from typing import get_args
 
 import pytest
 
-from events.codec import decode
+from events.codec import decode, hash_of, message_id_of
 from events.record import Event, Record
+from events.subjects import subject_of
 from projections.evolve import evolve
 from projections.state import State
 from projections.usage import Usage
@@ -128,7 +129,8 @@ def test_what_is_left_of_a_story_is_all_that_is_still_used(version: str, carry: 
 def test_what_v0_5_0_stored_is_one_chain_and_decided_again_as_it_was(story: str) -> None:
     ledger = Path(__file__).parent / "ledgers" / f"v0.5.0-{story}.jsonl"
     entries = [
-        StoredEntry(seq, "", "", body)
+        StoredEntry(seq, subject_of(record), message_id_of(record.command_id, hash_of(body)), body)
         for seq, body in enumerate(ledger.read_bytes().splitlines(), 1)
+        for record in (decode(body),)
     ]
     assert sum(1 for _ in decided_again(entries)) == len(entries)
