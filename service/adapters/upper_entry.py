@@ -90,6 +90,16 @@ def xattrs(path: bytes | int) -> dict[str, bytes]:
     }
 
 
+def is_carried(name: str) -> bool:
+    """Does an extended attribute of that name belong to an entry, wherever it is?"""
+    return name != SELINUX_XATTR
+
+
+def carried_xattrs(path: bytes, carried: Callable[[str], bool] = is_carried) -> dict[str, bytes]:
+    """The extended attributes, for which `carried`, of the entry itself."""
+    return {name: value for name, value in xattrs(path).items() if carried(name)}
+
+
 def same_content(one: int, other: int) -> Generator[None, None, bool]:
     """Of two files that are open. Yields between chunks."""
     place = 0
@@ -123,15 +133,14 @@ def copy_attributes(
     source: bytes,
     target: bytes,
     seen: os.stat_result,
-    carried: Callable[[str], bool] = lambda name: name != SELINUX_XATTR,
+    carried: Callable[[str], bool] = is_carried,
 ) -> None:
     """Owner, mode, extended attributes for which `carried`, times. Raises OSError."""
     os.chown(target, seen.st_uid, seen.st_gid, follow_symlinks=False)
     if not stat.S_ISLNK(seen.st_mode):
         os.chmod(target, stat.S_IMODE(seen.st_mode))
     # Only now: a chown drops capabilities, and a chmod changes an ACL's mask.
-    wanted = {name: value for name, value in xattrs(source).items() if carried(name)}
-    there = {name: value for name, value in xattrs(target).items() if carried(name)}
+    wanted, there = carried_xattrs(source, carried), carried_xattrs(target, carried)
     for name in there.keys() - wanted.keys():  # such as an ACL from the directory's default
         os.removexattr(target, name, follow_symlinks=False)
     for name, value in wanted.items():

@@ -24,7 +24,7 @@ import msgspec
 from msgspec import Struct
 
 from service.adapters.upper_clone import discard, size_on_disk
-from service.adapters.upper_entry import SELINUX_XATTR, copy_attributes
+from service.adapters.upper_entry import copy_attributes, is_carried
 from service.adapters.upper_layers import Layer
 from service.disk_ports import StoredDisk
 from service.errors import SystemDiskError
@@ -262,6 +262,6 @@ def _copy_attributes(source: Path, target: Path) -> None:
     """Owner, mode, ACLs and the like of a container's root; what overlayfs notes is its own."""
 
     def carried(name: str) -> bool:
-        return not name.startswith(_OVERLAY_XATTR) and name != SELINUX_XATTR
+        return not name.startswith(_OVERLAY_XATTR) and is_carried(name)
 
     copy_attributes(os.fsencode(source), os.fsencode(target), os.lstat(source), carried)

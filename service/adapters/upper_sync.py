@@ -5,6 +5,13 @@ of its inode (ctime). Nobody can set that time, so an edit which keeps size and 
 The second pass goes through the layer, which is still by then, and copies what has another stamp
 or is not in the copy as it should be.
 
+The first pass reads by name, and a name can belong to another entry for a while:
+
+- A directory that is moved away and back leaves no trace on what is in it, but on itself and on the
+  directory that it is in. Where both have another stamp, what is below is copied again.
+- cp makes sure of having opened the file that it looked at, but not of links and special files,
+  which it reads with several calls. The second pass compares these.
+
 A stamp is only taken of what cannot be changed any more without another ctime:
 
 - The kernel's clock for ctime has a tick of 1 to 10 ms, so of two changes within one the second
@@ -28,6 +35,7 @@ from msgspec import Struct
 
 from service.adapters.upper_clone import BLOCK_BYTES, discard
 from service.adapters.upper_entry import (
+    carried_xattrs,
     copy_attributes,
     copy_entry,
     is_gone,
@@ -47,9 +55,9 @@ _STAMP = struct.Struct("=QQQQ")
 
 
 class Stamps(Struct, frozen=True):
-    """What the entries of a tree, but for its directories, were like at one moment.
+    """What the entries of a tree were like at one moment.
 
-    As digests: a million of them take about 100 MB.
+    As digests: a million of them take about 100 MB. Those of directories have no size.
     """
 
     digests: frozenset[bytes]
@@ -64,7 +72,10 @@ def take_stamps(top: Path, settled_before_ns: int) -> Generator[None, None, Stam
     """
     digests: set[bytes] = set()
     linked: set[int] = set()
-    blocks = os.lstat(top).st_blocks
+    own = os.lstat(top)
+    blocks = own.st_blocks
+    if own.st_ctime_ns < settled_before_ns:
+        digests.add(_digest(b"", own))
     root = open_folder(os.fsencode(top))
     try:
         folders = [b""]
@@ -73,10 +84,10 @@ def take_stamps(top: Path, settled_before_ns: int) -> Generator[None, None, Stam
             for name, seen in _entries(root, path):
                 yield
                 deeper = _joined(path, name)
+                if seen.st_ctime_ns < settled_before_ns:
+                    digests.add(_digest(deeper, seen))
                 if stat.S_ISDIR(seen.st_mode):
                     folders.append(deeper)
-                elif seen.st_ctime_ns < settled_before_ns:
-                    digests.add(_digest(deeper, seen))
                 if seen.st_nlink > 1 and not stat.S_ISDIR(seen.st_mode):
                     if seen.st_ino in linked:
                         continue
@@ -100,10 +111,12 @@ class Delta:
 
     def steps(self) -> Generator[None, None, None]:
         """All of it. Raises OSError, SystemDiskError; the copy is then of no use."""
-        folders = [b""]
-        found = [(b"", os.lstat(self._source))]
+        top = os.lstat(self._source)
+        folders = [_Folder(b"", self._is_stamped(b"", top), moved=False)]
+        found = [(b"", top)]
         while folders:
-            path = folders.pop()
+            folder = folders.pop()
+            path = folder.path
             there = _listed(self._copy, path)
             wanted = _listed(self._source, path)
             for name in there.keys() - wanted.keys():
@@ -112,15 +125,21 @@ class Delta:
             for name, seen in wanted.items():
                 yield
                 deeper = _joined(path, name)
+                stamped = self._is_stamped(deeper, seen)
                 if stat.S_ISDIR(seen.st_mode):
                     self._make_folder(deeper, there.get(name))
-                    folders.append(deeper)
+                    moved = folder.moved or not (stamped or folder.stamped)
+                    folders.append(_Folder(deeper, stamped, moved))
                     found.append((deeper, seen))
                 else:
-                    yield from self._bring(deeper, seen, there.get(name))
+                    still = stamped and not folder.moved
+                    yield from self._bring(deeper, seen, there.get(name), still)
         for path, seen in found:  # only now, as whatever is put into a directory changes its time
             yield
             copy_attributes(*self._paths(path), seen)
+
+    def _is_stamped(self, path: bytes, seen: os.stat_result) -> bool:
+        return _digest(path, seen) in self._digests
 
     def _make_folder(self, path: bytes, there: os.stat_result | None) -> None:
         target = os.path.join(self._copy, path)
@@ -129,8 +148,9 @@ class Delta:
             os.mkdir(target, 0o700)
 
     def _bring(
-        self, path: bytes, seen: os.stat_result, there: os.stat_result | None
+        self, path: bytes, seen: os.stat_result, there: os.stat_result | None, still: bool
     ) -> Generator[None, None, None]:
+        """`still`: since the stamps, nothing happened to it and no other entry had its name."""
         source, target = self._paths(path)
         if seen.st_ino in self._placed:
             first, inode = self._placed[seen.st_ino]
@@ -138,8 +158,8 @@ class Delta:
                 _remove(target, there)
                 os.link(first, target, follow_symlinks=False)
             return
-        as_it_was = there is not None and looks_the_same(seen, there)
-        if not as_it_was or _digest(path, seen) not in self._digests:
+        as_it_was = still and there is not None and looks_the_same(seen, there)
+        if not as_it_was or not _is_same_special(source, target, seen):
             # Never written in place: other names of the copy's file may be as they should.
             _remove(target, there)
             for count in copy_entry(source, target, seen):
@@ -153,6 +173,24 @@ class Delta:
             os.path.join(self._source, path) if path else self._source,
             os.path.join(self._copy, path) if path else self._copy,
         )
+
+
+class _Folder(Struct, frozen=True):
+    """A directory that the second pass still has to go through."""
+
+    path: bytes
+    stamped: bool
+    moved: bool
+    """It, or one above it, may have been elsewhere during the first pass."""
+
+
+def _is_same_special(source: bytes, target: bytes, seen: os.stat_result) -> bool:
+    """Of two that look the same: what else links and special files have. True for files."""
+    if stat.S_ISREG(seen.st_mode):
+        return True
+    if stat.S_ISLNK(seen.st_mode) and os.readlink(source) != os.readlink(target):
+        return False
+    return carried_xattrs(source) == carried_xattrs(target)
 
 
 def _entries(root: int, path: bytes) -> Generator[tuple[bytes, os.stat_result], None, None]:
@@ -195,9 +233,9 @@ def _await_writes(name: bytes, folder: int, inode: int) -> None:
 
 
 def _digest(path: bytes, seen: os.stat_result) -> bytes:
-    stamp = _STAMP.pack(
-        stat.S_IFMT(seen.st_mode), seen.st_ino, seen.st_size, seen.st_ctime_ns & (1 << 64) - 1
-    )
+    kind = stat.S_IFMT(seen.st_mode)
+    size = 0 if kind == stat.S_IFDIR else seen.st_size
+    stamp = _STAMP.pack(kind, seen.st_ino, size, seen.st_ctime_ns & (1 << 64) - 1)
     return blake2b(stamp + path, digest_size=_DIGEST_BYTES).digest()
 
 

@@ -76,7 +76,7 @@ def killed_midway(service: ServiceProcess, backup: Path, engine: PrivateDockerd)
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
-        eventually(lambda: client.containers.list(all=True) or process.poll() is not None)
+        eventually(lambda: client.api.containers(all=True) or process.poll() is not None)
         process.kill()
         assert process.wait() == -signal.SIGKILL
 
