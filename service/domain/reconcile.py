@@ -118,6 +118,8 @@ def _waits_for_commit(state: State, replica_set: ReplicaSet, execution: Executio
     saving = next((loan.operation for loan in replica_set.loans if loan.live), "")
     if replica_set.image_commit is not None and replica_set.committed is None:
         saving = replica_set.operation or ""
+    if not saving:
+        return False
     commit = state.operations.get(saving)
     asked = state.operations.get(execution.operation_id)
     return commit is not None and asked is not None and asked.seq > commit.seq

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -36,6 +37,9 @@ _HOW = (
 _BEARER = re.compile(r"[Bb]earer +([!-~]{1,512}) *")
 _WAIT_S = 1
 """For whom too many requests wait: how long until it makes sense to come again is not known."""
+_REMEMBERED = 256
+"""So many names and addresses are not looked into again: most requests come from a few."""
+
 _IPV6_PREFIX = 64
 """One customer has at least that many addresses: they count as one caller."""
 
@@ -79,7 +83,7 @@ class Access:
         Raises NotAdmitted.
         """
         # Whoever has no token counts by address: trying to find one costs what calling does.
-        grant, caller = await self._granted(request), _address(request)
+        grant, caller = await self._granted(request), _counted_as(request[REMOTE])
         if grant is not None:
             caller = f"token {grant.actor}"
         elif self._may_be_open and not await self._tokens.any():
@@ -163,6 +167,7 @@ def _other_site(text: str) -> NotAdmitted:
     return NotAdmitted(Problem(Code.OTHER_SITE, HTTPStatus.FORBIDDEN, text, "other_site"))
 
 
+@lru_cache(_REMEMBERED)
 def _is_local_name(host: str) -> bool:
     """Does a Host header name this host itself, with any port?"""
     try:
@@ -176,8 +181,9 @@ def _is_local_name(host: str) -> bool:
     return is_loopback(name) or name.endswith(".localhost")
 
 
-def _address(request: web.Request) -> str:
-    remote = request[REMOTE]
+@lru_cache(_REMEMBERED)
+def _counted_as(remote: str) -> str:
+    """For whom an address counts that has no token."""
     try:
         address = ipaddress.ip_address(remote)
     except ValueError:
