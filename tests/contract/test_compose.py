@@ -30,7 +30,7 @@ from service.errors import LedgerUnavailable
 from service.ports import Entry
 from service.settings import Settings
 from service.settings_table import SETTINGS
-from tests.kit.fixtures import free_port
+from tests.kit.host_ports import free_port
 
 COMPOSE = Path(__file__).parents[2] / "compose"
 BASE = COMPOSE / "compose.yaml"

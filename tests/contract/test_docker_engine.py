@@ -15,7 +15,7 @@ from service.ports import ExecOutcome
 from tests.kit.dockerd import PrivateDockerd
 from tests.kit.engine_rigs import OWNER, body, clear
 from tests.kit.fifo import Signal
-from tests.kit.fixtures import free_port
+from tests.kit.host_ports import free_port
 
 OUTPUT_MAX = 1 << 20
 

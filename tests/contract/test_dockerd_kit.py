@@ -19,8 +19,7 @@ from tests.kit.engine_remains import (
     engine_processes,
     mounts_below,
 )
-from tests.kit.fixtures import free_port
-from tests.kit.host_ports import own_ports
+from tests.kit.host_ports import free_port, own_ports
 
 IMAGE = "busybox:test"
 GPUS = ("GPU-00000000-51ab-4000-8000-000000000000", "GPU-00000000-51ab-4000-8000-000000000003")
@@ -84,7 +83,7 @@ class TestEngine:
 
     def test_no_two_test_processes_lend_the_same_ports(self) -> None:
         ours = own_ports()
-        ask = "from tests.kit.host_ports import own_ports; print(*own_ports())"
+        ask = "from tests.kit.host_ports import free_port, own_ports; print(*own_ports())"
         asked = subprocess.run([sys.executable, "-c", ask], capture_output=True, check=True)
         first, last = map(int, asked.stdout.split())
         assert own_ports() == ours

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from projections.webhook_book import Webhook
 from service.adapters.webhook_client import HttpSender
 from service.application.webhook_signing import Signer
-from tests.kit.fixtures import free_port
+from tests.kit.host_ports import free_port
 from tests.kit.service_process import eventually
 
 PAGE = Path(__file__).parents[2] / "docs" / "webhooks.md"

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Self
 
-from tests.kit.fixtures import free_port
+from tests.kit.host_ports import free_port
 from tests.kit.service_process import ServiceProcess, eventually
 
 NO_DOCKER = "unix:///nonexistent/docker.sock"

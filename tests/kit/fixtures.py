@@ -2,10 +2,8 @@
 
 import asyncio
 import inspect
-import itertools
 import logging
 import os
-import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,24 +14,6 @@ from tests.kit.nvml_stub import NvmlStub
 
 SLOW_CALLBACK_S = 1.0
 """Long enough that a busy two-core machine does not fail an innocent test."""
-
-# Below the kernel's range for outgoing connections (32768 and up), so that nobody else's
-# connection takes a port between our look at it and its use. The start differs per process.
-_PORTS = range(20_000, 32_000)
-_next_port = itertools.count(os.getpid() * 61)
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on, not given out before by this process."""
-    for _ in _PORTS:
-        port = _PORTS[next(_next_port) % len(_PORTS)]
-        with socket.socket() as listener:
-            try:
-                listener.bind(("0.0.0.0", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError(f"no free port in {_PORTS.start}-{_PORTS.stop - 1}")
 
 
 @pytest.fixture(scope="session")
