@@ -166,15 +166,12 @@ class TestLifetime:
         )
         assert run.stdout is not None
         name, folder = run.stdout.readline().split()
+        # Before it is killed: whoever starts an engine then, in any process, sweeps.
+        assert len({*engine_processes(Path(folder)), *container_processes(name)}) >= 4
         run.kill()
         run.communicate()
-        orphans = {*engine_processes(Path(folder)), *container_processes(name)}
-        assert len(orphans) >= 4
-        with PrivateDockerd() as next_one:
-            assert next_one.name == name, "the number is free again"
-            assert orphans.isdisjoint(engine_processes(next_one.folder))
-            assert container_processes(name) == []
-        assert_nothing_is_left(name, Path(folder))
+        with PrivateDockerd():
+            assert_nothing_is_left(name, Path(folder))
         with dockerd.client() as client:
             assert client.ping()
 
