@@ -212,10 +212,12 @@ def test_a_caller_that_goes_away(shared: ServiceProcess, dockerd: PrivateDockerd
         shared, "/replicaSet", body, lambda: operations("running") or operations("succeeded")
     )
     eventually(lambda: operations("succeeded"))
-    command = {"cmd": ["sh", "-c", "sleep 1; echo done > /root/f"]}
+    script = "until [ -e /root/end ]; do sleep 0.1; done; echo done > /root/f"
+    command = {"cmd": ["sh", "-c", script]}
     path = "/replicaSet/caller/execute"
     send_and_hang_up(shared, path, command, lambda: operations("running"))
     [operation] = operations("running")
+    shared.shell("caller", "touch /root/end")
     assert shared.ended(operation["id"])["result"]["exitCode"] == 0
     assert shared.shell("caller", "cat /root/f") == "done\n"
     accounted_for(shared, dockerd, "caller")
