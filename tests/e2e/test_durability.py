@@ -174,7 +174,7 @@ def test_stop_rebuild_and_start(service: ServiceProcess) -> None:
     with_some_history(service)
     before, child, records = service.answers(), service.nats_pid, service.last_seq()
     assert service.stop() == 0
-    eventually(lambda: not is_alive(child), 5)
+    eventually(lambda: not is_alive(child))
 
     store = service.data_dir / READ_STORE
     rows = rows_of(store)
