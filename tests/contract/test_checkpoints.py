@@ -52,7 +52,7 @@ async def at_work(folder: Path, history: Sequence[Record] = HISTORY) -> AsyncIte
     found = Timeline(ListedLedger(history).read, Checkpoints(folder), EVERY)
     running = asyncio.create_task(found.run(lambda: len(history)))
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await found.whole()
         yield found
     finally:
@@ -190,7 +190,7 @@ async def test_they_are_written_as_the_projector_passes(folder: Path) -> None:
         projector = Projector(log.read, store)
         there = Timeline(ListedLedger(HISTORY).read, Checkpoints(folder), EVERY)
         there.follow(projector)
-        async with asyncio.timeout(20), asyncio.TaskGroup() as parts, there.writing():
+        async with asyncio.timeout(60), asyncio.TaskGroup() as parts, there.writing():
             running = parts.create_task(projector.run())
             for begin in range(0, END, 100):
                 log.append(stored[begin : begin + 100])

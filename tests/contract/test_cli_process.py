@@ -44,10 +44,10 @@ def test_interrupted_while_waiting_the_operation_goes_on(rig: Rig) -> None:
     with rig.started("run", "foo", "--image", "busybox") as waiting:
         begun = time.monotonic()
         while len(rig.world.requests) < 3:
-            assert time.monotonic() < begun + 20, "it never asked for its operation"
+            assert time.monotonic() < begun + 60, "it never asked for its operation"
             time.sleep(0.01)
         waiting.send_signal(signal.SIGINT)
-        stdout, stderr = waiting.communicate(timeout=20)
+        stdout, stderr = waiting.communicate(timeout=60)
     assert (waiting.returncode, stdout) == (130, "")
     assert stderr == "the operation goes on: gpuledger op op1\n"
 
@@ -83,6 +83,6 @@ def test_a_table_that_is_not_shown_costs_no_heavy_import() -> None:
     without = "sys.modules['click'] = None"
     code = f"import sys; {without}; import service.__main__; print(*sys.modules)"
     loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
     ).stdout.split()
     assert not {"aiohttp", "docker", "nats", "opentelemetry", "rich", "uvloop"} & set(loaded)

@@ -37,7 +37,7 @@ BASE = COMPOSE / "compose.yaml"
 GPU = COMPOSE / "compose.gpu.yaml"
 EXAMPLE = COMPOSE / ".env.example"
 TOOL_TIMEOUT_S = 60.0
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 REQUIRED = {
     "GPULEDGER_NODE": "node-1",
     "NATS_SERVICE_PASSWORD": "pservice1",

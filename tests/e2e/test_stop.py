@@ -200,7 +200,7 @@ def test_a_signal_ends_a_start_that_hangs(tmp_path: Path, dockerd: PrivateDocker
             eventually(lambda: (service.data_dir / "nats.json").exists())
             begun = monotonic()
             starting.send_signal(signal.SIGTERM)
-            said, _ = starting.communicate(timeout=30)
+            said, _ = starting.communicate(timeout=60)
             assert (starting.returncode, said) == (0, "")
             assert monotonic() - begun < STEP_STOPS_WITHIN_S
         service.start()

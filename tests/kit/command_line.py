@@ -60,7 +60,7 @@ class Rig:
     def process(self, *args: str, **env: str) -> "subprocess.CompletedProcess[str]":
         """The same, and its end awaited."""
         with self.started(*args, **env) as process:
-            stdout, stderr = process.communicate(timeout=30)
+            stdout, stderr = process.communicate(timeout=120)
         return subprocess.CompletedProcess(args, process.returncode, stdout, stderr)
 
     def _new_key(self) -> str:

@@ -34,7 +34,7 @@ STOP_TIMEOUT_S = 60.0
 POLL_S = 0.01
 
 
-def eventually(look: Callable[[], T], timeout_s: float = 60.0) -> T:
+def eventually(look: Callable[[], T], timeout_s: float = 90.0) -> T:
     """What `look` gives once that is true; it is asked again and again until the time is up."""
     deadline = monotonic() + timeout_s
     while not (seen := look()):
