@@ -142,7 +142,6 @@ async def test_the_life_of_a_container(rig: EngineRig) -> None:
     assert running is not None
     assert (running.status, running.started_at) == ("running", started_at)
 
-    await until_it_sleeps(rig, "c-1")
     stopped = await rig.engine.stop_container("c-1", 5)
     assert stopped is not None
     assert (stopped.status, stopped.exit_code) == ("exited", 143)
@@ -152,14 +151,6 @@ async def test_the_life_of_a_container(rig: EngineRig) -> None:
     assert await rig.engine.start_container("c-1") > started_at
     await rig.engine.remove_container("c-1")
     assert await rig.engine.inspect_container("c-1") is None
-
-
-async def until_it_sleeps(rig: EngineRig, name: str) -> None:
-    """Return when FOREVER runs: TERM is lost on a container that is not that far."""
-    while rig.real:
-        found = await rig.engine.execute(name, ["pidof", FOREVER[0]], "", OUTPUT_MAX)
-        if found.exit_code == 0:
-            return
 
 
 async def test_what_is_absent_is_stopped_and_removed_already(rig: EngineRig) -> None:
