@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from docker.errors import APIError, NotFound
 
+from tests.chaos.ledger_checks import unfinished
 from tests.kit.dockerd import PrivateDockerd
 from tests.kit.engine_rigs import NO_TAG
+from tests.kit.logs import fold
 from tests.kit.service_process import ServiceProcess, eventually
 
 IMAGE = "busybox:test"
@@ -71,6 +73,11 @@ def serving(
             yield running
     finally:
         clean(dockerd, data_dir)
+
+
+def at_rest(service: ServiceProcess) -> None:
+    """Return when nothing is due any more: kept disks are compacted after a command has ended."""
+    eventually(lambda: not unfinished(fold(service.records())))
 
 
 def clean(dockerd: PrivateDockerd, data_dir: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import at_rest
 from tests.kit.dockerd import PrivateDockerd
 from tests.kit.service_process import Answer, ServiceProcess, eventually, is_alive
 
@@ -38,6 +39,7 @@ def command(service: ServiceProcess, verb: str) -> Answer:
 
 def crash_and_compare(service: ServiceProcess) -> None:
     """kill -9 and start: every answer is the same, and the ledger agrees with Docker."""
+    at_rest(service)
     before, seq = service.answers(), service.last_seq()
     service.crash()
     assert service.answers() == before
