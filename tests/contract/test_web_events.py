@@ -17,7 +17,8 @@ from tests.kit.builders import IMAGE, IMAGE_ID, spec
 from tests.kit.event_site import EVENTS, EventSite, Message, event_site
 from tests.kit.histories import records
 
-IMPATIENT = StreamTimes(heartbeat_s=0.05, write_s=0.5)
+IMPATIENT = StreamTimes(heartbeat_s=0.05, write_s=2.0)
+"""Not so that a pause of this process cuts off who reads."""
 
 
 def succeeded(number: int = 1, **changes: Any) -> OperationSucceeded:
