@@ -52,7 +52,7 @@ def accounted_for(service: ServiceProcess, dockerd: PrivateDockerd, name: str) -
     """One container of the name, as the ledger has it, and `check` finds nothing."""
     current = service.get(f"/replicaSet/{name}").ok()["info"]["containerName"]
     with dockerd.client() as client:
-        seen = [c.name for c in client.containers.list(all=True)]
+        seen = [c.name for c in client.containers.list(all=True, ignore_removed=True)]
     assert seen == [current]
     checked = service.check()
     assert checked.returncode == 0, checked.stdout
@@ -115,7 +115,7 @@ def test_a_delete(shared: ServiceProcess, dockerd: PrivateDockerd, steps: int) -
     assert shared.ended(operation)["state"] == "succeeded"
     assert shared.leases() == (0, 0)
     with dockerd.client() as client:
-        assert client.containers.list(all=True) == []
+        assert client.containers.list(all=True, ignore_removed=True) == []
         assert [t for i in client.images.list() for t in i.tags] == ["busybox:test"]
     assert shared.check().returncode == 0
 
@@ -130,7 +130,7 @@ def test_a_run_that_fails(shared: ServiceProcess, dockerd: PrivateDockerd) -> No
     assert shared.leases() == (0, 0)
     assert shared.get("/volumes").ok()["volumes"] == []
     with dockerd.client() as client:
-        assert client.containers.list(all=True) == []
+        assert client.containers.list(all=True, ignore_removed=True) == []
         assert client.volumes.list() == []
     assert shared.check().returncode == 0
 
