@@ -137,7 +137,7 @@ def _check_host(
 
 def _inspected(client: Any) -> dict[str, dict[str, Any]]:
     """All containers of the engine as Docker shows them, by name."""
-    return {one.name: one.attrs for one in client.containers.list(all=True)}
+    return {one.name: one.attrs for one in client.containers.list(all=True, ignore_removed=True)}
 
 
 def _at_rest(scene: Scene) -> list[Record]:

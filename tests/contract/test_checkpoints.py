@@ -15,7 +15,7 @@ from projections import checkpoints, timeline
 from projections.checkpoints import Checkpoints, CheckpointUnusable
 from projections.projector import Projector, rebuild
 from projections.store import ReadStore
-from projections.timeline import Timeline, TimelineBehind
+from projections.timeline import PASSED_MAX, Timeline, TimelineBehind
 from tests.kit.histories import records
 from tests.kit.inline_store import InlineStore
 from tests.kit.logs import GrowingLog, entries, finite, fold
@@ -52,7 +52,7 @@ async def at_work(folder: Path, history: Sequence[Record] = HISTORY) -> AsyncIte
     found = Timeline(ListedLedger(history).read, Checkpoints(folder), EVERY)
     running = asyncio.create_task(found.run(lambda: len(history)))
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await found.whole()
         yield found
     finally:
@@ -185,18 +185,19 @@ async def test_too_long_a_way_is_refused_and_soon_there(
 
 
 async def test_they_are_written_as_the_projector_passes(folder: Path) -> None:
+    end = PASSED_MAX * EVERY  # what comes on top may be left to be made later
     stored, log = entries(HISTORY), GrowingLog()
     async with InlineStore() as store:
         projector = Projector(log.read, store)
         there = Timeline(ListedLedger(HISTORY).read, Checkpoints(folder), EVERY)
         there.follow(projector)
-        async with asyncio.timeout(20), asyncio.TaskGroup() as parts, there.writing():
+        async with asyncio.timeout(60), asyncio.TaskGroup() as parts, there.writing():
             running = parts.create_task(projector.run())
-            for begin in range(0, END, 100):
+            for begin in range(0, end, 100):
                 log.append(stored[begin : begin + 100])
-                await projector.wait_stored(min(END, begin + 100))
+                await projector.wait_stored(begin + 100)
             running.cancel()
-    assert Checkpoints(folder).seqs() == ALL
+    assert Checkpoints(folder).seqs() == ALL[:PASSED_MAX]
     cold = Timeline(ListedLedger(HISTORY).read, Checkpoints(folder), EVERY)
     for seq in (60, 510, END):
         assert whole(await cold.state_at(seq)) == whole(fold(HISTORY[:seq]))

@@ -191,7 +191,7 @@ class TestTokens:
             ],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=True,
         )
         (line,) = made.stdout.splitlines()

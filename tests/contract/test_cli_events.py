@@ -48,7 +48,7 @@ def breaking(*answers: bytes) -> Iterator[tuple[str, list[str]]]:
         def serve() -> None:
             for answer in answers:
                 connection, _ = listener.accept()
-                connection.settimeout(10)
+                connection.settimeout(60)
                 with connection:
                     asked.append(connection.recv(65536).decode())
                     connection.sendall(answer)

@@ -1,6 +1,7 @@
 """The command line as a process of its own: exit codes, streams, signals, start-up time."""
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -43,10 +44,10 @@ def test_interrupted_while_waiting_the_operation_goes_on(rig: Rig) -> None:
     with rig.started("run", "foo", "--image", "busybox") as waiting:
         begun = time.monotonic()
         while len(rig.world.requests) < 3:
-            assert time.monotonic() < begun + 20, "it never asked for its operation"
+            assert time.monotonic() < begun + 60, "it never asked for its operation"
             time.sleep(0.01)
         waiting.send_signal(signal.SIGINT)
-        stdout, stderr = waiting.communicate(timeout=20)
+        stdout, stderr = waiting.communicate(timeout=60)
     assert (waiting.returncode, stdout) == (130, "")
     assert stderr == "the operation goes on: gpuledger op op1\n"
 
@@ -62,13 +63,19 @@ def test_completion_offers_the_names_there_are(foo: Rig) -> None:
 
 
 def test_it_starts_quickly(foo: Rig) -> None:
-    """A person types it all day; the bound is slack, since test machines are busy."""
+    """A person types it all day. By its own time, as test machines are busy with others' work."""
     took_s = []
     for _ in range(3):
-        begun = time.monotonic()
+        before_s = spent_s()
         assert foo.process("ps").returncode == 0
-        took_s.append(time.monotonic() - begun)
+        took_s.append(spent_s() - before_s)
     assert min(took_s) < 1.5
+
+
+def spent_s() -> float:
+    """What processes that have ended took of a processor."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_a_table_that_is_not_shown_costs_no_heavy_import() -> None:
@@ -76,6 +83,6 @@ def test_a_table_that_is_not_shown_costs_no_heavy_import() -> None:
     without = "sys.modules['click'] = None"
     code = f"import sys; {without}; import service.__main__; print(*sys.modules)"
     loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
     ).stdout.split()
     assert not {"aiohttp", "docker", "nats", "opentelemetry", "rich", "uvloop"} & set(loaded)

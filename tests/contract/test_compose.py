@@ -30,14 +30,14 @@ from service.errors import LedgerUnavailable
 from service.ports import Entry
 from service.settings import Settings
 from service.settings_table import SETTINGS
-from tests.kit.fixtures import free_port
+from tests.kit.host_ports import free_port
 
 COMPOSE = Path(__file__).parents[2] / "compose"
 BASE = COMPOSE / "compose.yaml"
 GPU = COMPOSE / "compose.gpu.yaml"
 EXAMPLE = COMPOSE / ".env.example"
 TOOL_TIMEOUT_S = 60.0
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 REQUIRED = {
     "GPULEDGER_NODE": "node-1",
     "NATS_SERVICE_PASSWORD": "pservice1",

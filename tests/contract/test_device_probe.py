@@ -164,9 +164,10 @@ class TestTrouble:
 
 class TestHangingDriver:
     async def test_a_reading_has_a_time_limit_and_recovers(self, nvml_stub: NvmlStub) -> None:
-        async with ProbeInChild(nvml_stub, timeout_s=0.5) as probe:
+        # Ample for the reading that is to be well again, also on a busy machine.
+        async with ProbeInChild(nvml_stub, timeout_s=2.5) as probe:
             nvml_stub.write(gpus=2, hang=3600)
-            with pytest.raises(DeviceProbeError, match=r"within 0\.5 s"):
+            with pytest.raises(DeviceProbeError, match=r"within 2\.5 s"):
                 await gpus_of(probe)
             nvml_stub.write(gpus=2)
             assert len(await gpus_of(probe)) == 2

@@ -18,7 +18,7 @@ from service.errors import EngineRefused, EngineUnavailable
 from service.ports import LISTENING
 from tests.kit.engine_rigs import OWNER
 
-SOON_S = 10.0
+SOON_S = 30.0
 VERSION = "1.41"
 SYSTEM_TIME = "2026-01-02T04:04:05.0123456Z"
 SINCE = "1767326645.012345"
@@ -186,10 +186,10 @@ async def test_closing_the_engine_ends_it(tmp_path: Path) -> None:
 
     async with serving(ScriptedDocker(script), tmp_path) as url:
         engine = DockerEngine(url, owner=OWNER)
-        threads = threading.active_count()
+        threads = set(threading.enumerate())
         async with aclosing(engine.changes()) as changes, asyncio.timeout(SOON_S):
             assert await anext(changes) == LISTENING
-            assert threading.active_count() == threads
+            assert set(threading.enumerate()) <= threads
             await engine.close()
             with pytest.raises(EngineUnavailable):
                 await anext(changes)

@@ -19,8 +19,7 @@ from tests.kit.engine_remains import (
     engine_processes,
     mounts_below,
 )
-from tests.kit.fixtures import free_port
-from tests.kit.host_ports import own_ports
+from tests.kit.host_ports import free_port, own_ports
 
 IMAGE = "busybox:test"
 GPUS = ("GPU-00000000-51ab-4000-8000-000000000000", "GPU-00000000-51ab-4000-8000-000000000003")
@@ -84,7 +83,7 @@ class TestEngine:
 
     def test_no_two_test_processes_lend_the_same_ports(self) -> None:
         ours = own_ports()
-        ask = "from tests.kit.host_ports import own_ports; print(*own_ports())"
+        ask = "from tests.kit.host_ports import free_port, own_ports; print(*own_ports())"
         asked = subprocess.run([sys.executable, "-c", ask], capture_output=True, check=True)
         first, last = map(int, asked.stdout.split())
         assert own_ports() == ours
@@ -167,15 +166,12 @@ class TestLifetime:
         )
         assert run.stdout is not None
         name, folder = run.stdout.readline().split()
+        # Before it is killed: whoever starts an engine then, in any process, sweeps.
+        assert len({*engine_processes(Path(folder)), *container_processes(name)}) >= 4
         run.kill()
         run.communicate()
-        orphans = {*engine_processes(Path(folder)), *container_processes(name)}
-        assert len(orphans) >= 4
-        with PrivateDockerd() as next_one:
-            assert next_one.name == name, "the number is free again"
-            assert orphans.isdisjoint(engine_processes(next_one.folder))
-            assert container_processes(name) == []
-        assert_nothing_is_left(name, Path(folder))
+        with PrivateDockerd():
+            assert_nothing_is_left(name, Path(folder))
         with dockerd.client() as client:
             assert client.ping()
 

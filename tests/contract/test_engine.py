@@ -19,7 +19,7 @@ from tests.kit.engine_rigs import (
     body,
     engine_rig,
 )
-from tests.kit.fixtures import free_port
+from tests.kit.host_ports import free_port
 from tests.kit.simulated_programs import ENVIRONMENT_FILE, NO_SUCH_COMMAND
 
 OUTPUT_MAX = 1 << 20

@@ -19,9 +19,9 @@ from tests.kit.simulated_engine import SimulatedEngine
 from tests.kit.simulated_world import World
 from tests.kit.virtual_time import virtual
 
-SOON_S = 10.0
+SOON_S = 30.0
 """Ample for an event, which takes milliseconds; the machine may be busy."""
-LOST_S_MAX = 20.0
+LOST_S_MAX = 60.0
 """After that the port has said that the engine is gone."""
 
 MEMORY_BYTES = 16 << 20
@@ -205,7 +205,7 @@ async def test_what_waits_to_be_taken_waits_once(rig: EngineRig, outside: Outsid
             told.append(await following(changes))
         # Some of it may come while we take: far from the 3 times 4 that happened.
         assert told[0] == "c-1"
-        assert len(told) <= 4
+        assert len(told) <= 8
 
 
 async def lost_within(changes: Changes, limit_s: float) -> None:

@@ -126,7 +126,7 @@ async def test_a_look_finds_it_and_the_rows_come_back(
 
 async def until_well(projector: Projector) -> None:
     """Let the projector write its rows anew."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asyncio.sleep(0)
         while projector.trouble is not None or projector._lost is not None:
             assert projector.failure is None, projector.failure

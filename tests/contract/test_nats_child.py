@@ -21,7 +21,7 @@ from service.adapters.nats_child import NATS_CONF, RESTARTS_MAX, NatsChild, serv
 from service.errors import LedgerDamaged, LedgerUnavailable, SettingsError
 from service.ports import Entry, StoredEntry
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def entry(seq: int) -> Entry:

@@ -141,7 +141,7 @@ async def test_a_server_that_comes_back_is_used_again(
     await real.append([refusal(1)])
     assert nats_child.pid is not None
     os.kill(nats_child.pid, signal.SIGKILL)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await took(real):
             await SystemClock().sleep(0.02)
     assert [entry.noted for entry in await real.before(None, 10)] == [refusal(2), refusal(1)]

@@ -24,17 +24,22 @@ CHANGES = ("echo mine > /root/f", f"rm {FILE_OF_IMAGE}")
 
 
 @pytest.fixture(params=["upper", "memory"])
-async def rig(request: pytest.FixtureRequest) -> AsyncIterator[DiskRig]:
-    if request.param == "memory":
+def any_dockerd(request: pytest.FixtureRequest) -> PrivateDockerd | None:
+    """None is the one in memory. Starting the real one takes too long for a loop."""
+    return request.getfixturevalue("dockerd") if request.param == "upper" else None
+
+
+@pytest.fixture
+async def rig(any_dockerd: PrivateDockerd | None) -> AsyncIterator[DiskRig]:
+    if any_dockerd is None:
         yield memory_disk_rig()
         return
-    dockerd: PrivateDockerd = request.getfixturevalue("dockerd")
-    made = upper_disk_rig(dockerd)
+    made = upper_disk_rig(any_dockerd)
     try:
         yield made
     finally:
         await made.close()
-        await asyncio.to_thread(clear_disks, dockerd)
+        await asyncio.to_thread(clear_disks, any_dockerd)
 
 
 async def test_the_probe_says_how(rig: DiskRig) -> None:

@@ -77,7 +77,7 @@ async def made(timeline: Timeline, end: int) -> AsyncIterator[None]:
     """With all checkpoints there, and the timeline at work."""
     at_work = asyncio.create_task(timeline.run(lambda: end))
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await timeline.whole()
         yield
     finally:

@@ -109,7 +109,7 @@ def test_a_key_with_a_password_does_not_ask_the_terminal_for_it(tmp_path: Path) 
             stdout=subprocess.PIPE,
             start_new_session=True,
             text=True,
-            timeout=20,
+            timeout=120,
         )
     finally:
         os.close(terminal)

@@ -94,7 +94,7 @@ def test_two_that_write_at_the_same_time_lose_nothing(file: TokenFile) -> None:
         subprocess.Popen([sys.executable, "-c", ADD, str(file.path.parent), name])
         for name in ("a", "b")
     ]
-    assert [writer.wait(30) for writer in writers] == [0, 0]
+    assert [writer.wait(120) for writer in writers] == [0, 0]
     assert len(file.tokens()) == 40
 
 

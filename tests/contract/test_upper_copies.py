@@ -88,7 +88,8 @@ def plant_hole(path: Path, size_bytes: int, mtime_ns: int) -> None:
 async def test_the_reserve_stays_free(real: DiskRig, ext4: PrivateDockerd) -> None:
     """5 % of the disk, which is less than 1 GiB here; what a clone needs is on top of it."""
     await real.run_and_stop("c-1")
-    (layer(ext4, "c-1").upper / "big").write_bytes(os.urandom(64 << 20))
+    big = layer(ext4, "c-1").upper / "big"
+    await asyncio.to_thread(lambda: big.write_bytes(os.urandom(64 << 20)))
     await real.disks.keep("c-1", "kept")
     await real.make("c-2")
     disk = os.statvfs(ext4.data_root)

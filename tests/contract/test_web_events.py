@@ -17,7 +17,8 @@ from tests.kit.builders import IMAGE, IMAGE_ID, spec
 from tests.kit.event_site import EVENTS, EventSite, Message, event_site
 from tests.kit.histories import records
 
-IMPATIENT = StreamTimes(heartbeat_s=0.05, write_s=0.5)
+IMPATIENT = StreamTimes(heartbeat_s=0.05, write_s=2.0)
+"""Not so that a pause of this process cuts off who reads."""
 
 
 def succeeded(number: int = 1, **changes: Any) -> OperationSucceeded:
@@ -156,7 +157,7 @@ class TestGoingOn:
             await site.append(*records(count, 5))
             async with site.stream("?after=0") as stream:
                 messages = stream.messages()
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     first = await anext(messages)
                     await site.happen(succeeded())
                     found = [first.payload["seq"]]
@@ -170,7 +171,7 @@ class TestGoingOn:
         async with event_site(stream_times=IMPATIENT) as site, site.stream("?name=bar") as stream:
             await site.happen(succeeded())
             await site.happen(succeeded())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while await stream.response.content.readline() != b"id: 2\n":
                     pass
 
@@ -178,7 +179,7 @@ class TestGoingOn:
         async with event_site() as site, site.stream() as stream:
             await site.happen(succeeded())
             assert (await stream.next()).id == "1.0"
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await site.stop_serving()
             assert await stream.all() == []
         assert stream.comments == ["the service stops"]

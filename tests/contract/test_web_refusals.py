@@ -188,7 +188,7 @@ class TestWhatIsNoted:
             await slow.reached.wait()
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while site.connections:
                     await SystemClock().sleep(0)
                 slow.decides.set()

@@ -1,5 +1,6 @@
 """The receiver in docs/webhooks.md, run as it stands there: it takes what is ours and fresh."""
 
+import asyncio
 import os
 import re
 import socket
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 from projections.webhook_book import Webhook
 from service.adapters.webhook_client import HttpSender
 from service.application.webhook_signing import Signer
-from tests.kit.fixtures import free_port
+from tests.kit.host_ports import free_port
 from tests.kit.service_process import eventually
 
 PAGE = Path(__file__).parents[2] / "docs" / "webhooks.md"
@@ -31,8 +32,8 @@ def example() -> str:
 
 
 @contextmanager
-def running(secret: str) -> Iterator[tuple[str, IO[str]]]:
-    """The program, and what it prints."""
+def running(secret: str) -> Iterator[tuple[int, IO[str]]]:
+    """The port that the program will listen on, and what it prints."""
     port = free_port()
     env = {**os.environ, "WEBHOOK_SECRET": secret, "PORT": str(port)}
     with subprocess.Popen(
@@ -43,9 +44,8 @@ def running(secret: str) -> Iterator[tuple[str, IO[str]]]:
         text=True,
     ) as process:
         try:
-            eventually(lambda: is_open(port))
             assert process.stdout is not None
-            yield f"http://127.0.0.1:{port}/", process.stdout
+            yield port, process.stdout
         finally:
             process.kill()
 
@@ -62,13 +62,14 @@ async def test_it_takes_what_is_ours_and_fresh_and_nothing_else() -> None:
         *("one", "", "op-2", "", 1, 1, 1, ""), old_secret_id="op-1", old_until_us=old_until_us
     )
     sender = HttpSender("gpuledger/1")
-    with running(signer.secret("one", "op-1")) as (url, printed):
+    with running(signer.secret("one", "op-1")) as (port, printed):
+        await asyncio.to_thread(eventually, lambda: is_open(port))
 
         async def status(
             webhook: Webhook, at_us: int, body: bytes = BODY, other: Mapping[str, str] = NO_OTHER
         ) -> int:
             headers = {**signer.headers(webhook, "17.0", at_us, BODY), **other}
-            return (await sender.post(url, headers, body)).status
+            return (await sender.post(f"http://127.0.0.1:{port}/", headers, body)).status
 
         ours = replace(rotated, secret_id="op-1", old_secret_id="")
         assert await status(ours, now_us) == 204

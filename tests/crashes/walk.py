@@ -175,7 +175,8 @@ class Walk:
         yield from check_ends(records)
         yield from host_checks.check_shown(scene, state)
         with scene.engine.client() as client:
-            seen = {one.name: one.attrs for one in client.containers.list(all=True)}
+            containers = client.containers.list(all=True, ignore_removed=True)
+            seen = {one.name: one.attrs for one in containers}
             yield from host_checks.check_containers(state, seen)
             yield from host_checks.check_ports(scene, state, seen)
             yield from host_checks.check_mounts(scene, seen)

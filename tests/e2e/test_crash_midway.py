@@ -52,7 +52,7 @@ def accounted_for(service: ServiceProcess, dockerd: PrivateDockerd, name: str) -
     """One container of the name, as the ledger has it, and `check` finds nothing."""
     current = service.get(f"/replicaSet/{name}").ok()["info"]["containerName"]
     with dockerd.client() as client:
-        seen = [c.name for c in client.containers.list(all=True)]
+        seen = [c.name for c in client.containers.list(all=True, ignore_removed=True)]
     assert seen == [current]
     checked = service.check()
     assert checked.returncode == 0, checked.stdout
@@ -115,7 +115,7 @@ def test_a_delete(shared: ServiceProcess, dockerd: PrivateDockerd, steps: int) -
     assert shared.ended(operation)["state"] == "succeeded"
     assert shared.leases() == (0, 0)
     with dockerd.client() as client:
-        assert client.containers.list(all=True) == []
+        assert client.containers.list(all=True, ignore_removed=True) == []
         assert [t for i in client.images.list() for t in i.tags] == ["busybox:test"]
     assert shared.check().returncode == 0
 
@@ -130,7 +130,7 @@ def test_a_run_that_fails(shared: ServiceProcess, dockerd: PrivateDockerd) -> No
     assert shared.leases() == (0, 0)
     assert shared.get("/volumes").ok()["volumes"] == []
     with dockerd.client() as client:
-        assert client.containers.list(all=True) == []
+        assert client.containers.list(all=True, ignore_removed=True) == []
         assert client.volumes.list() == []
     assert shared.check().returncode == 0
 
@@ -212,10 +212,12 @@ def test_a_caller_that_goes_away(shared: ServiceProcess, dockerd: PrivateDockerd
         shared, "/replicaSet", body, lambda: operations("running") or operations("succeeded")
     )
     eventually(lambda: operations("succeeded"))
-    command = {"cmd": ["sh", "-c", "sleep 1; echo done > /root/f"]}
+    script = "until [ -e /root/end ]; do sleep 0.1; done; echo done > /root/f"
+    command = {"cmd": ["sh", "-c", script]}
     path = "/replicaSet/caller/execute"
     send_and_hang_up(shared, path, command, lambda: operations("running"))
     [operation] = operations("running")
+    shared.shell("caller", "touch /root/end")
     assert shared.ended(operation["id"])["result"]["exitCode"] == 0
     assert shared.shell("caller", "cat /root/f") == "done\n"
     accounted_for(shared, dockerd, "caller")

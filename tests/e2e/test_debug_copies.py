@@ -8,7 +8,7 @@ import pytest
 
 from events.labels import LABEL_DEBUG_OF
 from service.adapters.upper_store import STORE_FOLDER
-from tests.e2e.conftest import IMAGE, serving
+from tests.e2e.conftest import IMAGE, at_rest, serving
 from tests.kit.dockerd import PrivateDockerd
 from tests.kit.service_process import ServiceProcess
 
@@ -55,6 +55,7 @@ def test_a_copy_of_what_was_and_of_what_is(
     carrying.shell("foo", "echo second > /second; rm /bin/wget")
     carrying.call("PATCH", "/replicaSet/foo", {}).ok()
     carrying.shell("foo", "echo third > /third; echo changed > /second")
+    at_rest(carrying)
     before, leases = remains(dockerd), carrying.leases()
     shown = carrying.page("/api/v1/replicaSet/foo/history").content
 

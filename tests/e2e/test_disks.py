@@ -156,15 +156,15 @@ def test_the_oldest_go_and_the_pinned_stay(shared: ServiceProcess) -> None:
     for count in (2, 3, 4, 3):
         patch(shared, "old", gpuPatch={"gpuCount": count})
 
-    def removed() -> list[SnapshotRemoved]:
-        events = [event for record in shared.records() for event in record.events]
-        return [e for e in events if isinstance(e, SnapshotRemoved) and e.name == "old"]
+    def kept() -> dict[int, bool]:
+        history = shared.get("/replicaSet/old/history").ok()["history"]
+        return {version["version"]: version["diskKept"] for version in history}
 
-    eventually(removed)
-    assert [(event.revision, event.why) for event in removed()] == [(2, "3 newer ones are kept")]
-    history = shared.get("/replicaSet/old/history").ok()["history"]
-    kept = {version["version"]: version["diskKept"] for version in history}
-    assert kept == {6: False, 5: True, 4: True, 3: True, 2: False, 1: True}
+    eventually(lambda: not kept()[2])
+    assert kept() == {6: False, 5: True, 4: True, 3: True, 2: False, 1: True}
+    events = [event for record in shared.records() for event in record.events]
+    removed = [e for e in events if isinstance(e, SnapshotRemoved) and e.name == "old"]
+    assert [(event.revision, event.why) for event in removed] == [(2, "3 newer ones are kept")]
     refused = shared.call("PATCH", "/replicaSet/old/rollback", {"version": 2})
     refused.refused(1102, 422, "3 newer ones are kept", "1, 3, 4, 5")
     shared.call("PATCH", "/replicaSet/old/rollback", {"version": 1}).ok()

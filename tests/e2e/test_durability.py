@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import at_rest
 from tests.kit.dockerd import PrivateDockerd
 from tests.kit.service_process import Answer, ServiceProcess, eventually, is_alive
 
@@ -38,6 +39,7 @@ def command(service: ServiceProcess, verb: str) -> Answer:
 
 def crash_and_compare(service: ServiceProcess) -> None:
     """kill -9 and start: every answer is the same, and the ledger agrees with Docker."""
+    at_rest(service)
     before, seq = service.answers(), service.last_seq()
     service.crash()
     assert service.answers() == before
@@ -174,7 +176,7 @@ def test_stop_rebuild_and_start(service: ServiceProcess) -> None:
     with_some_history(service)
     before, child, records = service.answers(), service.nats_pid, service.last_seq()
     assert service.stop() == 0
-    eventually(lambda: not is_alive(child), 5)
+    eventually(lambda: not is_alive(child))
 
     store = service.data_dir / READ_STORE
     rows = rows_of(store)

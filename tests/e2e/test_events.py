@@ -11,12 +11,13 @@ from pathlib import Path
 from time import monotonic
 from typing import Self
 
-from tests.kit.fixtures import free_port
+from tests.kit.host_ports import free_port
 from tests.kit.service_process import ServiceProcess, eventually
 
 NO_DOCKER = "unix:///nonexistent/docker.sock"
-STOPS_WITHIN_S = 6.0
-PATIENCE_S = 30.0
+STOPS_WITHIN_S = 12.0
+"""A service that waits for who listens ends itself after 14 s."""
+PATIENCE_S = 120.0
 
 
 def places(lines: list[str]) -> list[str]:

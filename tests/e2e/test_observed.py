@@ -27,7 +27,7 @@ def becomes(service: ServiceProcess, phase: str, container: str, name: str = "fo
         row = shown(service, name)
         return row if (row["phase"], row["container"]) == (phase, container) else None
 
-    return eventually(look, 20)
+    return eventually(look)
 
 
 def docker(dockerd: PrivateDockerd, *args: str) -> None:
@@ -43,7 +43,7 @@ def started_at(dockerd: PrivateDockerd, container: str) -> str:
 
 def runs_again(service: ServiceProcess, dockerd: PrivateDockerd, name: str, before: str) -> None:
     """Return when the first version was started anew since `before`, and the service knows."""
-    eventually(lambda: started_at(dockerd, f"{name}-1") != before, 30)
+    eventually(lambda: started_at(dockerd, f"{name}-1") != before)
     becomes(service, "running", "running", name)
 
 
@@ -144,7 +144,7 @@ def test_what_is_not_to_run_is_stopped_again(
             state = client.api.inspect_container("foo-1")["State"]
         return bool(state["Status"] == "exited" and state["StartedAt"] != before)
 
-    eventually(is_still, 20)
+    eventually(is_still)
     becomes(service, phase, "exited")
     checked(service)
 
@@ -155,7 +155,7 @@ def test_it_is_started_again_so_many_times(
     script = "echo run >> /root/runs; sleep 1; exit 4"
     body = {"cmd": ["sh", "-c", script], **KEEPS_ON, "maxRetries": 2}
     service.run("foo", 1, **body).ok()
-    eventually(lambda: shown(service).get("retry"), 20)
+    eventually(lambda: shown(service).get("retry"))
     assert service.leases() == (1, 0)
     row = becomes(service, "stopped", "exited")
     assert (row["exitCode"], "retry" in row) == (4, False)
@@ -174,7 +174,7 @@ def test_only_what_is_done_at_its_end_differs_and_the_container_stays(
     assert service.cli("patch", "foo", "--on-exit", "restart", "--max-retries", "3").returncode == 0
     assert started_at(dockerd, "foo-2") == before
     docker(dockerd, "kill", "foo-2")
-    eventually(lambda: started_at(dockerd, "foo-2") != before, 20)
+    eventually(lambda: started_at(dockerd, "foo-2") != before)
     becomes(service, "running", "running")
     history = service.cli("history", "foo").stdout
     assert "onExit none→restart" in history

@@ -101,7 +101,7 @@ def test_respond_async(shared: ServiceProcess) -> None:
 
 def test_location_and_a_limited_wait(shared: ServiceProcess) -> None:
     shared.run("slow").ok()
-    body = {"cmd": ["sleep", "2"]}
+    body = {"cmd": ["sh", "-c", "until [ -e /root/end ]; do sleep 0.1; done"]}
     response = shared.send("POST", "/replicaSet/slow/execute", body, {"Prefer": "wait=1"})
     assert response.status_code == 202
     assert response.headers["Preference-Applied"] == "wait=1"
@@ -112,6 +112,7 @@ def test_location_and_a_limited_wait(shared: ServiceProcess) -> None:
         return str(shared.page(location).json()["data"]["state"])
 
     assert state() == "running"
+    shared.shell("slow", "touch /root/end")
     eventually(lambda: state() == "succeeded")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import serving
+from tests.e2e.conftest import at_rest, serving
 from tests.kit.dockerd import PrivateDockerd
 from tests.kit.service_process import ServiceProcess, eventually
 
@@ -79,6 +79,7 @@ def test_the_newest_and_the_pinned_stay(
 
     pin(keeping, 1, "unpin")
     eventually(lambda: kept(keeping) == stay_unpinned)
+    at_rest(keeping)
     before = versions(keeping)
     keeping.crash()
     assert versions(keeping) == before

@@ -13,15 +13,15 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.conftest import serving
+from tests.e2e.conftest import Stubborn, serving
 from tests.kit.dockerd import PrivateDockerd
 from tests.kit.service_process import ServiceProcess, eventually, is_alive
 
-STOPS_WITHIN_S = 15.0
-STEP_STOPS_WITHIN_S = 8.0
-"""Where nothing is executed: two seconds for the step, and the closing."""
-STUBBORN = ["sh", "-c", "trap '' TERM; while true; do sleep 1; done"]
-"""A container that only SIGKILL ends, after the service's `--stop-timeout`."""
+STOPS_WITHIN_S = 25.0
+"""It ends itself after 14 s; a thread that waits for Docker would take minutes."""
+STEP_STOPS_WITHIN_S = 9.5
+"""Where nothing is executed: two seconds for the step, and the closing. An execution gets ten."""
+AT_ONCE_S = 9.0
 
 
 @contextmanager
@@ -107,15 +107,16 @@ def test_an_execution_comes_to_its_end_and_nothing_new_is_taken(
 
 
 def test_a_caller_learns_how_to_ask_after_the_restart(
-    service: ServiceProcess, callers: ThreadPoolExecutor, dockerd: PrivateDockerd
+    service: ServiceProcess, callers: ThreadPoolExecutor, stubborn: Stubborn
 ) -> None:
-    service.run("foo", 1, cmd=STUBBORN).ok()
+    service.run("foo", 1, **stubborn.fields).ok()
     sent = callers.submit(service.send, "PATCH", "/replicaSet/foo/stop")
     eventually(lambda: service.get("/operations?limit=1").ok()["operations"][0]["verb"] == "stop")
     begun = monotonic()
     assert service.stop() == 0
     assert monotonic() - begun < STEP_STOPS_WITHIN_S
     operation = operation_of(sent.result())
+    stubborn.give_in()
     service.start()
     assert service.ended(operation)["state"] == "succeeded"
     assert service.leases() == (0, 0)
@@ -139,17 +140,20 @@ def test_an_execution_without_end_is_left_in_time_while_docker_hangs(
 
 
 def test_it_ends_soon_while_docker_hangs_in_another_step(
-    service: ServiceProcess, dockerd: PrivateDockerd, callers: ThreadPoolExecutor
+    service: ServiceProcess,
+    dockerd: PrivateDockerd,
+    callers: ThreadPoolExecutor,
+    stubborn: Stubborn,
 ) -> None:
-    service.run("foo", 1).ok()
+    service.run("foo", 1, **stubborn.fields).ok()
+    stopping = callers.submit(service.send, "PATCH", "/replicaSet/foo/stop")
+    operation = operation_of_running(service)
     with still(dockerd.pid):
-        # Docker answered a moment ago, so this is accepted.
-        deleting = callers.submit(service.send, "DELETE", "/replicaSet/foo")
-        operation = operation_of_running(service)
         begun = monotonic()
         assert service.stop() == 0
         assert monotonic() - begun < STEP_STOPS_WITHIN_S
-        assert operation_of(deleting.result()) == operation
+        assert operation_of(stopping.result()) == operation
+        stubborn.give_in()
     service.start()
     assert service.ended(operation)["state"] == "succeeded"
 
@@ -179,10 +183,10 @@ def test_a_second_signal_ends_it_at_once(
     begun = monotonic()
     os.kill(service.pid, number)
     assert service.wait() == code
-    assert monotonic() - begun < 2
+    assert monotonic() - begun < AT_ONCE_S
     with pytest.raises(httpx.TransportError):
         sent.result()
-    eventually(lambda: not is_alive(child), 5)
+    eventually(lambda: not is_alive(child))
     service.start()
     assert service.check().returncode == 0
 
@@ -196,7 +200,7 @@ def test_a_signal_ends_a_start_that_hangs(tmp_path: Path, dockerd: PrivateDocker
             eventually(lambda: (service.data_dir / "nats.json").exists())
             begun = monotonic()
             starting.send_signal(signal.SIGTERM)
-            said, _ = starting.communicate(timeout=30)
+            said, _ = starting.communicate(timeout=60)
             assert (starting.returncode, said) == (0, "")
             assert monotonic() - begun < STEP_STOPS_WITHIN_S
         service.start()

@@ -19,7 +19,7 @@ from events.record import Record
 from events.replica_sets import RevisionDeclared
 from service.cli.app import build_app
 from service.cli.surroundings import Surroundings
-from tests.e2e.conftest import clean, serving
+from tests.e2e.conftest import at_rest, clean, serving
 from tests.e2e.test_access import bearer, made
 from tests.e2e.test_recovery import TOLD, command
 from tests.kit.dockerd import PrivateDockerd
@@ -120,6 +120,7 @@ def play(story: Story) -> None:
     story.act("rollback foo", story.ann, "PATCH", "/replicaSet/foo/rollback", back)
     story.act("resize foo", story.ann, "PATCH", "/volumes/foo/size", {"size": "64MB"})
     story.act("delete bar", story.bob, "DELETE", "/replicaSet/bar", {})
+    at_rest(story.service)
     story.records = story.service.records()
 
 

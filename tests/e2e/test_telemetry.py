@@ -133,7 +133,7 @@ def test_logs_name_the_record_and_the_command(shared: ServiceProcess) -> None:
         lines = [json.loads(line) for line in shared.log_path.read_text().splitlines()]
         return [line for line in lines if line.get("command_id") == operation]
 
-    found = eventually(about_it, 5)
+    found = eventually(about_it)
     assert all(isinstance(line["seq"], int) for line in found)
 
 

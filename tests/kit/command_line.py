@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from service.cli.app import build_app
 from service.cli.surroundings import Surroundings
 from tests.kit.contract_server import ContractServer
 from tests.kit.contract_world import CREATED, World
+from tests.kit.host_ports import free_port
 
 NOW_S = CREATED.timestamp() + 7_200
 """Everything that the server shows is two hours old."""
@@ -60,7 +60,7 @@ class Rig:
     def process(self, *args: str, **env: str) -> "subprocess.CompletedProcess[str]":
         """The same, and its end awaited."""
         with self.started(*args, **env) as process:
-            stdout, stderr = process.communicate(timeout=30)
+            stdout, stderr = process.communicate(timeout=120)
         return subprocess.CompletedProcess(args, process.returncode, stdout, stderr)
 
     def _new_key(self) -> str:
@@ -69,7 +69,5 @@ class Rig:
 
 
 def nobody() -> str:
-    """An address where nobody listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{taken.getsockname()[1]}"
+    """An address where nobody listens, nor will."""
+    return f"http://127.0.0.1:{free_port()}"

@@ -19,7 +19,7 @@ from service.adapters.docker_engine import DockerEngine
 from service.ports import ContainerEngine
 from tests.kit.busybox import busybox_rootfs
 from tests.kit.dockerd import PrivateDockerd
-from tests.kit.fixtures import free_port
+from tests.kit.host_ports import free_port
 from tests.kit.simulated_engine import SimulatedEngine
 from tests.kit.simulated_world import World
 

@@ -90,12 +90,12 @@ class Stream:
 
     async def next(self) -> Message:
         """The next message, which has to come."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await anext(aiter(self.messages()))
 
     async def all(self) -> list[Message]:
         """The messages up to the end of the stream, which has to come."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return [one async for one in self.messages()]
 
 
@@ -127,7 +127,7 @@ class EventSite(Site):
 
     async def readers_are(self, count: int) -> None:
         """Return when there are so many readers, which has to become so."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.context.feed.readers != count:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 from pathlib import Path
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 60.0
 
 
 class Signal:

@@ -1,13 +1,13 @@
 """The fixtures that all tests share: a Docker engine, a stub driver, a watch over the loop."""
 
 import asyncio
+import gc
 import inspect
-import itertools
 import logging
 import os
-import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -15,25 +15,7 @@ from tests.kit.dockerd import PrivateDockerd
 from tests.kit.nvml_stub import NvmlStub
 
 SLOW_CALLBACK_S = 1.0
-"""Long enough that a busy two-core machine does not fail an innocent test."""
-
-# Below the kernel's range for outgoing connections (32768 and up), so that nobody else's
-# connection takes a port between our look at it and its use. The start differs per process.
-_PORTS = range(20_000, 32_000)
-_next_port = itertools.count(os.getpid() * 61)
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on, not given out before by this process."""
-    for _ in _PORTS:
-        port = _PORTS[next(_next_port) % len(_PORTS)]
-        with socket.socket() as listener:
-            try:
-                listener.bind(("0.0.0.0", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError(f"no free port in {_PORTS.start}-{_PORTS.stop - 1}")
+"""Long enough for what a test itself does on the loop, also while others use the disk."""
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +57,9 @@ def never_block_the_loop(request: pytest.FixtureRequest) -> None:
 async def _watched_loop() -> AsyncIterator[None]:
     """Fail the test when one callback held the loop for SLOW_CALLBACK_S.
 
+    What the garbage collector took of it does not count, which late in a run has a million objects
+    to go through, nor what the thread waited for a processor.
+
     By code: PYTHONASYNCIODEBUG has no effect on the loops that pytest-asyncio makes.
     """
     loop = asyncio.get_running_loop()
@@ -83,9 +68,11 @@ async def _watched_loop() -> AsyncIterator[None]:
     watch = _SlowCallbacks()
     logger = logging.getLogger("asyncio")
     logger.addHandler(watch)
+    gc.callbacks.append(watch.collecting)
     try:
         yield
     finally:
+        gc.callbacks.remove(watch.collecting)
         logger.removeHandler(watch)
     if watch.seen:
         pytest.fail("the event loop was blocked: " + "; ".join(watch.seen), pytrace=False)
@@ -97,7 +84,27 @@ class _SlowCallbacks(logging.Handler):
     def __init__(self) -> None:
         super().__init__(level=logging.WARNING)
         self.seen: list[str] = []
+        self._collection_began_s = 0.0
+        self._collected_s = 0.0
+        self._excused_s = _awaited_processor_s()
+
+    def collecting(self, phase: str, info: Mapping[str, int]) -> None:
+        """Hears of the garbage collector's begin and end, in any thread: all stand still."""
+        if phase == "start":
+            self._collection_began_s = monotonic()
+        else:
+            self._collected_s += monotonic() - self._collection_began_s
 
     def emit(self, record: logging.LogRecord) -> None:
-        if str(record.msg).startswith("Executing "):
-            self.seen.append(record.getMessage())
+        if str(record.msg).startswith("Executing ") and isinstance(record.args, tuple):
+            excused_s = self._collected_s + _awaited_processor_s()
+            # All of it since the last look: part of it may have been before the callback.
+            took_s = float(str(record.args[1])) - (excused_s - self._excused_s)
+            self._excused_s = excused_s
+            if took_s >= SLOW_CALLBACK_S:
+                self.seen.append(record.getMessage())
+
+
+def _awaited_processor_s() -> float:
+    """How long this thread was ready to run and did not, so far."""
+    return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9

@@ -29,11 +29,12 @@ T = TypeVar("T")
 
 
 SERVES_ON = "gpuledger serves on "
-STOP_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 60.0
+"""It leaves by itself much earlier; a loaded machine may take long to start a program."""
 POLL_S = 0.01
 
 
-def eventually(look: Callable[[], T], timeout_s: float = 30.0) -> T:
+def eventually(look: Callable[[], T], timeout_s: float = 90.0) -> T:
     """What `look` gives once that is true; it is asked again and again until the time is up."""
     deadline = monotonic() + timeout_s
     while not (seen := look()):
@@ -188,7 +189,11 @@ class ServiceProcess:
     def wait(self) -> int:
         """Its exit code, once it has ended."""
         assert self._process is not None
-        code = self._process.wait(STOP_TIMEOUT_S)
+        try:
+            code = self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # or it would go on beside the tests that come
+            raise
         self._reader.join()
         assert self._process.stdout is not None
         self._process.stdout.close()

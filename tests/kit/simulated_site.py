@@ -55,7 +55,7 @@ class SimulatedSite:
         self._listener = _Faults(self.faults)
         logging.getLogger().addHandler(self._listener)
         self._thread.start()
-        assert self._ready.wait(20), "the site did not start"
+        assert self._ready.wait(60), "the site did not start"
         if self._failure is not None:
             raise self._failure
         return self
@@ -67,7 +67,7 @@ class SimulatedSite:
         trace: TracebackType | None,
     ) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(20)
+        self._thread.join(60)
         self._loop.close()
         logging.getLogger().removeHandler(self._listener)
         if self._failure is not None:
