@@ -136,6 +136,7 @@ def _stopped(state: State, record: Record, event: ContainerStopped) -> None:
         event.name,
         event.revision,
         container="exited",
+        started_at=event.started_at or revision.started_at,
         exit_code=event.exit_code,
         finished_at=event.finished_at,
         oom_killed=False,
@@ -202,6 +203,8 @@ def _compacted(state: State, record: Record, event: SnapshotCompacted) -> None:
 
 def _put_back(state: State, record: Record, event: SystemDiskPutBack) -> None:
     _forget_snapshot(state, event.name, event.revision)
+    if event.started_at:
+        _change(state, event.name, event.revision, started_at=event.started_at)
     _step(state, record, f"{versioned(event.name, event.revision)} has its system disk again")
 
 

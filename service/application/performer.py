@@ -173,8 +173,15 @@ class Performer:
         seen: ObservedContainer | None = None
         with _not_ours_is_gone():
             seen = await self._engine.stop_container(effect.container, self._stop_timeout_s)
-        code, at = (seen.exit_code, seen.finished_at) if seen else (0, "")
-        return Succeeded({"exit_code": code, "finished_at": at})
+        if seen is None:
+            return Succeeded({"exit_code": 0, "finished_at": ""})
+        return Succeeded(
+            {
+                "exit_code": seen.exit_code,
+                "finished_at": seen.finished_at,
+                "started_at": seen.started_at,
+            }
+        )
 
     async def _execute(self, effect: Execute) -> Succeeded | Failed:
         begun = self._clock.monotonic_s()

@@ -182,6 +182,7 @@ def _exited(
         finished_at=seen.finished_at,
         oom_killed=seen.oom_killed,
         with_engine=seen.with_engine,
+        started_at=seen.started_at if seen.started_at != revision.started_at else "",
     )
     before = 0 if seen.ran_s >= SETTLED_S else replica_set.retry
     if seen.with_engine:
