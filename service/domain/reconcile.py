@@ -249,7 +249,6 @@ def _undo(state: State, replica_set: ReplicaSet, current: Revision) -> Effect | 
         # Refused, the container is as it was, with its old name: nothing was done.
         return steps.settle(replica_set)
     if current.container != "removed":
-        # Also one that nobody has seen: the reply to its creation may have been lost.
         return steps.remove(replica_set, current)
     if current.data_volume is not None and not state.volumes[current.data_volume].removed:
         return None
