@@ -276,7 +276,9 @@ def _volume_removed(state: State, record: Record, event: VolumeRemoved) -> None:
 
 def _effect_failed(state: State, record: Record, event: EffectFailed) -> None:
     failure = Failure(event.reason, event.message)
-    _step(state, record, f"{event.effect} failed: {event.message}")
+    # Of the operation that it ends, which may be another's than that of a recovered host's record.
+    text = f"{event.effect} failed: {event.message}"
+    add_step(state, event.operation_id, record.at_us, text)
     if event.effect == "Execute":
         _end_execution(state, event.name, event.operation_id)
         return
