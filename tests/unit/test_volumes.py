@@ -24,6 +24,7 @@ from service.domain.effects import (
     StartContainer,
     StopContainer,
 )
+from service.domain.recovery_commands import RecoverVolume
 from service.domain.rejections import Reason
 from tests.kit.builders import GIB, facts, mount, patch, remount, resize, run
 from tests.kit.gwt import Decided, Step, failing, given, unfinished
@@ -243,3 +244,9 @@ def test_a_set_that_was_to_mount_it_first_gives_it_free_when_it_fails() -> None:
         remount(mount("/a"), mount("disk-1")), CreateContainer
     ))
     world.when(DeleteVolume("disk")).then_driven()
+
+
+def test_a_name_that_a_lost_disk_had_is_free_when_a_new_one_cannot_be_made() -> None:
+    lost = (DISK, failing(RecoverVolume("disk", disk=False), MakeVolume), DeleteVolume("disk"))
+    again = given(*lost, failing(DISK, MakeVolume)).when(DISK)
+    again.then_driven().then_state(lambda state: state.volumes["disk"].versions[-1].made)
