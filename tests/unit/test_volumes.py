@@ -11,6 +11,7 @@ from service.domain.commands import (
     CreateVolume,
     DeleteReplicaSet,
     DeleteVolume,
+    PatchReplicaSet,
     PauseReplicaSet,
     RollBackReplicaSet,
     StopReplicaSet,
@@ -180,12 +181,24 @@ def test_who_binds_a_volume_binds_its_next_version_afterwards(
     assert sources(decided) == ["disk-2"]
 
 
-def test_every_user_binds_the_next_version_whichever_it_had() -> None:
+@pytest.mark.parametrize(
+    "command", [run("bar", mounts=("disk-1",)), remount(mount("/x"), mount("disk-1"), "bar")]
+)
+def test_an_older_version_stands_for_the_disk_as_it_is_now(command: Command) -> None:
+    """The engine's volume of the older name may be gone with a host, and Docker would make one."""
+    history: tuple[Command, ...] = (DISK, resize("disk", 3))
+    if isinstance(command, PatchReplicaSet):
+        history = (*history, run("bar", mounts=("/x",)))
+    decided = given(*history).when(command).then_driven()
+    assert sources(decided, "bar") == ["disk-2"]
+
+
+def test_every_user_binds_the_next_version_whichever_it_asked_for() -> None:
     users = (run("foo", mounts=("disk-1", "/data")), run("bar", mounts=("disk-2",)))
     decided = given(DISK, resize("disk", 3), *users).when(resize("disk", 4)).then_driven()
     assert [e for e in decided.world.records[-1].events if isinstance(e, BindMoved)] == [
         BindMoved("bar", 1, "disk-2", "disk-3"),
-        BindMoved("foo", 1, "disk-1", "disk-3"),
+        BindMoved("foo", 1, "disk-2", "disk-3"),
     ]
     assert (sources(decided), sources(decided, "bar")) == (["disk-3", "/data"], ["disk-3"])
 
