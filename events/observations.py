@@ -18,6 +18,8 @@ class ContainerExited(
     oom_killed: bool = False
     with_engine: bool = False
     """It ended because the engine did, or its host: it is to go on as soon as that is back."""
+    started_at: str = ""
+    """Since when it had run, when somebody else had started it since its last recorded start."""
 
 
 class ContainerVanished(

@@ -60,6 +60,8 @@ class ContainerStopped(
     revision: int
     exit_code: int
     finished_at: str = ""
+    started_at: str = ""
+    """Since when it had run, when somebody else had started it since its last recorded start."""
 
 
 class ContainerRemoved(
@@ -142,6 +144,8 @@ class SystemDiskPutBack(
     name: str
     revision: int
     image: str
+    started_at: str = ""
+    """As in `ContainerStopped`: it was stopped again for it."""
 
 
 class ImageCommitted(

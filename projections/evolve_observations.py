@@ -31,11 +31,13 @@ def _seen(state: State, name: str, number: int, **changes: Any) -> None:
 
 
 def _exited(state: State, record: Record, event: ContainerExited) -> None:
+    known = state.revisions[event.name, event.revision].started_at
     _seen(
         state,
         event.name,
         event.revision,
         container="exited",
+        started_at=event.started_at or known,
         exit_code=event.exit_code,
         oom_killed=event.oom_killed,
         finished_at=event.finished_at,

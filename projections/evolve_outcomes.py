@@ -136,6 +136,7 @@ def _stopped(state: State, record: Record, event: ContainerStopped) -> None:
         event.name,
         event.revision,
         container="exited",
+        started_at=event.started_at or revision.started_at,
         exit_code=event.exit_code,
         finished_at=event.finished_at,
         oom_killed=False,
@@ -202,6 +203,8 @@ def _compacted(state: State, record: Record, event: SnapshotCompacted) -> None:
 
 def _put_back(state: State, record: Record, event: SystemDiskPutBack) -> None:
     _forget_snapshot(state, event.name, event.revision)
+    if event.started_at:
+        _change(state, event.name, event.revision, started_at=event.started_at)
     _step(state, record, f"{versioned(event.name, event.revision)} has its system disk again")
 
 
@@ -273,7 +276,9 @@ def _volume_removed(state: State, record: Record, event: VolumeRemoved) -> None:
 
 def _effect_failed(state: State, record: Record, event: EffectFailed) -> None:
     failure = Failure(event.reason, event.message)
-    _step(state, record, f"{event.effect} failed: {event.message}")
+    # Of the operation that it ends, which may be another's than that of a recovered host's record.
+    text = f"{event.effect} failed: {event.message}"
+    add_step(state, event.operation_id, record.at_us, text)
     if event.effect == "Execute":
         _end_execution(state, event.name, event.operation_id)
         return

@@ -84,8 +84,9 @@ def _volume_lost(state: State, record: Record, event: VolumeLost) -> None:
             known,
             versions=versions,
             previous=None,
-            operation=record.operation_id or None,
+            operation=known.operation or record.operation_id or None,
             lost=True,
+            losses=known.losses + 1,
         ),
     )
     if event.empty:

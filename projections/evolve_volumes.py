@@ -35,6 +35,7 @@ def _declared(state: State, record: Record, event: VolumeVersionDeclared) -> Non
             operation=record.operation_id or None,
             versions=(*known.versions, version),
             tenant=record.tenant if event.supersedes is None else known.tenant,
+            lost=False,
         ),
     )
 

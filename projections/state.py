@@ -224,6 +224,8 @@ class Volume(Struct, frozen=True, gc=False, omit_defaults=True):
     """Whose it is: of the record that created it."""
     lost: bool = False
     """Its current version went with its host, and is not made again yet."""
+    losses: int = 0
+    """How often that was so."""
 
 
 class Step(Struct, frozen=True, gc=False):

@@ -230,7 +230,11 @@ class ContainerEngine(Protocol):
         ...
 
     async def stop_container(self, name: str, timeout_s: int) -> ObservedContainer | None:
-        """Stop, with SIGKILL after `timeout_s`; None when there is no such container."""
+        """Stop, with SIGKILL after `timeout_s`; None when there is no such container.
+
+        This, to remove and to inspect take the container's id as well: it is the same when
+        somebody renames it.
+        """
         ...
 
     async def remove_container(self, name: str) -> None: ...

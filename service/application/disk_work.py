@@ -33,7 +33,7 @@ from service.domain.effects import (
     TakeSnapshot,
 )
 from service.errors import EngineRefused, SystemDiskError, SystemDiskFull
-from service.ports import Clock, ContainerEngine, ImageInfo, Progress
+from service.ports import Clock, ContainerEngine, ImageInfo, ObservedContainer, Progress
 
 log = logging.getLogger(__name__)
 
@@ -108,20 +108,21 @@ class DiskWork:
     async def _put_back(self, effect: PutBackDisk) -> Succeeded:
         """Somebody else may have removed the container meanwhile: also right after its disk was
         put back, when nobody had heard of that yet."""
-        is_there = await self._still(effect.container)
-        if is_there:
+        still = await self._still(effect.container)
+        if still is not None:
             await self._disks.put_back(effect.image, effect.container)
-        lost = not is_there and not await self._disks.is_kept(effect.image)
-        return Succeeded({"gone": not is_there, "lost": lost})
+            return Succeeded({"gone": False, "lost": False, "started_at": still.started_at})
+        lost = not await self._disks.is_kept(effect.image)
+        return Succeeded({"gone": True, "lost": lost})
 
-    async def _still(self, container: str) -> bool:
-        """Stop it, if somebody else started it meanwhile; False when it is not there."""
+    async def _still(self, container: str) -> ObservedContainer | None:
+        """Stop it, if somebody else started it meanwhile; None when it is not there."""
         try:
-            return await self._engine.stop_container(container, STOP_TIMEOUT_S) is not None
+            return await self._engine.stop_container(container, STOP_TIMEOUT_S)
         except EngineRefused as error:
             if error.reason != "not_ours":
                 raise
-            return False
+            return None
 
     async def _keep_as_image(self, effect: TakeSnapshot, on_progress: OnProgress) -> Succeeded:
         # A commit goes on in the daemon when its client dies: look before doing it again.

@@ -10,6 +10,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
+from events.codec import RecordTooLarge
 from events.operations import OperationFailed, OperationSucceeded
 from events.record import Record
 from events.values import split_at_version
@@ -27,6 +30,7 @@ from service.domain.commands import (
     Succeeded,
 )
 from service.domain.effects import (
+    CreateContainer,
     Effect,
     Execute,
     Settle,
@@ -282,6 +286,8 @@ class Executor:
                 log.warning("%s not recorded yet: %s", effect.effect_id, error)
             except ProjectorStopped:
                 return  # health is red, and nothing more will be folded
+            except RecordTooLarge as error:
+                command = _told_shortly(effect, error)
             await self._pause(attempt)
             attempt += 1
 
@@ -327,3 +333,11 @@ class Executor:
             task.add_done_callback(self._reports.discard)
 
         return report
+
+
+def _told_shortly(effect: Effect, error: RecordTooLarge) -> RecordOutcome:
+    """That its outcome has no room in a record: it is undone, as it would never end. Of the effect
+    is told which one it is, and nothing that a caller could make long."""
+    if isinstance(effect, CreateContainer):
+        effect = replace(effect, config={})
+    return RecordOutcome(effect, Failed("too_large", str(error)))

@@ -105,8 +105,9 @@ class Performer:
             case StopContainer():
                 return await self._stop(effect)
             case RemoveContainer():
-                with _not_ours_is_gone():
-                    await engine.remove_container(effect.container)
+                if (known_as := await self._known_as(effect)) is not None:
+                    with _not_ours_is_gone():
+                        await engine.remove_container(known_as)
                 return Succeeded()
             case UpdateContainer():
                 return await self._update(effect)
@@ -171,10 +172,31 @@ class Performer:
 
     async def _stop(self, effect: StopContainer) -> Succeeded:
         seen: ObservedContainer | None = None
-        with _not_ours_is_gone():
-            seen = await self._engine.stop_container(effect.container, self._stop_timeout_s)
-        code, at = (seen.exit_code, seen.finished_at) if seen else (0, "")
-        return Succeeded({"exit_code": code, "finished_at": at})
+        if (known_as := await self._known_as(effect)) is not None:
+            with _not_ours_is_gone():
+                seen = await self._engine.stop_container(known_as, self._stop_timeout_s)
+        if seen is None:
+            return Succeeded({"exit_code": 0, "finished_at": ""})
+        return Succeeded(
+            {
+                "exit_code": seen.exit_code,
+                "finished_at": seen.finished_at,
+                "started_at": seen.started_at,
+            }
+        )
+
+    async def _known_as(self, effect: StopContainer | RemoveContainer) -> str | None:
+        """What to call its container: by its name; by its id, if somebody renamed it, so that it
+        is not taken for gone; None when another one has the name and it is not there."""
+        named = await self._engine.inspect_container(effect.container)
+        renamed = effect.container_id and (named is None or named.id != effect.container_id)
+        if renamed and await self._engine.inspect_container(effect.container_id) is not None:
+            return effect.container_id
+        if named is None:
+            return effect.container
+        made_by = effect.made_by if isinstance(effect, RemoveContainer) else ""
+        label, own = (LABEL_EFFECT, made_by) if made_by else (LABEL_NAME, effect.name)
+        return effect.container if named.labels.get(label) == own else None
 
     async def _execute(self, effect: Execute) -> Succeeded | Failed:
         begun = self._clock.monotonic_s()

@@ -10,6 +10,7 @@ from projections.projector import Projector
 from service.application.engine_gate import EngineGate
 from service.application.writer import Writer
 from service.domain.commands import Envelope, Facts
+from service.domain.observing import is_retry_due
 from service.domain.observing_commands import RetryReplicaSet
 from service.errors import EngineUnavailable, LedgerError, ServiceBusy
 from service.ports import Clock, Ids
@@ -68,7 +69,7 @@ class Retries:
                 self._scheduled.discard(name)
                 continue
             now_us, due_us = self._clock.now_us(), replica_set.retry_due_us
-            if due_us <= now_us:
+            if is_retry_due(due_us, now_us):
                 await self._begin(name, replica_set.retry, now_us)
             left_s = (due_us - now_us) / 1e6 if due_us > now_us else LOOK_S_MAX
             wait_s = min(left_s, LOOK_S_MAX if wait_s is None else wait_s)

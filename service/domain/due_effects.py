@@ -46,13 +46,16 @@ class DueEffects:
 
 
 def _concerned(state: State, known: dict[Name, tuple[Effect, ...]]) -> set[Name]:
-    """Replica sets wait for their volumes and volumes for the sets that use them."""
+    """Replica sets wait for their volumes, volumes for the sets that use them, and debug copies
+    for the set whose disk is copied."""
     found: set[Name] = set()
     for table, key, _ in state.touched:
         name = str(key)
         if table in ("replica_sets", "revisions"):
             found.add(("replica_set", name))
             found.update(("volume", used) for used in state.volumes_used.get(name, ()))
+            lender = state.replica_sets.get(name)
+            found.update(("replica_set", loan.to) for loan in (lender.loans if lender else ()))
         elif table == "volumes":
             found.add(("volume", name))
             found.update(("replica_set", user) for user in state.volume_users.get(name, ()))

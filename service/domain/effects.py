@@ -64,23 +64,30 @@ class StartContainer(Struct, frozen=True, tag=True):
 
 
 class StopContainer(Struct, frozen=True, tag=True):
-    """Stop a container. One that is gone is stopped."""
+    """Stop a container. One that is gone is stopped; one that was renamed is not gone."""
 
     effect_id: str
     operation_id: str
     name: str
     number: int
     container: str
+    container_id: str = ""
+    """The engine's own; empty when it is not known."""
 
 
 class RemoveContainer(Struct, frozen=True, tag=True):
-    """Remove a container. One that is gone is removed."""
+    """Remove a container. One that is gone is removed; one that was renamed is not gone."""
 
     effect_id: str
     operation_id: str
     name: str
     number: int
     container: str
+    container_id: str = ""
+    """The engine's own; empty when it is not known."""
+    made_by: str = ""
+    """Of one that nobody has seen: the effect that may have made it. Another one of its name is
+    not meant."""
 
 
 class TakeSnapshot(Struct, frozen=True, tag=True):

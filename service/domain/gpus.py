@@ -26,6 +26,7 @@ from events.values import Gpu, versioned
 from projections.gpu_unit import Ailment, GpuUnit
 from projections.state import State
 from service.domain.commands import (
+    DebugReplicaSet,
     Envelope,
     ObserveGpus,
     PatchReplicaSet,
@@ -144,6 +145,8 @@ def applies_for_gpus(state: State, command: Request) -> bool:
     """Is this a command that GPUs may be chosen for?"""
     if isinstance(command, RunReplicaSet):
         return command.spec.gpu_count > 0
+    if isinstance(command, DebugReplicaSet):
+        return command.gpu_count > 0
     if not isinstance(command, PatchReplicaSet | RestartReplicaSet | RollBackReplicaSet):
         return False
     replica_set = state.live(command.name)

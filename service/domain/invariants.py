@@ -190,6 +190,8 @@ def _debug_copies(state: State) -> Iterator[Breach]:
         copied = current.copied if current is not None else None
         if copied is None or current is None or current.container != "absent" or copied.imaged:
             continue
+        if replica_set.failure is not None:
+            continue  # it is not made any more
         if all(loan.to != name for loan in state.replica_sets[copied.of].loans):
             yield Breach(name, f"it begins with a disk of {copied.of}, which does not lend it")
 

@@ -130,7 +130,7 @@ def retry(state: State, envelope: Envelope, command: RetryReplicaSet) -> Decisio
     found = idle(state, command.name)
     due = (
         not isinstance(found, Rejected)
-        and 0 < found.retry_due_us <= envelope.issued_at_us
+        and is_retry_due(found.retry_due_us, envelope.issued_at_us)
         and found.retry == command.attempt
         and _is_to_start_again(state.revisions[command.name, found.current])
     )
@@ -141,6 +141,11 @@ def retry(state: State, envelope: Envelope, command: RetryReplicaSet) -> Decisio
         if not isinstance(anew, Rejected):
             return anew
     return (RetryBegun(command.name, found.current, command.attempt),)
+
+
+def is_retry_due(due_us: int, now_us: int) -> bool:
+    """Is it time? Also when more than the longest pause is left: then the clock was set back."""
+    return due_us > 0 and not 0 < due_us - now_us <= RETRY_S_MAX * 1_000_000
 
 
 def _lost_a_port(state: State, now_us: int, revision: Revision) -> bool:
@@ -182,6 +187,7 @@ def _exited(
         finished_at=seen.finished_at,
         oom_killed=seen.oom_killed,
         with_engine=seen.with_engine,
+        started_at=seen.started_at if seen.started_at != revision.started_at else "",
     )
     before = 0 if seen.ran_s >= SETTLED_S else replica_set.retry
     if seen.with_engine:

@@ -115,7 +115,8 @@ def _succeeded(state: State, effect: Effect, facts: dict[str, Any]) -> Decision:
         case StartContainer():
             return (ContainerStarted(name, number, facts["started_at"]),)
         case StopContainer():
-            return (ContainerStopped(name, number, facts["exit_code"], facts["finished_at"]),)
+            code, at = facts["exit_code"], facts["finished_at"]
+            return (ContainerStopped(name, number, code, at, _other_start(state, effect, facts)),)
         case RemoveContainer():
             return (ContainerRemoved(name, number),)
         case TakeSnapshot():
@@ -142,7 +143,8 @@ def _succeeded(state: State, effect: Effect, facts: dict[str, Any]) -> Decision:
                 return SnapshotRemoved(name, number, effect.image, REMOVED_BY_OTHERS), vanished
             if facts["gone"]:
                 return (vanished,)
-            return (SystemDiskPutBack(name, number, effect.image),)
+            since = _other_start(state, effect, facts)
+            return (SystemDiskPutBack(name, number, effect.image, since),)
         case CommitImage():
             image_id, size = facts["image_id"], facts["size_bytes"]
             return (ImageCommitted(name, number, effect.image, image_id, size),)
@@ -154,6 +156,13 @@ def _succeeded(state: State, effect: Effect, facts: dict[str, Any]) -> Decision:
             return (VolumeRemoved(name),)
         case DropOrphan() | Settle():
             return ()
+
+
+def _other_start(state: State, effect: Effect, facts: dict[str, Any]) -> str:
+    """When somebody else started it: untold, the next start would take that for its own."""
+    started_at: str = facts.get("started_at", "")
+    known = state.revisions[effect.name, effect.number].started_at
+    return started_at if started_at != known else ""
 
 
 def _image_made(state: State, effect: MakeDebugImage, size_bytes: int) -> Decision:

@@ -11,10 +11,12 @@ from typing import Literal
 from msgspec.structs import replace
 
 from events.record import Event
+from events.recovery import RecoveryBegun
 from events.replica_sets import RevisionDeclared
 from events.resources import GpusLeased
 from projections.state import GpuUnit, State
 from service.domain.commands import (
+    DebugReplicaSet,
     Envelope,
     PatchReplicaSet,
     RestartReplicaSet,
@@ -24,6 +26,7 @@ from service.domain.commands import (
 from service.domain.decide import decide
 from service.domain.guards import Decision
 from service.domain.observing_commands import RetryReplicaSet
+from service.domain.recovery_commands import RecoverReplicaSet
 from service.domain.rejections import Rejected
 
 Order = Literal["lowest", "highest", "longest_free"]
@@ -34,7 +37,9 @@ CHOOSING = (
     PatchReplicaSet,
     RestartReplicaSet,
     RollBackReplicaSet,
+    DebugReplicaSet,
     RetryReplicaSet,
+    RecoverReplicaSet,
 )
 """Commands that GPUs may be chosen for."""
 
@@ -94,7 +99,7 @@ def _by_true_index(state: State, event: Event) -> Event:
         return tuple(sorted(uuids, key=lambda uuid: (state.gpus[uuid].index, uuid)))
 
     match event:
-        case RevisionDeclared(gpus=uuids):
+        case RevisionDeclared(gpus=uuids) | RecoveryBegun(gpus=uuids):
             return replace(event, gpus=listed(uuids))
         case GpusLeased(uuids=uuids):
             return replace(event, uuids=listed(uuids))

@@ -26,7 +26,12 @@ from service.domain.patching import resources
 from service.domain.reconcile_debug import directory_to_clone, image_to_make, waits_for_source
 from service.domain.reconcile_idle import begun_before, halt, housekeeping
 from service.domain.reconcile_orphans import due_for_orphan
-from service.domain.reconcile_volumes import due_for_volume, lost_volume, volumes_busy
+from service.domain.reconcile_volumes import (
+    data_disk_made,
+    due_for_volume,
+    lost_volume,
+    volumes_busy,
+)
 
 COPY_AHEAD_BYTES_MIN = 1 << 30
 """To copy a smaller system disk ahead makes the whole patch twice as long, for some tenths of a
@@ -88,6 +93,8 @@ def _replica_set(state: State, replica_set: ReplicaSet) -> Effect | None:
         return _take_down(state, replica_set, current)
     if replica_set.failure is not None:
         return _undo(state, replica_set, current)
+    if not data_disk_made(state, replica_set, current):
+        return None
     if replica_set.phase == "running" and not replica_set.retry_due_us:
         due = _bring_up(state, replica_set, current)
         if due is not None or current.container != "running":
@@ -251,7 +258,6 @@ def _undo(state: State, replica_set: ReplicaSet, current: Revision) -> Effect | 
         # Refused, the container is as it was, with its old name: nothing was done.
         return steps.settle(replica_set)
     if current.container != "removed":
-        # Also one that nobody has seen: the reply to its creation may have been lost.
         return steps.remove(replica_set, current)
     if current.data_volume is not None and not state.volumes[current.data_volume].removed:
         return None

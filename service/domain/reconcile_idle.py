@@ -44,9 +44,11 @@ def begun_before(state: State, replica_set: ReplicaSet) -> Effect | None:
         container = versioned(revision.name, revision.number)
         ids = ("", revision.name, revision.number)
         if revision.stray:
-            return StopContainer(f"stray/{container}-{revision.seen_seq}", *ids, container)
+            effect_id = f"stray/{container}-{revision.seen_seq}"
+            return StopContainer(effect_id, *ids, container, revision.container_id)
         if revision.retrying and revision.container == "running":
-            return StopContainer(f"retry-stop/{container}-{revision.retrying}", *ids, container)
+            effect_id = f"retry-stop/{container}-{revision.retrying}"
+            return StopContainer(effect_id, *ids, container, revision.container_id)
         if revision.retrying:
             effect_id = f"retry/{container}-{revision.retrying}"
             return StartContainer(effect_id, *ids, container, revision.started_at)
@@ -64,7 +66,8 @@ def halt(state: State, replica_set: ReplicaSet) -> Effect | None:
             continue
         ids = (volume.operation, replica_set.name, current.number)
         if volume.halts_users and current.container == "running":
-            return StopContainer(f"{volume.operation}/stop-{container}", *ids, container)
+            effect_id = f"{volume.operation}/stop-{container}"
+            return StopContainer(effect_id, *ids, container, current.container_id)
         if not volume.halts_users and stands_still(replica_set, current):
             effect_id = f"{volume.operation}/start-{container}"
             return StartContainer(effect_id, *ids, container, current.started_at)

@@ -34,7 +34,8 @@ def start(replica_set: ReplicaSet, revision: Revision) -> Effect:
 
 def stop(replica_set: ReplicaSet, revision: Revision) -> Effect:
     """The container stands still."""
-    return StopContainer(*ids(replica_set, "stop", revision), container(revision))
+    first = ids(replica_set, "stop", revision)
+    return StopContainer(*first, container(revision), revision.container_id)
 
 
 def drop_snapshot(replica_set: ReplicaSet, revision: Revision, kept: str) -> Effect:
@@ -51,8 +52,11 @@ def drop_image(replica_set: ReplicaSet, revision: Revision) -> Effect:
 
 
 def remove(replica_set: ReplicaSet, revision: Revision) -> Effect:
-    """The container goes."""
-    return RemoveContainer(*ids(replica_set, "remove", revision), container(revision))
+    """The container goes, also one that nobody has seen: the reply to its creation may have been
+    lost."""
+    first = ids(replica_set, "remove", revision)
+    made_by = ids(replica_set, "create", revision)[0] if revision.container == "absent" else ""
+    return RemoveContainer(*first, container(revision), revision.container_id, made_by)
 
 
 def settle(replica_set: ReplicaSet, step: str = "settle") -> Effect:

@@ -12,8 +12,10 @@ def due_for_volume(state: State, name: str) -> Effect | None:
     if volume is None or volume.operation is None or not volume.current:
         return None
     version = next(v for v in volume.versions if v.number == volume.current)
+    operation = state.operations.get(volume.operation)
+    is_own = operation is not None and operation.kind == "volume"
     failed = volume.failure is not None and not version.made
-    if failed and volume.lost and not volume.deleting:
+    if failed and volume.lost and is_own and not volume.deleting:
         pass  # its disk may be there all the same, with its data: nothing is taken away
     elif volume.deleting or (failed and volume.previous is None):
         if not volume.removed:
@@ -22,8 +24,10 @@ def due_for_volume(state: State, name: str) -> Effect | None:
         return _remove_version(volume)
     elif not version.made and not failed:
         if volume.previous is None:
+            # The data disk of a run was made once already in its operation.
+            again = f"-{volume.losses}" if volume.lost and not is_own else ""
             return MakeVolume(
-                f"{volume.operation}/make-{versioned(name, version.number)}",
+                f"{volume.operation}/make-{versioned(name, version.number)}{again}",
                 volume.operation,
                 name,
                 version.number,
@@ -43,8 +47,7 @@ def due_for_volume(state: State, name: str) -> Effect | None:
         )
     elif _halted_users(state, name):
         return None
-    operation = state.operations.get(volume.operation)
-    if operation is None or operation.kind != "volume":
+    if not is_own:
         return None
     return Settle(
         f"{volume.operation}/settle", volume.operation, name, volume.current, kind="volume"
@@ -57,6 +60,14 @@ def lost_volume(state: State, revision: Revision) -> str | None:
         if volume.lost and volume.operation is None:
             return volume.name
     return None
+
+
+def data_disk_made(state: State, replica_set: ReplicaSet, revision: Revision) -> bool:
+    """Is the data disk there that its operation makes for it, also after it was lost?"""
+    volume = state.volumes.get(revision.data_volume or "")
+    if volume is None or volume.operation is None or volume.operation != replica_set.operation:
+        return True
+    return any(version.made for version in volume.versions if version.number == volume.current)
 
 
 def volumes_busy(state: State, revision: Revision) -> bool:

@@ -13,19 +13,17 @@ from events.recovery import ContainerLost, RecoveryBegun, VolumeLost
 from events.replica_sets import RevisionUnpinned
 from events.resources import GpusLeased, GpusReleased, PortsLeased, PortsReleased
 from events.values import Phase, PortBinding
-from projections.state import Operation, ReplicaSet, Revision, State
+from projections.state import Operation, ReplicaSet, Revision, State, Volume
 from service.domain.commands import Envelope
 from service.domain.guards import Decision, accepted, not_found
-from service.domain.invariants import IN_USE
 from service.domain.placement import held_gpus, held_ports, place_gpus, place_ports
 from service.domain.port_moves import resting_ports
 from service.domain.reconcile import DECLARING
 from service.domain.recovery_commands import RecoverReplicaSet, RecoverVolume
+from service.domain.recovery_copies import HOST_LOST, copies_in_vain, debug_lost, is_lost
 from service.domain.rejections import Reason, Rejected
 
 NOT_HERE = "it is not on the host that was recovered"
-
-HOST_LOST = "the host that its container was on was lost while it was going on"
 
 Placed = tuple[tuple[str, ...], tuple[PortBinding, ...]]
 
@@ -34,17 +32,23 @@ def recover(state: State, envelope: Envelope, command: RecoverReplicaSet) -> Dec
     """What is not here any more is told; the container is made again as it was to be.
 
     A run, patch, rollback or restart that was going on goes on with a new container, or is undone
-    if that had begun; one that is deleted goes on being deleted. Whatever else was going on ends.
+    if that had begun, as is a debug copy: what it would begin with is not here. A recovery begins
+    once more; one that is deleted goes on being deleted. Whatever else was going on ends.
     """
     replica_set = state.live(command.name)
     if replica_set is None:
         return not_found(command.name)
     operation = state.operations.get(replica_set.operation or "")
-    gone = tuple(_kept_gone(state, replica_set, command))
-    if operation is not None and operation.verb in DECLARING:
+    in_vain = tuple(copies_in_vain(state, replica_set, command))
+    gone = (*in_vain, *_kept_gone(state, replica_set, command))
+    if operation is not None and operation.verb == "debug" and replica_set.failure is None:
+        decided = debug_lost(state, command, replica_set)
+    elif operation is not None and operation.verb in DECLARING:
         undone = replica_set.failure is not None
         events = _undone if undone else _goes_on
         decided = (*gone, *events(state, envelope, command, replica_set))
+    elif operation is not None and operation.verb == "recover" and replica_set.failure is None:
+        decided = (*gone, *_lost_again(state, envelope, command, replica_set))
     elif operation is not None and operation.verb in ("delete", "recover"):
         decided = ()
     else:
@@ -61,6 +65,8 @@ def recover_volume(state: State, envelope: Envelope, command: RecoverVolume) -> 
     volume = state.live_volume(command.name)
     if volume is None:
         return Rejected(Reason.VOLUME_NOT_FOUND, f"there is no volume {command.name}")
+    if is_data_disk_made(state, volume):
+        return (VolumeLost(command.name, volume.current, empty=not command.disk),)
     if volume.operation is not None:
         return Rejected(
             Reason.OPERATION_IN_PROGRESS,
@@ -72,9 +78,12 @@ def recover_volume(state: State, envelope: Envelope, command: RecoverVolume) -> 
     )
 
 
-def is_lost(revision: Revision, command: RecoverReplicaSet) -> bool:
-    """Was its container there, and is it not here?"""
-    return revision.container in IN_USE and revision.number not in command.containers
+def is_data_disk_made(state: State, volume: Volume) -> bool:
+    """Is it the data disk of a run that is going on, which has it already and counts on it?"""
+    operation = state.operations.get(volume.operation or "")
+    is_run = operation is not None and operation.kind == "replica_set"
+    made = any(v.made for v in volume.versions if v.number == volume.current)
+    return is_run and made and not volume.deleting
 
 
 def _cut_off(replica_set: ReplicaSet) -> Iterator[Event]:
@@ -96,13 +105,42 @@ def _cut_off(replica_set: ReplicaSet) -> Iterator[Event]:
 def _kept_gone(
     state: State, replica_set: ReplicaSet, command: RecoverReplicaSet
 ) -> Iterator[Event]:
-    """Kept system disks that are not here: nobody can go back to them any more."""
+    """Kept system disks that are not here: nobody can go back to them any more.
+
+    But not one that a container which is here waits for: that fails first, and is undone.
+    """
+    current = state.revisions[replica_set.name, replica_set.current]
+    waits = current.container == "created" and current.number in command.containers
+    awaited = current.disk_from if waits and not current.filled else None
     for number in replica_set.snapshots:
         kept = state.revisions[replica_set.name, number]
-        if kept.snapshot is not None and kept.snapshot not in command.kept:
+        if number != awaited and kept.snapshot is not None and kept.snapshot not in command.kept:
             if kept.pinned:
                 yield RevisionUnpinned(kept.name, number)
             yield SnapshotRemoved(kept.name, number, kept.snapshot, NOT_HERE)
+
+
+def _lost_again(
+    state: State, envelope: Envelope, command: RecoverReplicaSet, replica_set: ReplicaSet
+) -> tuple[Event, ...]:
+    """A recovery of which nothing is left either: the same goes on, on this host."""
+    current = state.revisions[replica_set.name, replica_set.current]
+    lost, in_vain = is_lost(current, command), _waits_in_vain(state, envelope, command, current)
+    if not lost and not in_vain:
+        return ()
+    phase = replica_set.phase
+    told = (ContainerLost(current.name, current.number, phase),) if lost else ()
+    return (*told, *_begun(state, envelope, command, current, phase, may_stop=True))
+
+
+def _waits_in_vain(
+    state: State, envelope: Envelope, command: RecoverReplicaSet, current: Revision
+) -> bool:
+    """Is the kept system disk that its container was to begin with not here?"""
+    source = state.revisions.get((current.name, current.disk_from or 0))
+    waits = current.container == "absent" and current.number not in command.containers
+    was_kept = source is not None and source.snapshot is not None
+    return waits and was_kept and source is not None and not _is_usable(source, envelope, command)
 
 
 def _goes_on(
@@ -112,9 +150,7 @@ def _goes_on(
     current = state.revisions[replica_set.name, replica_set.current]
     previous = state.revisions.get((replica_set.name, replica_set.previous or 0))
     lost = [one for one in (previous, current) if one is not None and is_lost(one, command)]
-    source = state.revisions.get((replica_set.name, current.disk_from or 0))
-    waits = current.container == "absent" and source is not None and source.snapshot is not None
-    in_vain = waits and source is not None and not _is_usable(source, envelope, command)
+    in_vain = _waits_in_vain(state, envelope, command, current)
     anew = current.number not in command.containers and (lost or in_vain)
     events: list[Event] = [ContainerLost(one.name, one.number, "running") for one in lost]
     if anew:

@@ -20,7 +20,9 @@ from service.domain.commands import Command, Envelope, Facts
 from service.domain.decide import address, decide
 from service.domain.invariants import IN_USE
 from service.domain.placement import gpu_shortage
+from service.domain.recovery import is_data_disk_made
 from service.domain.recovery_commands import RecoverReplicaSet, RecoverVolume
+from service.domain.recovery_copies import is_copy_lost
 from service.domain.recovery_sight import HostSight, SeenOwner
 from service.domain.rejections import Rejected
 
@@ -162,9 +164,12 @@ def _candidates(state: State, sight: HostSight) -> Iterator[Recover]:
     """What might have to be said; the rules refuse what is nothing new. Volumes come first."""
     for name in sorted(state.volumes):
         volume = state.live_volume(name)
-        if volume is not None and volume.operation is None and _is_missing(volume, sight):
+        if volume is None or not _is_missing(volume, sight):
+            continue
+        if volume.operation is None or is_data_disk_made(state, volume):
             yield RecoverVolume(name, disk=name in sight.disks)
-    for name in sorted(state.replica_sets):
+    # Those that debug copies are made of come before these, which may not be finished then.
+    for _, name in sorted((not one.loans, one.name) for one in state.replica_sets.values()):
         replica_set = state.live(name)
         if replica_set is not None:
             yield _command(state, sight, replica_set)
@@ -199,6 +204,9 @@ def _step(
     name = versioned(current.name, current.number)
     operation = ahead.operations.get(replica_set.operation or "")
     begun = next((event for event in events if isinstance(event, RecoveryBegun)), None)
+    if operation is not None and begun is None and is_copy_lost(replica_set, events):
+        loss = f"its debug (operation {operation.id}) ends as failed"
+        return Step("replica_set", name, "loss", "is not made", (loss,))
     losses = [*_kept_losses(events)]
     notes: list[str] = []
     what = "as it is"
@@ -230,7 +238,8 @@ def _volumes_going_on(state: State, sight: HostSight) -> Iterator[Step]:
     for name, volume in sorted(state.volumes.items()):
         operation = state.operations.get(volume.operation or "")
         had_data = any(version.made for version in volume.versions) and not volume.deleting
-        if operation is not None and had_data and name not in sight.disks:
+        is_own = operation is not None and operation.kind == "volume"
+        if operation is not None and is_own and had_data and name not in sight.disks:
             going_on = f"its {operation.verb} (operation {operation.id}) goes on"
             version = versioned(name, volume.current)
             yield Step("volume", version, "loss", "made again, empty", (DATA_GONE,), (going_on,))

@@ -53,6 +53,7 @@ def run(state: State, envelope: Envelope, command: RunReplicaSet) -> Decision:
         spec = replace(spec, binds=(*spec.binds, disk))
     if (refusal := check_volumes(state, spec, but=own_disk)) is not None:
         return refusal
+    spec = bound_as_now(state, spec)
     declared = declare(
         state,
         envelope,
@@ -191,7 +192,11 @@ def is_kept(revision: Revision) -> bool:
 
 
 def bound_as_now(state: State, spec: ContainerSpec) -> ContainerSpec:
-    """An older spec with the volumes that it binds as they are now: the same disks."""
+    """A spec with the volumes that it binds as they are now: the same disks.
+
+    Only of the current version it is certain that the engine has it, and Docker makes a volume of
+    its own where it has none of a name.
+    """
 
     def now(bind: Bind) -> Bind:
         source = split_versioned(bind.source)
@@ -215,6 +220,7 @@ def _succeed(
     """A revision that takes the place of the current one, on the system disk of `disk_from`."""
     if (refusal := check_volumes(state, spec)) is not None:
         return refusal
+    spec = bound_as_now(state, spec)
     replica_set = state.replica_sets[current.name]
     facts = envelope.facts
     wish = RevisionDeclared(

@@ -236,6 +236,7 @@ _FAILURES: Mapping[str, HTTPStatus] = {
     "no_such_container": _CONFLICT,
     "port_taken": _CONFLICT,
     "no_space": HTTPStatus.INSUFFICIENT_STORAGE,
+    "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
 }
 
 _REASONS: Mapping[str, Reason] = {reason.value: reason for reason in Reason}

@@ -137,7 +137,8 @@ async def test_one_that_somebody_started_again_is_stopped_and_its_disk_moved_bot
     assert container.status == "exited"
     host.world.begin(container)
     put_back = PutBackDisk(*IDS, container="foo-1", image="kept")
-    assert await host.do(put_back) == {"gone": False, "lost": False}
+    since = container.started_at
+    assert await host.do(put_back) == {"gone": False, "lost": False, "started_at": since}
     assert (container.status, container.files["/data"]) == ("exited", bytes(100))
 
 

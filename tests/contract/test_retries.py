@@ -43,6 +43,21 @@ async def test_a_retry_comes_when_it_is_due_and_the_pauses_double() -> None:
 
 
 @virtual
+async def test_a_retry_does_not_wait_for_a_clock_that_was_set_back() -> None:
+    host = SimulatedHost()
+    right = host.clock.now_us
+    async with SimulatedService(host) as service:
+        host.clock.now_us = lambda: right() + 3_600_000_000  # type: ignore[method-assign]
+        await service.succeed(KEEPS_ON)
+        host.world.end("foo-1", 1)
+        await host.clock.sleep(0.1)
+        assert phase(service) == ("running", "exited")
+        host.clock.now_us = right  # type: ignore[method-assign]
+        await host.clock.sleep(3)
+        assert phase(service) == ("running", "running")
+
+
+@virtual
 async def test_a_retry_that_was_due_while_the_service_was_down() -> None:
     host = SimulatedHost()
     async with SimulatedService(host) as service:

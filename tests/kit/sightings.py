@@ -18,12 +18,13 @@ def ended(
     oom_killed: bool = False,
     ran_s: float = 0.0,
     with_engine: bool = False,
+    started_at: str = "",
 ) -> ObserveContainer:
-    """Its container was seen ended."""
+    """Its container was seen ended; `started_at` is a start that the service knows nothing of."""
     seen = SeenContainer(
         status=status,
         exit_code=exit_code,
-        started_at="a start",
+        started_at=started_at,
         finished_at="an end",
         oom_killed=oom_killed,
         ran_s=ran_s,

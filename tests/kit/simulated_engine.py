@@ -127,21 +127,21 @@ class SimulatedEngine:
                 return None
             if container.status in UP:
                 # SIGTERM ends what an init forwards it to; a bare PID 1 waits for SIGKILL.
-                self.world.end(name, 143 if container.host.get("Init") else 137)
+                self.world.end(container.name, 143 if container.host.get("Init") else 137)
             return container.observed()
 
         return await self._call("stop_container", name, do)
 
     async def remove_container(self, name: str) -> None:
         def do() -> None:
-            if self._ours_or_none(name) is not None:
-                self.world.remove(name)
+            if (container := self._ours_or_none(name)) is not None:
+                self.world.remove(container.name)
 
         await self._call("remove_container", name, do)
 
     async def inspect_container(self, name: str) -> ObservedContainer | None:
         def do() -> ObservedContainer | None:
-            container = self.world.containers.get(name)
+            container = self.world.find_container(name)
             return None if container is None else container.observed()
 
         return await self._call("inspect_container", name, do)
@@ -329,7 +329,7 @@ class SimulatedEngine:
         return container
 
     def _ours_or_none(self, name: str) -> SimulatedContainer | None:
-        container = self.world.containers.get(name)
+        container = self.world.find_container(name)
         if container is not None:
             self._require_ours(container.labels)
         return container

@@ -229,6 +229,11 @@ class World:
             if all(container.image_id != seen.id for container in self.containers.values()):
                 del self.images[seen.id]
 
+    def find_container(self, name: str) -> SimulatedContainer | None:
+        """By its name or its id."""
+        by_id = (one for one in self.containers.values() if one.id == name)
+        return self.containers.get(name) or next(by_id, None)
+
     def rename(self, container: SimulatedContainer, new_name: str) -> None:
         """Raises EngineRefused when another container has the name."""
         there = self.containers.get(new_name)

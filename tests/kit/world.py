@@ -273,7 +273,7 @@ class World:
         self.state.forget_touched()
         breaches = check(self.state)
         assert not breaches, self.explain(f"{breaches}")
-        if any(isinstance(event, LOST_WITH_HOST) for event in record.events):
+        if record.verb == "recover" or any(isinstance(e, LOST_WITH_HOST) for e in record.events):
             # It is recovered before anything is done on the new host: nothing is under way.
             self._due = {}
         self._look(ended)

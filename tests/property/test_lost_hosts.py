@@ -8,7 +8,10 @@ from service.domain.commands import (
     Command,
     CommitReplicaSet,
     ContinueReplicaSet,
+    CreateVolume,
+    DebugReplicaSet,
     DeleteReplicaSet,
+    DeleteVolume,
     ExecuteInReplicaSet,
     ObserveGpus,
     PauseReplicaSet,
@@ -18,6 +21,7 @@ from service.domain.reconcile import SNAPSHOT_REPOSITORY
 from service.domain.recovery_commands import RecoverReplicaSet, RecoverVolume
 from tests.kit.builders import GIB, IMAGE_ID, facts, patch, resize, run
 from tests.kit.gwt import given
+from tests.kit.world import World
 from tests.property.test_small_worlds import CARRIED, DISK, explore
 
 
@@ -39,3 +43,31 @@ def test_a_host_that_is_lost_between_any_two_steps(carried: dict[str, Any]) -> N
         DeleteReplicaSet("foo"),
     )
     assert explore(world, commands, depth=3).worlds > 3_000
+
+
+@pytest.mark.parametrize("carried", CARRIED[:2])
+def test_a_host_that_is_lost_while_a_disk_is_copied(carried: dict[str, Any]) -> None:
+    """For a debug copy: the disk, the copy, or both are not here."""
+    world = given(run("foo"), patch("foo"), gpus=1, on=facts(2, **carried)).world
+    kept = ("foo-1-foo.2", f"{SNAPSHOT_REPOSITORY}:foo-1-foo.2")
+    commands: tuple[Command, ...] = (
+        DebugReplicaSet("dbg", "foo", 1, gpu_count=1),
+        DebugReplicaSet("dbg", "foo", 2),
+        RecoverReplicaSet("foo"),
+        RecoverReplicaSet("foo", kept=kept, images=(IMAGE_ID,)),
+        RecoverReplicaSet("foo", containers=(2,), kept=kept, images=(IMAGE_ID,)),
+        RecoverReplicaSet("dbg"),
+        RecoverReplicaSet("dbg", containers=(1,)),
+        DeleteReplicaSet("foo"),
+    )
+    assert explore(world, commands, depth=3).worlds > 500
+
+
+def test_a_host_that_is_lost_while_a_data_disk_is_made_or_was() -> None:
+    commands: tuple[Command, ...] = (
+        run("foo", data_disk_bytes=GIB),
+        *(RecoverVolume("foo", disk=False), RecoverVolume("foo", disk=True)),
+        *(RecoverReplicaSet("foo"), RecoverReplicaSet("foo", containers=(1,))),
+        *(DeleteReplicaSet("foo"), DeleteVolume("foo"), CreateVolume("foo", GIB)),
+    )
+    assert explore(World(1, facts(2)), commands, depth=4).worlds > 100

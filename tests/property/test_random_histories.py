@@ -126,7 +126,7 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     ),
     st.builds(ended, NAMES),
     st.builds(lambda name: ended(name, 137, with_engine=True), NAMES),
-    st.builds(lambda name: ended(name, ran_s=3600.0), NAMES),
+    st.builds(lambda name: ended(name, ran_s=3600.0, started_at=ELSEWHERE), NAMES),
     st.builds(gone, NAMES),
     st.builds(lambda name, lost: access(name, lost=lost), NAMES, st.booleans()),
     st.builds(running, NAMES, st.sampled_from([ELSEWHERE, "once more"])),

@@ -22,6 +22,7 @@ from projections.gpu_unit import GpuUnit, Quarantine
 from service.domain.commands import (
     Command,
     ContinueReplicaSet,
+    DebugReplicaSet,
     ObserveGpus,
     PauseReplicaSet,
     QuarantineGpu,
@@ -326,6 +327,8 @@ def test_of_many_gpus_some_are_named() -> None:
         (RestartReplicaSet("bare"), False),
         (RollBackReplicaSet("bare", 1), True),
         (RollBackReplicaSet("bare", 9), False),
+        (DebugReplicaSet("bug", "foo", 1, gpu_count=1), True),
+        (DebugReplicaSet("bug", "foo", 1), False),
         (StopReplicaSet("foo"), False),
     ],
 )

@@ -5,8 +5,12 @@ import itertools
 import pytest
 from msgspec.structs import replace
 
+from events.recovery import RecoveryBegun
+from events.replica_sets import RevisionDeclared
+from events.resources import GpusLeased
 from events.values import PortBinding
 from projections.state import GpuUnit, Node, PortLease, State
+from service.domain.commands import Command, DebugReplicaSet, Envelope, ObserveGpus
 from service.domain.placement import (
     count_usable_gpus,
     held_gpus,
@@ -14,7 +18,21 @@ from service.domain.placement import (
     place_gpus,
     place_ports,
 )
-from tests.kit.builders import NODE, OWNER, replica_set, revision, state_of, unit
+from service.domain.placement_orders import Placement
+from service.domain.recovery_commands import RecoverReplicaSet
+from service.domain.rejections import Rejected
+from tests.kit.builders import (
+    NODE,
+    OWNER,
+    facts,
+    gpu,
+    replica_set,
+    revision,
+    run,
+    state_of,
+    unit,
+)
+from tests.kit.gwt import given
 
 MIG_A, MIG_B = replace(unit(5), index=7), replace(unit(4), index=7)
 """Two instances of one GPU share its index: the UUID breaks the tie."""
@@ -117,3 +135,20 @@ def test_a_revision_holds_what_is_leased_to_it_and_not_to_another() -> None:
     assert held_gpus(state, "foo", 2) == ("gpu-0",)
     assert held_ports(state, "foo", 1) == (10,)
     assert held_ports(state, "foo", 2) == (10, 11)
+
+
+def test_another_order_holds_for_every_command_that_gpus_are_chosen_for() -> None:
+    """A debug copy and the recovery of a lost host among them."""
+    on = facts(gpu_runtime="cdi")
+    runs = given(run("foo", 1), run("bar"), gpus=4, on=on).world.state
+    without = given(run("foo", 1), ObserveGpus((gpu(1), gpu(2), gpu(3))), gpus=4, on=on).world.state
+    asked: list[tuple[State, Command]] = [
+        (runs, DebugReplicaSet("bug", "bar", 1, gpu_count=1)),
+        (without, RecoverReplicaSet("foo")),
+    ]
+    for state, command in asked:
+        decided = Placement("highest").decide(state, Envelope("op", 1, command, on))
+        assert not isinstance(decided, Rejected)
+        chosen = [e.gpus for e in decided if isinstance(e, RevisionDeclared | RecoveryBegun)]
+        leases = [event.uuids for event in decided if isinstance(event, GpusLeased)]
+        assert chosen == leases == [("gpu-3",)]

@@ -8,16 +8,20 @@ from msgspec.structs import replace
 from events.codec import CloudEvent, read
 from events.resources import GpusLeased
 from projections.state import State
-from service.domain.commands import Envelope
+from service.domain.commands import DebugReplicaSet, Envelope
 from service.domain.decide import decide
 from service.domain.due_effects import DueEffects
-from service.domain.effects import EnsureImage
+from service.domain.effects import EnsureImage, MakeDebugImage
 from service.domain.guards import Decision
+from service.domain.observing_commands import RetryReplicaSet
 from service.domain.placement_orders import Placement
 from service.domain.rejections import Reason, Rejected
 from service.domain.replaying import NO_BASIS, NO_FACTS, Replay, Step
 from service.domain.tally import Counts, Tally
+from tests.kit.builders import facts, run
+from tests.kit.decided_log import BasisWorld
 from tests.kit.replayed import Events, events_of, story
+from tests.kit.sightings import ended
 
 LEDGERS = Path(__file__).parents[1] / "replay" / "ledgers"
 RUN_FOO, PATCH_FOO, FOO_STOPS, RUN_BAR, RESTART_FOO = 3, 8, 20, 21, 26
@@ -149,6 +153,24 @@ def test_what_becomes_due_is_told_with_the_record_that_it_is_due_by(told: Events
     assert [type(effect).__name__ for effect in begun[PATCH_FOO]] == ["StopContainer"]
     assert begun[len(told)] == ()
     assert list(due.all()) == []
+
+
+def test_a_debug_copy_becomes_due_when_its_source_has_started() -> None:
+    """By a record that is about another replica set."""
+    world = BasisWorld(0, facts())
+    world.send(run("foo", on_exit="restart"))
+    world.drive()
+    for command in (ended("foo"), RetryReplicaSet("foo", 1), DebugReplicaSet("bug", "foo", 1)):
+        world.send(command)
+    (start,) = world.due()
+    world.succeed(start)
+    due = DueEffects()
+    replay = Replay(followers=(due,))
+    for seq, event in world.events:
+        replay.step(seq, event)
+    (begun,) = due.begun
+    assert isinstance(begun, MakeDebugImage)
+    assert list(due.all()) == [begun] == list(world.due())
 
 
 def test_the_numbers_of_a_state(told: Events) -> None:

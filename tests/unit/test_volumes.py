@@ -11,6 +11,7 @@ from service.domain.commands import (
     CreateVolume,
     DeleteReplicaSet,
     DeleteVolume,
+    PatchReplicaSet,
     PauseReplicaSet,
     RollBackReplicaSet,
     StopReplicaSet,
@@ -24,6 +25,7 @@ from service.domain.effects import (
     StartContainer,
     StopContainer,
 )
+from service.domain.recovery_commands import RecoverVolume
 from service.domain.rejections import Reason
 from tests.kit.builders import GIB, facts, mount, patch, remount, resize, run
 from tests.kit.gwt import Decided, Step, failing, given, unfinished
@@ -179,12 +181,24 @@ def test_who_binds_a_volume_binds_its_next_version_afterwards(
     assert sources(decided) == ["disk-2"]
 
 
-def test_every_user_binds_the_next_version_whichever_it_had() -> None:
+@pytest.mark.parametrize(
+    "command", [run("bar", mounts=("disk-1",)), remount(mount("/x"), mount("disk-1"), "bar")]
+)
+def test_an_older_version_stands_for_the_disk_as_it_is_now(command: Command) -> None:
+    """The engine's volume of the older name may be gone with a host, and Docker would make one."""
+    history: tuple[Command, ...] = (DISK, resize("disk", 3))
+    if isinstance(command, PatchReplicaSet):
+        history = (*history, run("bar", mounts=("/x",)))
+    decided = given(*history).when(command).then_driven()
+    assert sources(decided, "bar") == ["disk-2"]
+
+
+def test_every_user_binds_the_next_version_whichever_it_asked_for() -> None:
     users = (run("foo", mounts=("disk-1", "/data")), run("bar", mounts=("disk-2",)))
     decided = given(DISK, resize("disk", 3), *users).when(resize("disk", 4)).then_driven()
     assert [e for e in decided.world.records[-1].events if isinstance(e, BindMoved)] == [
         BindMoved("bar", 1, "disk-2", "disk-3"),
-        BindMoved("foo", 1, "disk-1", "disk-3"),
+        BindMoved("foo", 1, "disk-2", "disk-3"),
     ]
     assert (sources(decided), sources(decided, "bar")) == (["disk-3", "/data"], ["disk-3"])
 
@@ -243,3 +257,9 @@ def test_a_set_that_was_to_mount_it_first_gives_it_free_when_it_fails() -> None:
         remount(mount("/a"), mount("disk-1")), CreateContainer
     ))
     world.when(DeleteVolume("disk")).then_driven()
+
+
+def test_a_name_that_a_lost_disk_had_is_free_when_a_new_one_cannot_be_made() -> None:
+    lost = (DISK, failing(RecoverVolume("disk", disk=False), MakeVolume), DeleteVolume("disk"))
+    again = given(*lost, failing(DISK, MakeVolume)).when(DISK)
+    again.then_driven().then_state(lambda state: state.volumes["disk"].versions[-1].made)
