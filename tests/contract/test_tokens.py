@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -13,8 +14,11 @@ import pytest
 
 from service.access_ports import Grant, Token
 from service.adapters.token_file import FILE, LOOK_EVERY_S, LiveTokens, TokenFile, digest_of
+from service.bootstrap.access import RESERVED
 from service.errors import TokenFileError
+from service.web.access import ANYBODY
 
+APPLICATION = Path(__file__).parents[2] / "service" / "application"
 HOUR_US = 3600 * 1_000_000
 
 
@@ -64,6 +68,15 @@ def test_the_token_itself_is_nowhere_and_only_the_owner_reads_its_hash(file: Tok
     for path in file.path.parent.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert b"the-token-itself" not in path.read_bytes()
+
+
+def test_no_token_is_named_as_records_name_the_service() -> None:
+    """Or what somebody did would look like what the service did of its own accord."""
+    sources = [path.read_text() for path in APPLICATION.glob("*.py")]
+    naming = re.compile(r'(?:actor(?:: str)? ?= ?|ACTOR = )"(.+?)"')
+    named = {name for text in sources for name in naming.findall(text)}
+    assert len(named) > 5
+    assert named | {ANYBODY.actor} == RESERVED
 
 
 def test_a_name_is_taken_once(file: TokenFile) -> None:
