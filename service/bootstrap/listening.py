@@ -22,12 +22,13 @@ SOCKETS_MAX = 16_384
 
 
 def is_ours(record: logging.LogRecord) -> bool:
-    """Not a request that is no HTTP: aiohttp answers it, and logs it as an error of the server.
+    """Not a request that is no HTTP, nor a body that is not what its headers say: aiohttp logs
+    them as errors of the server, also when they were answered.
 
     Anybody could fill the log with those.
     """
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError)
+    return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
 
 
 async def listen(

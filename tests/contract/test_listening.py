@@ -1,19 +1,22 @@
 """Connections on which nothing is asked: they end by themselves, those that wait do not."""
 
 import asyncio
+import logging
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from service.bootstrap.listening import listen
+from service.bootstrap.listening import is_ours, listen
 from service.web.app import make_app
 from tests.kit.backups import settings
 from tests.kit.web_site import RUN, Site
 
 IDLE_S = 0.2
 PATIENCE_S = 10.0
+RUN_HEAD = b"POST /api/v1/replicaSet HTTP/1.1\r\nHost: localhost\r\n"
 HEAD = b"GET /ping HTTP/1.1\r\nHost: localhost\r\n"
 
 
@@ -43,14 +46,44 @@ async def test_one_on_which_nothing_more_is_asked_is_closed(
     assert bool(said) == bool(answered)
 
 
+@pytest.fixture
+def filtered() -> Iterator[None]:
+    """The log of the server as the service has it."""
+    logger = logging.getLogger("aiohttp.server")
+    logger.addFilter(is_ours)
+    yield
+    logger.removeFilter(is_ours)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"no HTTP at all\r\n\r\n", 400),
+        (RUN_HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (RUN_HEAD + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnone", 401),
+    ],
+)
+async def test_nobody_fills_the_log_with_what_is_no_request(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, filtered: None, sent: bytes, status: int
+) -> None:
+    site = Site()
+    site.grant("viewer")
+    async with AsyncExitStack() as stack:
+        reader, writer = await connected(stack, site, tmp_path)
+        writer.write(sent)
+        async with asyncio.timeout(PATIENCE_S):
+            said = await reader.read()
+    assert said.split()[1] == b"%d" % status
+    assert [one for one in caplog.records if one.levelno >= logging.WARNING] == []
+
+
 async def test_whoever_waits_for_an_outcome_is_not_idle(tmp_path: Path) -> None:
     site = Site()
     site.intake.held = True
     async with AsyncExitStack() as stack:
         reader, writer = await connected(stack, site, tmp_path)
         body = str(RUN).replace("'", '"').encode()
-        head = b"POST /api/v1/replicaSet HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
-        writer.write(head % len(body) + body)
+        writer.write(RUN_HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         async with asyncio.timeout(PATIENCE_S):
             await site.intake.waiting.wait()
             await asyncio.sleep(3 * IDLE_S)  # so long another one would be closed by then
