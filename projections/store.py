@@ -27,7 +27,15 @@ import msgspec
 from projections import schema, tables
 from projections.queries import Queries
 from projections.state import FINISHED_OPERATIONS_MAX, State
-from projections.store_file import StoreFile, bodies, is_away, is_damage, transaction, upsert
+from projections.store_file import (
+    StoreFile,
+    bodies,
+    is_away,
+    is_damage,
+    keep_private,
+    transaction,
+    upsert,
+)
 from projections.tables import Batch, Row, Value
 from projections.usage import Usage
 
@@ -229,6 +237,7 @@ class ReadStore(Queries):
         self._file.remember()
 
     def _connect(self) -> sqlite3.Connection:
+        keep_private(self._path)
         writer = sqlite3.connect(self._path, isolation_level=None)
         try:
             writer.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")

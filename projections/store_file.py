@@ -19,11 +19,26 @@ ROWS_PER_STATEMENT_MAX = 1_000
 """A statement with many rows gives up the interpreter lock once, not once a row: while records
 are folded, getting the lock back takes up to 5 ms. SQLite allows 32,766 parameters."""
 
+_PRIVATE = 0o600
 _DAMAGES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _OUT_OF_REACH = (
     *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY),
     *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED),
 )
+
+
+def keep_private(path: Path) -> None:
+    """Close a file to all but its owner before SQLite opens it, and make it where it is not there.
+
+    Environments are in it, and the folder may be open to others. The files beside it get its mode.
+    What cannot be made or changed is for SQLite to say, when it opens it.
+    """
+    with suppress(OSError):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        os.close(os.open(path, flags, _PRIVATE))
+    for suffix in ("", "-wal", "-shm"):
+        with suppress(OSError):
+            path.with_name(path.name + suffix).chmod(_PRIVATE)
 
 
 class StoreFile:

@@ -193,8 +193,11 @@ def _parsed(setting: Setting, text: str, parser: Callable[[str], T], names: str 
         return parser(text)
     except ValueError as error:
         why = f" ({error})" if str(error) else ""
+        shown = f"{text!r}{why}"
+        if "@" in text:  # a password may be before it, and this goes into logs
+            shown = repr(f"***@{text.rpartition('@')[2]}")
         spelled = names or f"{' / '.join(setting.flags)} (or {setting.env})"
-        raise SettingsError(f"{spelled} is {text!r}{why}; allowed: {setting.allowed}") from None
+        raise SettingsError(f"{spelled} is {shown}; allowed: {setting.allowed}") from None
 
 
 def _docker_host(env: Mapping[str, str]) -> str | None:

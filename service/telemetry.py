@@ -191,7 +191,10 @@ class Metrics:
 
     def expose(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics in the text form that the scraper accepts, and its content type."""
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # it names a version that is no number
+            encode, content_type = choose_encoder("")
         return encode(self.registry), content_type
 
 

@@ -1,9 +1,23 @@
-"""BindRoots: which directories of this host containers may mount, and which never."""
+"""BindRoots: which directories of this host containers may mount, and which never.
+
+Looking at a path can hang for as long as a file server is away, and a thread that hangs cannot be
+ended. So each look has a thread of its own, is given up after a while, and only so many may hang:
+the threads that all else is done in are never taken for it.
+"""
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+
+from service.adapters.daemon_thread import in_daemon_thread
+
+LOOK_S = 10.0
+"""Longer than a file server that is only slow takes to say where a path leads."""
+
+HANGING_MAX = 32
+"""So many looks may never come back; then nothing is looked at until one does."""
 
 ENGINE_SOCKETS = (
     Path("/var/run/docker.sock"),
@@ -22,19 +36,52 @@ class BindRoots:
     """
 
     def __init__(
-        self, roots: Sequence[Path], withheld: Sequence[Path] = (), *, local: bool = True
+        self,
+        roots: Sequence[Path],
+        withheld: Sequence[Path] = (),
+        *,
+        local: bool = True,
+        look_s: float = LOOK_S,
     ) -> None:
         self._roots = tuple(roots)
         self._withheld = (*ENGINE_SOCKETS, *withheld)
         self._local = local
+        self._look_s = look_s
+        self._hanging: list[Future[str | None]] = []
 
     async def refusal(self, path: str, *, shared: bool) -> str | None:
-        return await asyncio.to_thread(self._refusal, path, shared)
+        """As the port says; also of a path that cannot be looked at in time."""
+        return await self._looked(path, lambda: self._refusal(path, shared))
 
     async def absence(self, path: str) -> str | None:
-        if (refused := await self.refusal(path, shared=False)) is not None:
+        """As the port says; also of a path that cannot be looked at in time."""
+        return await self._looked(path, lambda: self._absence(path))
+
+    async def _looked(self, path: str, look: Callable[[], str | None]) -> str | None:
+        self._hanging = [one for one in self._hanging if not one.done()]
+        if len(self._hanging) >= HANGING_MAX:
+            return (
+                f"{path} may not be mounted: {len(self._hanging)} other paths do not answer (is a"
+                " file server away?), so none is looked at until one does"
+            )
+        looking = in_daemon_thread("bind-roots", look)
+        try:
+            async with asyncio.timeout(self._look_s):
+                return await asyncio.wrap_future(looking)
+        except TimeoutError:
+            return (
+                f"{path} may not be mounted: it does not answer within {self._look_s:g} s (is its"
+                " file server away?)"
+            )
+        finally:
+            # Also when the caller was cancelled: the thread is busy all the same.
+            if not looking.done():
+                self._hanging.append(looking)
+
+    def _absence(self, path: str) -> str | None:
+        if (refused := self._refusal(path, shared=False)) is not None:
             return refused
-        if self._local and not await asyncio.to_thread(os.path.exists, path):
+        if self._local and not os.path.exists(path):
             return f"{path}, which it mounts, is not there"
         return None
 

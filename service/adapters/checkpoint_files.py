@@ -3,10 +3,12 @@
 import asyncio
 import os
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 import msgspec
 
+from service.adapters.daemon_thread import in_daemon_thread
 from service.audit_ports import Checkpoint
 from service.errors import AuditError
 
@@ -15,6 +17,10 @@ CHECKPOINTS_FILE = "audit-checkpoints.jsonl"
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Checkpoint).decode
 
+MIRROR_S = 30.0
+"""Another host's directory that takes longer is away: it would hang for ever, and with it all
+that comes after."""
+
 _TAIL_BYTES = 4096
 """The last line is far shorter."""
 
@@ -22,11 +28,15 @@ _TAIL_BYTES = 4096
 class CheckpointFiles:
     """The port `CheckpointBook` on the data directory, and perhaps on another."""
 
-    def __init__(self, data_dir: Path, elsewhere: Path | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, elsewhere: Path | None = None, mirror_s: float = MIRROR_S
+    ) -> None:
         """`elsewhere` is a file in another directory, which must be there."""
         self._path = data_dir / CHECKPOINTS_FILE
         self._elsewhere = elsewhere
+        self._mirror_s = mirror_s
         self._mirrored = False
+        self._mirroring: Future[None] | None = None
 
     async def last(self) -> Checkpoint | None:
         """As the port says."""
@@ -44,9 +54,19 @@ class CheckpointFiles:
 
     async def mirror(self) -> None:
         """As the port says."""
-        if self._elsewhere is None or self._mirrored:
+        source, target = self._path, self._elsewhere
+        if target is None or self._mirrored:
             return
-        await asyncio.to_thread(_mirror, self._path, self._elsewhere)
+        if self._mirroring is not None and not self._mirroring.done():
+            raise AuditError(f"{target} still does not answer: is its file server away?")
+        self._mirroring = in_daemon_thread("audit-dir", lambda: _mirror(source, target))
+        try:
+            async with asyncio.timeout(self._mirror_s):
+                await asyncio.wrap_future(self._mirroring)
+        except TimeoutError:
+            raise AuditError(
+                f"{target} does not answer within {self._mirror_s:g} s: is its file server away?"
+            ) from None
         self._mirrored = True
 
 
@@ -98,7 +118,8 @@ def _mirror(source: Path, target: Path) -> None:
 def _append(path: Path, line: bytes) -> None:
     """On disk when it returns; what was half written before it is cut off."""
     try:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        # No link: where others may write, one could lead to a file of this host's.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         with os.fdopen(os.open(path, flags, 0o644), "r+b") as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(max(0, end - _TAIL_BYTES))

@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from events.values import show_size
 from service.adapters.folder_mounts import is_bound
+from service.adapters.private_folder import make_private_folder
 from service.adapters.volume_space import DiskSpace, require_name, sync_folder, whole_blocks
 from service.disk_ports import OnProgress, Resizes, StoredDisk
 from service.errors import VolumeBelowUsed, VolumeStoreError
@@ -95,7 +96,7 @@ class FolderVolumes:
         if os.geteuid() != 0:
             return False, "sized volumes need root (quotas): run the service as root"
         try:
-            await asyncio.to_thread(_make_folder, self._folder)
+            await asyncio.to_thread(make_private_folder, self._folder)
             works, detail = await self._limits.probe(self._folder)
         except (OSError, VolumeStoreError) as error:
             return False, f"quotas under {self._folder} do not work: {error}"
@@ -238,10 +239,6 @@ def _require_used_below(name: str, size_bytes: int, seen: Usage) -> None:
             f"volume {name} cannot shrink to {show_size(size_bytes)}:"
             f" its data needs {show_size(seen.used_bytes)}"
         )
-
-
-def _make_folder(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 async def _stays_bound(path: Path) -> bool:

@@ -27,6 +27,7 @@ from service.adapters.loop_file_system import HEAD_BYTES, LoopFileSystem
 from service.adapters.loop_progress import ShrinkProgress
 from service.adapters.loop_tools import missing_tools
 from service.adapters.loop_xfs import XFS
+from service.adapters.private_folder import make_private_folder
 from service.adapters.volume_space import DiskSpace, require_name, sync_folder, whole_blocks
 from service.disk_ports import OnProgress, Resizes, StoredDisk
 from service.errors import VolumeStoreError
@@ -66,7 +67,7 @@ class LoopVolumes:
             return False, missing
         trial = self._folder / ".probe"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self._folder)
             await asyncio.to_thread(_write_sparse, trial, self._made.size_bytes_min)
             await self._made.make(trial)
             device = await loop_devices.attach(trial)

@@ -4,8 +4,7 @@ NVML can hang for tens of seconds (a GPU falling off the bus, a driver that relo
 that hangs cannot be ended. Hence three rules:
 
 - NVML is never called on the event loop. One reading is one daemon thread, and there is one
-  reading at a time. Not a ThreadPoolExecutor: the interpreter joins its threads at exit, so a
-  hung driver would keep a stopping service alive.
+  reading at a time.
 - A reading has a time limit. Past it the thread is given up, not waited for, and the next
   reading gets a new one. Given-up threads are counted, and past a few no more are started.
 - NVML is opened and closed by each reading: a GPU count is fixed at nvmlInit, and a process
@@ -14,22 +13,20 @@ that hangs cannot be ended. Hence three rules:
 """
 
 import asyncio
-import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import pynvml
 from msgspec import Struct
 
 from events.gpu_health import GpuReport, MissingGpu
+from service.adapters.daemon_thread import in_daemon_thread
 from service.adapters.nvml_errors import ErrorListener
 from service.adapters.nvml_health import boot_id, read_report
 from service.errors import DeviceProbeError
 from service.ports import Gpu, GpuError, GpuHealth
-
-T = TypeVar("T")
 
 TIMEOUT_S_DEFAULT = 10.0
 HUNG_READINGS_MAX = 3
@@ -89,7 +86,7 @@ class NvmlProbe:
                     f"the NVIDIA driver hangs: {len(self._given_up)} readings never came back, "
                     "so it is not asked again until one does (see dmesg; a reboot may be needed)"
                 )
-            reading = _in_daemon_thread(read_driver)
+            reading = in_daemon_thread("nvml", read_driver)
             try:
                 async with asyncio.timeout(self._timeout_s):
                     return await asyncio.wrap_future(reading)
@@ -102,21 +99,6 @@ class NvmlProbe:
                 # Also when the caller was cancelled: the thread is busy all the same.
                 if not reading.done():
                     self._given_up.append(reading)
-
-
-def _in_daemon_thread(read: Callable[[], T]) -> Future[T]:
-    future: Future[T] = Future()
-    # Running from the start: nobody can cancel it, so it is done only when the thread is.
-    future.set_running_or_notify_cancel()
-
-    def body() -> None:
-        try:
-            future.set_result(read())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=body, name="nvml", daemon=True).start()
-    return future
 
 
 def read_driver() -> Reading:

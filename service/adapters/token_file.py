@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,6 +140,8 @@ class LiveTokens:
         self._mark = file.mark()
         self._tokens = file.tokens()
         self._looked_at_s = clock.monotonic_s()
+        # Of two threads that read, the slower one would bring back what the other saw revoked.
+        self._one_at_a_time = threading.Lock()
 
     async def any(self) -> bool:
         """As the port says."""
@@ -171,6 +174,10 @@ class LiveTokens:
         await asyncio.to_thread(self._reread)
 
     def _reread(self) -> None:
+        with self._one_at_a_time:
+            self._take()
+
+    def _take(self) -> None:
         """Whatever is wrong with the file, the tokens known before go on: no door is opened by
         what cannot be read, and nobody is shut out."""
         try:

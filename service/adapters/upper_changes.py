@@ -210,17 +210,17 @@ class _Folder:
     def _have_same_content(
         self, name: bytes, old: _Entry, new: _Entry
     ) -> Generator[None, None, bool]:
-        files: list[int] = []
-        try:
-            files += [open_file(name, self._open[entry.top]) for entry in (old, new)]
-            return (yield from same_content(*files))
-        except OSError as error:
-            if is_gone(error):
-                return False
-            raise
-        finally:
-            for file in files:
-                os.close(file)
+        with ExitStack() as opened:
+            try:
+                one = open_file(name, self._open[old.top])
+                opened.callback(os.close, one)  # also when the other one cannot be opened
+                other = open_file(name, self._open[new.top])
+                opened.callback(os.close, other)
+                return (yield from same_content(one, other))
+            except OSError as error:
+                if is_gone(error):
+                    return False
+                raise
 
     def _open_in(self, layer: bytes, opened: ExitStack) -> None:
         root = open_folder(layer)

@@ -19,8 +19,7 @@ SELINUX_XATTR = "security.selinux"
 """Belongs to the place where a file is, not to the file."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Without O_NONBLOCK, opening what has become a fifo meanwhile would wait for its other end.
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def open_folder(root: bytes | int, path: bytes = b"") -> int:
@@ -44,14 +43,25 @@ def open_folder(root: bytes | int, path: bytes = b"") -> int:
 
 
 def open_file(name: bytes, folder: int | None = None) -> int:
-    """For reading, and never through a symbolic link. Raises OSError."""
-    return os.open(name, _FILE, dir_fd=folder)
+    """A regular file for reading, and nothing that has its name by now. Raises OSError: ENXIO.
+
+    What runs in a container could have put a device there. To open one can do something to the
+    host (a watchdog begins to count), and of a fifo it waits for the other end. So it is looked at
+    first, and then that very file is opened, whatever has the name.
+    """
+    found = os.open(name, _LOOK, dir_fd=folder)
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise OSError(errno.ENXIO, "no regular file", name)
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(found)
 
 
 def is_gone(error: OSError) -> bool:
     """Did it fail because what was listed is no more, or is something else by now?
 
-    ENXIO: open(2) has it for sockets, lseek(2) for data of a file that is empty now.
+    ENXIO: `open_file` has it for what is no file, lseek(2) for data of one that is empty now.
     """
     return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 

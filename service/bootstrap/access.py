@@ -28,8 +28,8 @@ DAY_US = 24 * 3600 * 1_000_000
 
 RESERVED = frozenset(
     {
-        *("anonymous", "executor", "observer", "retention", "retries", "service", "watcher"),
-        "webhooks",
+        *("anonymous", "executor", "gpu-access", "observer", "orphans", "retention", "retries"),
+        *("service", "watcher", "webhooks"),
     }
 )
 """What records name the service's own parts, and those who have no token."""

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, TextIO
@@ -16,6 +17,7 @@ from service.cli.session import Session
 from service.cli.show import plural
 
 FORMAT = 1
+_PRIVATE = 0o600
 
 COLUMNS = (
     *("time", "seq", "actor", "tenant", "remote", "kind", "name", "verb", "result", "times"),
@@ -106,5 +108,9 @@ def _json(value: object) -> str:
 
 
 def _private(path: str, flags: int) -> int:
-    """For its owner only: who did what is not for everybody, and records hold secrets."""
-    return os.open(path, flags, 0o600)
+    """For its owner only, also where there was a file before: who did what is not for everybody,
+    and records hold secrets."""
+    descriptor = os.open(path, flags, _PRIVATE)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):  # not /dev/stdout
+        os.fchmod(descriptor, _PRIVATE)
+    return descriptor

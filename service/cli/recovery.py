@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from service.cli.maintain import say
-from service.cli.show import plural
+from service.cli.show import plain, plural
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def recover(
 
     def tell(planned: "RecoveryReport") -> None:
         if not as_json:
-            typer.echo("\n".join(plan_lines(planned)))
+            typer.echo(plain("\n".join(plan_lines(planned))))
 
     report = uvloop.run(
         bootstrap.recover(settings, folder, tell, execute=execute, accept_losses=accept_losses)

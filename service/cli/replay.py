@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from events.values import split_versioned
+from service.cli import show
 from service.cli.failures import CliFailure, reported
 from service.cli.maintain import AsJson
 from service.cli.serve import PANEL, DataDir, LogLevel, Nats, NatsCredentials, Node, settings_of
@@ -244,7 +245,7 @@ def _until_breach(log: "Log", as_json: bool) -> None:
             *replay_text.command_lines(step.command),
             *replay_text.event_lines(step.record.events),
             *replay_text.verdict_lines(step),
-            *(f"BROKEN    {breach.subject}: {breach.message}" for breach in breaches),
+            *(show.plain(f"BROKEN    {one.subject}: {one.message}") for one in breaches),
         ]
         typer.echo("\n".join(lines))
     raise typer.Exit(1)

@@ -38,8 +38,19 @@ def table(
         no_wrap = heading in whole and console.width >= NARROW_WIDTH
         grid.add_column(heading, overflow="fold", no_wrap=no_wrap)
     for row in rows:
-        grid.add_row(*(cell or "-" for cell in row))
+        grid.add_row(*(plain(cell) or "-" for cell in row))
     return _rendered(console, grid)
+
+
+def plain(text: str) -> str:
+    """A text with nothing in it that acts on a terminal: names of files, an environment and what
+    a registry answers are somebody else's. Lines stay lines; all else is shown as its escape."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def details(pairs: Iterable[tuple[str, str]]) -> str:
@@ -50,7 +61,7 @@ def details(pairs: Iterable[tuple[str, str]]) -> str:
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in pairs:
-        grid.add_row(name, value or "-")
+        grid.add_row(name, plain(value) or "-")
     return _rendered(_console(), grid)
 
 

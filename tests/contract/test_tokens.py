@@ -3,17 +3,22 @@
 import asyncio
 import logging
 import os
+import re
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from service.access_ports import Grant, Token
 from service.adapters.token_file import FILE, LOOK_EVERY_S, LiveTokens, TokenFile, digest_of
+from service.bootstrap.access import RESERVED
 from service.errors import TokenFileError
+from service.web.access import ANYBODY
 
+APPLICATION = Path(__file__).parents[2] / "service" / "application"
 HOUR_US = 3600 * 1_000_000
 
 
@@ -63,6 +68,15 @@ def test_the_token_itself_is_nowhere_and_only_the_owner_reads_its_hash(file: Tok
     for path in file.path.parent.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert b"the-token-itself" not in path.read_bytes()
+
+
+def test_no_token_is_named_as_records_name_the_service() -> None:
+    """Or what somebody did would look like what the service did of its own accord."""
+    sources = [path.read_text() for path in APPLICATION.glob("*.py")]
+    naming = re.compile(r'(?:actor(?:: str)? ?= ?|ACTOR = )"(.+?)"')
+    named = {name for text in sources for name in naming.findall(text)}
+    assert len(named) > 5
+    assert named | {ANYBODY.actor} == RESERVED
 
 
 def test_a_name_is_taken_once(file: TokenFile) -> None:
@@ -126,6 +140,40 @@ async def test_a_new_token_is_known_at_once_and_a_revoked_one_soon_is_not(file: 
     await clock.sleep(LOOK_EVERY_S)
     assert await live.find("secret") is None
     assert not await live.any()
+
+
+class PausedFile(TokenFile):
+    """Stops once between having read the file and saying what is in it."""
+
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__(data_dir)
+        self.pauses = False
+        self.paused, self.go_on = threading.Event(), threading.Event()
+
+    def tokens(self) -> tuple[Token, ...]:
+        found = super().tokens()
+        if self.pauses:
+            self.pauses = False
+            self.paused.set()
+            assert self.go_on.wait(10)
+        return found
+
+
+async def test_a_slow_look_does_not_bring_back_what_was_revoked_since(tmp_path: Path) -> None:
+    """Whoever presents what is no token has the file looked at, by as many threads as he likes."""
+    file = PausedFile(tmp_path)
+    file.add(token("ci", "secret"))
+    live = LiveTokens(file, HandClock())
+    file.add(token("screen"))
+    file.pauses = True
+    slow = asyncio.create_task(live.find("nothing"))
+    await asyncio.to_thread(file.paused.wait, 10)
+    await asyncio.to_thread(TokenFile(tmp_path).remove, "ci")
+    quick = asyncio.create_task(live.find("nothing"))
+    await asyncio.wait([quick], timeout=0.2)  # it must wait for the slow one, which is let go now
+    file.go_on.set()
+    await asyncio.gather(slow, quick)
+    assert await live.find("secret") is None
 
 
 async def test_the_first_token_closes_the_door_soon(file: TokenFile) -> None:

@@ -154,7 +154,9 @@ class TestSites:
         async with Site(local=False) as site:
             assert (await site.run(headers={"Host": "gpu-1.example"})).status == 200
 
-    @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
+    @pytest.mark.parametrize(
+        "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://["]
+    )
     async def test_a_page_of_another_site_is_refused(self, origin: str) -> None:
         """Without asking first a browser sends a POST of text, and that is all that a run is."""
         for local in (True, False):

@@ -5,6 +5,10 @@ from typing import Any
 
 import pytest
 
+from events.operations import OperationAccepted
+from events.record import Record
+from events.webhooks import WebhookRegistered
+from service.audit_ports import Refusal
 from service.web.past import LEDGER_SEQ
 from tests.kit.histories import gpu_uuid, records
 from tests.kit.inline_store import InlineStore
@@ -141,3 +145,50 @@ async def test_no_environment_is_told(site: ExplainingSite) -> None:
         told = await site.explain(what, all=1)
         assert b"MODE=train" not in told.body
         assert b"CONTAINER_VERSION=" not in told.body
+
+
+@pytest.mark.parametrize("url", ["https://ci.example/SeCrEt/4711", "https://ci.example?k=SeCrEt"])
+async def test_of_a_webhook_only_the_host_is_told(url: str) -> None:
+    """Its address is for admins; whoever may read can ask why of every record and refusal."""
+    begun = OperationAccepted("op-1", "register", "webhook", "ci", {"url": url})
+    registered = WebhookRegistered("ci", url, "op-1", "key")
+    history = (
+        Record(
+            command_id="op-1",
+            operation_id="op-1",
+            at_us=1_000_000,
+            kind="webhook",
+            name="ci",
+            verb="register",
+            node="n1",
+            events=(begun, registered),
+            actor="root",
+        ),
+    )
+    refusal = Refusal(
+        id="refusal-1",
+        at_us=2_000_000,
+        seq=1,
+        code=1123,
+        status=409,
+        reason="webhook_exists",
+        message="there is a webhook ci already",
+        method="POST",
+        route="/api/v1/webhooks",
+        kind="webhook",
+        name="ci",
+        verb="register",
+        actor="root",
+    )
+    async with InlineStore() as store:
+        await stored(history, store)
+        past = past_of(history, store)
+        explainer = explainer_of(history, store, past)
+        async with Site(past=past, present=store, explainer=explainer) as site:
+            await site.audit.kept.append([refusal])
+            viewer = site.grant("viewer")
+            for what in ("record/1", "operation/op-1", f"refusal/{refusal.id}"):
+                told = await site.send("GET", f"/api/v1/explain/{what}", headers=viewer)
+                assert told.status == 200, told.json
+                assert b"SeCrEt" not in told.body
+                assert b"https://ci.example" in told.body

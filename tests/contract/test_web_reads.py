@@ -256,6 +256,11 @@ class TestHealth:
         }
         assert "docker: Docker did not answer" in answer.json["msg"]
 
+    async def test_metrics_are_given_to_whoever_cannot_say_in_which_form(self, site: Site) -> None:
+        accept = {"Accept": "application/openmetrics-text; version=one"}
+        answer = await site.send("GET", "/metrics", headers=accept)
+        assert (answer.status, answer.headers["Content-Type"][:10]) == (200, "text/plain")
+
     async def test_metrics_count_by_pattern_never_by_path(self, site: Site) -> None:
         await site.get("/api/v1/replicaSet/nobody")
         await site.get("/no/such/path")

@@ -1,11 +1,13 @@
 """Which directories of the host containers may mount: where they really are, symlinks followed."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 
-from service.adapters.bind_roots import BindRoots
+from service.adapters.bind_roots import HANGING_MAX, BindRoots
+from tests.kit.hung_mount import hung_mount
 
 
 @pytest.fixture
@@ -130,3 +132,23 @@ async def test_on_a_remote_host_sockets_are_known_by_their_usual_paths() -> None
     for path in ("/var/run/docker.sock", "/run/x/../docker.sock", "/run", "/"):
         assert await remote.refusal(path, shared=False) is not None
     assert await remote.refusal("/srv", shared=False) is None
+
+
+async def test_a_path_that_never_answers_holds_up_nobody_else(tmp_path: Path) -> None:
+    """A file server that is away: every look at a path on it hangs."""
+    (tmp_path / "well").mkdir()
+    roots = BindRoots((Path("/"),), look_s=0.1)
+    with hung_mount(tmp_path / "away"):
+        paths = [f"{tmp_path}/away/{number}" for number in range(HANGING_MAX - 1)]
+        why = await asyncio.gather(
+            *(roots.refusal(path, shared=False) for path in paths), roots.absence(paths[0])
+        )
+        assert all("does not answer within 0.1 s" in (one or "") for one in why)
+        async with asyncio.timeout(5):
+            await asyncio.to_thread(int)  # what tokens are looked up with, among others
+            refused = await roots.refusal(f"{tmp_path}/well", shared=False)
+        assert f"{HANGING_MAX} other paths do not answer" in (refused or "")
+    for thread in threading.enumerate():
+        if thread.name == "bind-roots":
+            thread.join(5)
+    assert await roots.refusal(f"{tmp_path}/well", shared=False) is None

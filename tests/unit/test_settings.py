@@ -178,6 +178,16 @@ def test_a_bad_value_is_refused_by_name(name: str, text: str, why: str) -> None:
         assert setting.allowed in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["nats", "docker", "otlp_endpoint"])
+@pytest.mark.parametrize("end", ["nats:0", ":4222", "nats:99999", "h,nat://a:hunter3@h:1"])
+@pytest.mark.parametrize("begin", ["nats://a:hunter2", "nats//a:hunter2", "nats://a:hun/ter2"])
+def test_no_password_is_said(name: str, begin: str, end: str) -> None:
+    """What is said at a start that is refused is in the log of whatever starts the service."""
+    with pytest.raises(SettingsError, match=re.escape("is '***@")) as error:
+        settings(**{name: f"{begin}@{end}"})
+    assert "hun" not in str(error.value)
+
+
 def test_variables_are_named_after_the_flags() -> None:
     assert SETTINGS["port_range"].env == "GPULEDGER_PORT_RANGE"
     assert SETTINGS["addr"].env == "GPULEDGER_ADDR"
