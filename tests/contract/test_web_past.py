@@ -166,3 +166,21 @@ class TestChanges:
         ):
             refused = await self.changes(site, **points)
             assert (refused.status, refused.data["field"]) == (400, field)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "field", "known"),
+    [
+        ("GET", "replicaSet?At=5", "At", "there are limit, after, debugOf, at"),
+        ("GET", "operations?at=5&nmae=set1", "nmae", "there are limit, before, name, at"),
+        ("GET", "audit/key?x=1", "x", "there are none"),
+        ("DELETE", "replicaSet/set1?dryRun=1", "dryRun", "there are none"),
+    ],
+)
+async def test_an_unknown_parameter_is_refused(
+    site: PastSite, method: str, path: str, field: str, known: str
+) -> None:
+    refused = await site.send(method, f"/api/v1/{path}")
+    assert (refused.status, refused.code, refused.data["field"]) == (400, 1000, field)
+    assert known in refused.json["msg"]
+    assert site.intake.submitted == []
