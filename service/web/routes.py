@@ -89,10 +89,10 @@ def check_queries(request: web.Request, known: Collection[str]) -> None:
     """
     for name in request.query:
         if name not in known:
+            shown = name[:_SHOWN_MAX]
             there = f"there are {', '.join(known)}" if known else "there are none"
-            raise BadRequest(
-                Code.BAD_REQUEST, f"{name[:_SHOWN_MAX]} is no parameter of this; {there}", name[:_SHOWN_MAX]
-            )
+            text = f"{shown} is no parameter of this; {there}"
+            raise BadRequest(Code.BAD_REQUEST, text, shown)
 
 
 def number_in(request: web.Request, name: str, default: int, least: int, most: int) -> int:
