@@ -19,7 +19,10 @@ from service.cli.serve import PANEL
 from service.cli.session import Session, command, group_options
 
 From = Annotated[
-    str, typer.Option("--from", metavar="POINT", help="From a seq or an instant (RFC 3339) on")
+    str,
+    typer.Option(
+        "--from", metavar="POINT", help="From a seq, an instant (RFC 3339) or a day (UTC) on"
+    ),
 ]
 To = Annotated[str, typer.Option("--to", metavar="POINT", help="Up to a seq or an instant")]
 

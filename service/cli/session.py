@@ -63,7 +63,8 @@ At = Annotated[
     typer.Option(
         "--at",
         metavar="POINT",
-        help="As it was then: a seq of the ledger, or an instant such as 2026-01-02T03:04:05Z",
+        help="As it was then: a seq of the ledger, or an instant such as 2026-01-02T03:04:05Z or"
+        " 2026-01-02 (UTC)",
         show_default=False,
     ),
 ]

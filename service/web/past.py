@@ -19,8 +19,9 @@ LEDGER_SEQ = "X-Ledger-Seq"
 
 AT = Query(
     "at",
-    "As it was then: a seq, or an instant (RFC 3339). An instant is the last record of the"
-    " greatest prefix of the ledger whose records are all at or before it.",
+    "As it was then: a seq, an instant (RFC 3339), or a day, which is its begin in UTC. An"
+    " instant is the last record of the greatest prefix of the ledger whose records are all at or"
+    " before it.",
     pattern=POINT_PATTERN,
 )
 

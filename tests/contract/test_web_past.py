@@ -89,6 +89,14 @@ async def test_an_instant_is_the_last_record_before_it(site: PastSite) -> None:
     assert (await site.at("volumes", just_before)).headers[LEDGER_SEQ] == "76"
 
 
+async def test_a_day_is_its_begin_in_utc(site: PastSite) -> None:
+    day = time_of(END)[:10]
+    begin = await site.at("replicaSet", f"{day}T00:00:00Z")
+    whole = await site.at("replicaSet", day)
+    assert (whole.status, whole.body) == (200, begin.body)
+    assert whole.headers[LEDGER_SEQ] == begin.headers[LEDGER_SEQ]
+
+
 @pytest.mark.parametrize(
     ("at", "word"),
     [
@@ -96,7 +104,9 @@ async def test_an_instant_is_the_last_record_before_it(site: PastSite) -> None:
         ("yesterday", "no point"),
         ("-1", "no point"),
         ("1e3", "no point"),
-        ("2026-01-02", "no point"),
+        ("2026-1-2", "no point"),
+        ("2023-02-30", "no instant"),
+        ("2999-01-01", "in the future"),
         ("2026-01-02T03:04:05", "no point"),
         ("2023-02-30T00:00:00Z", "no instant"),
         ("2999-01-01T00:00:00Z", "in the future"),
