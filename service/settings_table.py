@@ -32,8 +32,9 @@ class Setting(Struct, frozen=True):
 
     @property
     def help(self) -> str:
-        """A line for --help."""
-        return f"{self.about} (default: {self.default or self.default_text}; env {self.env})"
+        """What --help says of it."""
+        default = self.default or self.default_text
+        return f"{self.about}: {self.allowed} (default: {default}; env {self.env})"
 
 
 SETTINGS: Mapping[str, Setting] = {

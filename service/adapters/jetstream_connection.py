@@ -45,8 +45,12 @@ class NatsAddress(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         """Without the password: addresses end up in logs."""
-        hosts = ", ".join(url.rpartition("@")[2] for url in self.servers)
-        return f"NatsAddress({hosts}, user={self.user})"
+        return f"NatsAddress({self.title}, user={self.user})"
+
+    @property
+    def title(self) -> str:
+        """For people: where it is, without the password."""
+        return ", ".join(url.rpartition("@")[2] for url in self.servers)
 
 
 class JetStreamRefused(LedgerUnavailable):
@@ -79,7 +83,7 @@ class NatsConnection:
     async def open(cls, address: NatsAddress) -> AsyncIterator["NatsConnection"]:
         """Connect; raises LedgerUnavailable when no server answers within ten seconds."""
         client = Client()
-        connection = cls(client, repr(address))
+        connection = cls(client, f"the NATS server at {address.title}")
         try:
             await connection._connect(address)
             yield connection
@@ -177,13 +181,16 @@ class NatsConnection:
 
         async def on_error(error: Exception) -> None:
             nonlocal last_error
+            # Nobody there is said once, not at each of a hundred tries.
+            known = connecting and str(error) == str(last_error)
             last_error = error
             if connecting and type(error) is NatsError:
                 # The base class itself is the server's own no, to the password for one. This
                 # leaves connect(), which would ask the same again until the time is up.
                 raise error
             # While it reconnects, every try is an error; one line told of the loss already.
-            level = logging.DEBUG if self._client.is_reconnecting else logging.WARNING
+            quiet = known or self._client.is_reconnecting
+            level = logging.DEBUG if quiet else logging.WARNING
             log.log(level, "%s: %s", self._name, error)
 
         try:

@@ -202,7 +202,8 @@ class NatsChild:
                 if asyncio.get_running_loop().time() > deadline:
                     os.close(fd)
                     raise LedgerUnavailable(
-                        f"{self.data_dir}: another gpuledger runs on this data directory"
+                        f"{self.data_dir}: another gpuledger runs on this data directory;"
+                        " stop it first"
                     ) from None
             # A blocking flock would hold up the loop, and has no time limit.
             await asyncio.sleep(_POLL_S)

@@ -18,16 +18,18 @@ READ_TIMEOUT_S = 30.0
 
 POINT_PATTERN = (
     "^([0-9]{1,18}"
-    "|[0-9]{4}-[0-1][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?"
-    "([Zz]|[+-][0-2][0-9]:[0-5][0-9]))$"
+    "|[0-9]{4}-[0-1][0-9]-[0-3][0-9]"
+    "([Tt ][0-2][0-9]:[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?([Zz]|[+-][0-2][0-9]:[0-5][0-9]))?)$"
 )
-"""What a point looks like, in JSON Schema's words: a sequence, or an instant of RFC 3339."""
+"""What a point looks like, in JSON Schema's words: a sequence, an instant of RFC 3339, or a day,
+which is its begin in UTC."""
 
 _POINT = re.compile(POINT_PATTERN)
+_DAY_LENGTH = len("2026-01-02")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FORM = (
-    "write a seq such as 4711, or an instant such as 2026-01-02T03:04:05Z"
-    " (in a URL the + of an offset is %2B)"
+    "write a seq such as 4711, an instant such as 2026-01-02T03:04:05Z, or a day such as"
+    " 2026-01-02, in UTC (in a URL the + of an offset is %2B)"
 )
 
 
@@ -78,6 +80,7 @@ class Past:
         if seq >= self.last_seq:
             return self._clock.now_us()
         return max(await self._rows.latest_times(seq - 1, seq, 1), default=0)
+
     def instant(self, text: str) -> int | None:
         """The microseconds of an instant that is a point; None of a seq. Raises NoSuchPoint."""
         return None if text.isdecimal() else _instant_us(text)
@@ -101,6 +104,8 @@ class Past:
 
 def _instant_us(text: str) -> int:
     """Microseconds since the epoch. Raises NoSuchPoint of a day that there is not."""
+    if len(text) == _DAY_LENGTH:
+        text = f"{text}T00:00:00Z"
     try:
         since = datetime.fromisoformat(text.upper().replace(" ", "T")) - _EPOCH
     except (ValueError, OverflowError) as error:

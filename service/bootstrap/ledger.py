@@ -158,7 +158,7 @@ def only_one(data_dir: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LedgerUnavailable(
-                f"{data_dir}: another gpuledger runs on this data directory"
+                f"{data_dir}: another gpuledger runs on this data directory; stop it first"
             ) from None
         yield
     finally:

@@ -4,6 +4,8 @@ Only the form is looked at here; whether a name, a size or a port makes sense th
 in one place for every client.
 """
 
+import math
+
 import typer
 
 
@@ -28,6 +30,13 @@ def pairs(texts: list[str], flag: str) -> dict[str, str]:
             raise typer.BadParameter(f"{text!r} is no K=V", param_hint=flag)
         found[key] = value
     return found
+
+
+def finite(number: float | None) -> float | None:
+    """A number that JSON has: neither nan nor inf."""
+    if number is not None and not math.isfinite(number):
+        raise typer.BadParameter(f"{number} is no number to count with")
+    return number
 
 
 def file_storage(text: str, flag: str) -> dict[str, object]:

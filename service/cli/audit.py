@@ -16,10 +16,13 @@ from service.cli.audit_pages import OWN, page_through, query_of
 from service.cli.audit_verify import verify
 from service.cli.failures import CliFailure
 from service.cli.serve import PANEL
-from service.cli.session import Session, command
+from service.cli.session import Session, command, group_options
 
 From = Annotated[
-    str, typer.Option("--from", metavar="POINT", help="From a seq or an instant (RFC 3339) on")
+    str,
+    typer.Option(
+        "--from", metavar="POINT", help="From a seq, an instant (RFC 3339) or a day (UTC) on"
+    ),
 ]
 To = Annotated[str, typer.Option("--to", metavar="POINT", help="Up to a seq or an instant")]
 
@@ -70,6 +73,7 @@ def register(app: typer.Typer) -> None:
         name="audit", help="Who did what, the refused included; and what proves it.",
         no_args_is_help=True,
     )
+    group.callback()(group_options)
     command(group, "ls")(listing)
     command(group, "checkpoint")(checkpoint)
     command(group, "key")(public_key)
@@ -82,15 +86,24 @@ def listing(
     session: Session,
     begin: From = "",
     end: To = "",
-    actor: Annotated[str, typer.Option(help="Only what this token asked for")] = "",
-    tenant: Annotated[str, typer.Option(help="Only of this tenant")] = "",
-    name: Annotated[str, typer.Option(help="Only about this replica set, volume, GPU…")] = "",
-    verb: Annotated[str, typer.Option(help="Only of this verb, such as run")] = "",
+    actor: Annotated[
+        str, typer.Option(metavar="NAME", help="Only what this token asked for")
+    ] = "",
+    tenant: Annotated[str, typer.Option(metavar="NAME", help="Only of this tenant")] = "",
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Only about this replica set, volume, GPU…")
+    ] = "",
+    verb: Annotated[
+        str, typer.Option(metavar="VERB", help="Only of this verb, such as run")
+    ] = "",
     result: Annotated[
-        str, typer.Option(help="Only of accepted (it goes on), succeeded, failed or refused")
+        str,
+        typer.Option(
+            metavar="RESULT", help="Only of accepted (it goes on), succeeded, failed or refused"
+        ),
     ] = "",
     own: OWN = False,
-    limit: Annotated[int, typer.Option(help="How many at most", min=1)] = 100,
+    limit: Annotated[int, typer.Option(metavar="N", help="How many at most", min=1)] = 100,
 ) -> None:
     """List who did what, newest first: every command of a caller, and every refusal."""
     query = query_of(
@@ -109,23 +122,26 @@ def listing(
     data = {"rows": rows}
     lines = list(_lines(read(data, Rows)))
     headings = ("TIME", "SEQ", "WHO", "FROM", "WHAT", "RESULT", "WHY")
-    session.print(data, show.table(headings, lines) if lines else "nothing\n")
+    session.print(data, show.explained_table(headings, lines) if lines else "nothing\n")
 
 
 def _lines(found: Rows) -> Iterator[tuple[str, ...]]:
     for row in found.rows:
-        what = f"{row.verb} {row.kind} {row.name}".strip()
+        kind = "" if row.kind == "replica_set" else row.kind
+        what = " ".join(filter(None, (row.verb, kind, row.name)))
         who = row.actor
         if row.refusal is not None:
             what = what or f"{row.refusal.method} {row.refusal.route}"
             who = who or (f"token {row.refusal.token}…" if row.refusal.token else "")
+        # What was refused has no record: its seq is that of the last one there was by then.
+        seq = "" if row.refusal is not None else str(row.seq)
         result = row.result if row.times == 1 else f"{row.result} x{row.times}"
-        if row.finished_time:
-            result = f"{result} {show.moment(row.finished_time)}"
+        if took := show.lasted(row.time, row.finished_time or ""):
+            result = f"{result} after {took}"
         why = row.message
         if row.refusal is not None:
             why = f"{why} (code {row.refusal.code})"
-        yield show.moment(row.time), str(row.seq), who, row.remote, what, result, why
+        yield show.moment(row.time), seq, who, row.remote, what, result, why
 
 
 def checkpoint(

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from events.values import show_size
 from service.cli.failures import reported
 from service.cli.maintain import AsJson, say
 from service.cli.recovery import recover
@@ -35,7 +36,7 @@ Folder = Annotated[
 Restored = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[DIR]",
+        metavar="DIR",
         show_default=False,
         help="The folder of the backup; with --execute none is the log that is there",
     ),
@@ -88,7 +89,7 @@ def backup(
         else:
             done = uvloop.run(bootstrap.back_up(settings, folder))
     data = {"records": done.records, "bytes": done.bytes, "node": done.node}
-    total = f"{plural(done.records, 'record')} of node {done.node}, {done.bytes} bytes"
+    total = f"{plural(done.records, 'record')} of node {done.node}, {show_size(done.bytes)}"
     if verify:
         text = f"{total}: all is as it was written"
         data["foldCompared"] = done.fold_compared
@@ -144,13 +145,14 @@ def restore(
         from service import bootstrap
 
         done = uvloop.run(bootstrap.restore(settings, folder))
-    first = f"{plural(done.records, 'record')} restored; start the service with --node {done.node}"
+    first = f"{plural(done.records, 'record')} restored"
     lines = (
         first if done.fold_compared else first + NOT_COMPARED,
-        "data disks are not in a backup: put them back with"
-        f" 'rsync -aS COPY/ {settings.data_dir / 'volumes'}/' before that",
-        "where Docker has not its containers (any more), before that as well: 'gpuledger restore"
-        " --execute'; a service that finds them gone takes them for removed",
+        "1. data disks are not in a backup: put them back with"
+        f" 'rsync -aS COPY/ {settings.data_dir / 'volumes'}/'",
+        "2. if Docker does not have the containers any more, make them again with 'gpuledger"
+        " restore --execute': a service that finds none takes them for removed by somebody",
+        f"3. start the service with --node {done.node}",
     )
     data = {"records": done.records, "node": done.node, "foldCompared": done.fold_compared}
     say(as_json, data, "\n".join(lines))

@@ -13,11 +13,23 @@ from service.cli.answers import read
 from service.cli.answers_billing import Month, MonthLine, Months, Prices, Usage, UsageLine
 from service.cli.arguments import given
 from service.cli.failures import NotFound
-from service.cli.session import AsJson, CaCert, Server, Session, Token, command, opened
+from service.cli.session import (
+    AsJson,
+    CaCert,
+    Server,
+    Session,
+    Token,
+    command,
+    group_options,
+    opened,
+)
 
 PANEL = "Billing"
 
 Format = Literal["table", "csv", "json"]
+
+RIGHT = ("KEPT", "AMOUNT")
+"""The columns of numbers."""
 
 NOTES = {
     "paused": "GPU kept while paused",
@@ -57,6 +69,7 @@ def register(app: typer.Typer) -> None:
     command(bill, "months")(months)
     app.add_typer(bill, rich_help_panel=PANEL)
     price = typer.Typer(name="price", help="Set and list prices.", no_args_is_help=True)
+    price.callback()(group_options)
     command(price, "set")(set_price)
     command(price, "ls")(list_prices)
     app.add_typer(price, rich_help_panel=PANEL)
@@ -111,7 +124,8 @@ def month(session: Session, which: WhichMonth) -> None:
     text = show.details(pairs)
     if found.lines:
         rows = [_month_row(line) for line in found.lines]
-        text += "\n" + show.table(("TENANT", "METER", "MODEL", "HOURS", "AMOUNT"), rows)
+        headings = ("TENANT", "METER", "MODEL", "HOURS", "AMOUNT")
+        text += "\n" + show.table(headings, rows, right=RIGHT)
     for each in found.differences:
         text += f"differs by now: {_difference(each.closed, each.now)}\n"
     session.print(data, text)
@@ -131,8 +145,13 @@ def months(session: Session) -> None:
 
 def set_price(
     session: Session,
-    meter: Annotated[str, typer.Argument(help="gpu, cpu, memory, volume or snapshot")],
-    price: Annotated[str, typer.Argument(help="Of one GPU, core or GB for an hour, such as 2.40")],
+    meter: Annotated[
+        str, typer.Argument(metavar="METER", help="gpu, cpu, memory, volume or snapshot")
+    ],
+    price: Annotated[
+        str,
+        typer.Argument(metavar="PRICE", help="Of one GPU, core or GB for an hour, such as 2.40"),
+    ],
     currency: Annotated[str, typer.Option("--currency", metavar="CODE", help="Such as EUR")],
     valid_from: Annotated[
         str, typer.Option("--from", metavar="WHEN", help="From when on: 2026-11-01, or an instant")
@@ -153,7 +172,8 @@ def set_price(
         model=model,
         tenant=tenant,
     )
-    done = f"{meter} is {price} {currency} an hour from {valid_from} on"
+    who = "".join(f", {text}" for text in (model, tenant and f"tenant {tenant}") if text)
+    done = f"{meter}{who} is {price} {currency} an hour from {valid_from} on"
     session.change("POST", path_of("prices"), body, done=lambda _: done)
 
 
@@ -171,16 +191,17 @@ def list_prices(session: Session) -> None:
         )
         for one in found
     ]
-    text = show.table(("METER", "MODEL", "TENANT", "AN HOUR", "FROM"), rows)
+    text = show.table(("METER", "MODEL", "TENANT", "AN HOUR", "FROM"), rows, right=("AN HOUR",))
     session.print(data, text if rows else "no prices are set\n")
 
 
 def _as_table(found: Usage) -> str:
     headings = [*(group.upper() for group in found.group_by), "METER", "USED", "KEPT", "AMOUNT"]
-    rows = [_row(line, found) for line in found.lines]
+    width = max((len(_hours(line)) for line in found.lines), default=0)
+    rows = [_row(line, found, width) for line in found.lines]
     text = f"{show.moment(found.begin)} to {show.moment(found.end)}\n"
     if rows:
-        text += show.table((*headings, "RECORDS", "NOTES"), rows)
+        text += show.table((*headings, "RECORDS", "NOTES"), rows, right=RIGHT)
     else:
         text += "nothing was used\n"
     if found.total is not None:
@@ -188,13 +209,13 @@ def _as_table(found: Usage) -> str:
     return text
 
 
-def _row(line: UsageLine, found: Usage) -> Sequence[str]:
+def _row(line: UsageLine, found: Usage, width: int) -> Sequence[str]:
     kept = "" if Decimal(line.kept_hours) == 0 else f"{Decimal(line.kept_hours):.3f}"
     notes = (f"{NOTES.get(note, note)} ({count})" for note, count in line.notes.items())
     return (
         *(line.group.get(group, "") for group in found.group_by),
         line.meter,
-        f"{Decimal(line.hours):.3f} {line.unit}-hours",
+        f"{_hours(line):>{width}} {line.unit}-hours",
         kept,
         "" if line.amount is None else f"{Decimal(line.amount):.2f}",
         _span(line),
@@ -202,10 +223,17 @@ def _row(line: UsageLine, found: Usage) -> Sequence[str]:
     )
 
 
+def _hours(line: UsageLine) -> str:
+    return f"{Decimal(line.hours):.3f}"
+
+
 def _span(line: UsageLine) -> str:
-    """The first and the last of the records; all of them are in the other formats."""
-    seqs = [seq for pair in line.records for seq in pair if seq is not None]
-    return f"{min(seqs)}-{max(seqs)}" if seqs else ""
+    """The first and the last of the records, without a last one while it goes on; all of them
+    are in the other formats."""
+    first = min((begun for begun, _ in line.records), default="")
+    ends = [ended for _, ended in line.records if ended is not None]
+    last = max(ends) if len(ends) == len(line.records) else ""
+    return f"{first}-{last}" if line.records else ""
 
 
 def _as_csv(found: Usage) -> str:

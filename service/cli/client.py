@@ -150,6 +150,10 @@ class Api:
                         f"the certificate of {self.server} is not trusted ({error}); if it is the"
                         " right one, name who signed it with --ca-cert"
                     ) from None
+                if "SSL" in str(error):
+                    raise Unreachable(
+                        f"{self.server} cannot be reached by https ({error}); does it serve http?"
+                    ) from None
                 # At first: nobody is there. After a lost reply: it may be starting again.
                 if not reply_lost:
                     raise Unreachable(

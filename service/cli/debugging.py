@@ -32,7 +32,7 @@ def debug(
     cmd: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[-- CMD...]",
+            metavar="-- CMD",
             help="What to run in place of the version's own command, such as sleep infinity",
         ),
     ] = None,

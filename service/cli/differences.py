@@ -47,7 +47,7 @@ def diff(
     new: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME@VERSION|POINT]",
+            metavar="NAME@VERSION|POINT",
             help="What to compare; default: the current version, or now",
             show_default=False,
         ),

@@ -4,12 +4,13 @@ import json
 import time
 from collections.abc import Iterator
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 import typer
 from msgspec import Struct
 
+from events.values import Kind
 from service.cli.addresses import path_of
 from service.cli.failures import CliFailure, Unreachable
 from service.cli.serve import PANEL
@@ -18,8 +19,9 @@ from service.cli.session import INTERRUPTED_EXIT_CODE, Session, command
 AGAIN_S = 2.0
 """A lost connection is made again after so long, until it is there."""
 
+KINDS = (*get_args(Kind), "node")
 DETAILS_LENGTH_MAX = 200
-_TOLD_BEFORE = {"type", "name", "operation_id"}
+_TOLD_BEFORE = {"type", "name", "kind", "operation_id", "fingerprint"}
 """What a line says already, or what is of use to programs only."""
 
 
@@ -52,15 +54,23 @@ def events(
         bool, typer.Option("-f", "--follow", help="Go on with what happens, until Ctrl-C")
     ] = False,
     name: Annotated[
-        str, typer.Option(help="Only of this replica set, volume, GPU, orphan or node")
+        str,
+        typer.Option(metavar="NAME", help="Only of this replica set, volume, GPU, webhook…"),
     ] = "",
     kind: Annotated[
-        str, typer.Option(help="Only of replica_set, volume, gpu, orphan or node")
+        str, typer.Option(metavar="KIND", help=f"Only of this kind: {', '.join(KINDS)}")
     ] = "",
     type_: Annotated[
-        str, typer.Option("--type", help="Only of this type, or of these, with commas between")
+        str,
+        typer.Option(
+            "--type",
+            metavar="A,B",
+            help="Only of this type, or of these, with commas between; 'asyncapi' has them all",
+        ),
     ] = "",
-    tenant: Annotated[str, typer.Option(help="Only what tokens of this tenant asked for")] = "",
+    tenant: Annotated[
+        str, typer.Option(metavar="NAME", help="Only what tokens of this tenant asked for")
+    ] = "",
     after: Annotated[
         str,
         typer.Option(
@@ -76,17 +86,17 @@ def events(
     if not follow:
         query["follow"] = "0"
     try:
-        for text in _messages(session, query, after or (None if follow else "0"), follow):
+        if after or not follow:
+            query["after"] = after or "0"
+        for text in _messages(session, query, follow):
             typer.echo(text if session.as_json else _line(text))
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED_EXIT_CODE) from None
 
 
-def _messages(
-    session: Session, query: dict[str, str], place: str | None, follow: bool
-) -> Iterator[str]:
+def _messages(session: Session, query: dict[str, str], follow: bool) -> Iterator[str]:
     """The data of the events; with `follow` without an end, whatever becomes of a connection."""
-    heard = False
+    heard, place = False, None  # what was heard last counts more than `after`
     while True:
         try:
             lines = session.api.listen(path_of("events"), place, query)
@@ -125,7 +135,7 @@ def _line(text: str) -> str:
         raise CliFailure(f"an event cannot be read ({error}); is it another version?") from None
     details = " ".join(
         # As JSON, ASCII only: what comes from a container is kept from acting on the terminal.
-        f"{key}={value if isinstance(value, int) else json.dumps(value)}"
+        f"{key}={json.dumps(value)}"
         for key, value in event.data.items()
         if key not in _TOLD_BEFORE
     )

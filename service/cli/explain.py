@@ -65,8 +65,9 @@ def explain(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="[KIND]",
-            help=f"One of {', '.join(KINDS)}; left out, NAME is a replica set's",
+            metavar="NAME|KIND",
+            help="A replica set, or a version of it (foo@2); or, with NAME behind it, one of"
+            f" {', '.join(KINDS)}",
             autocompletion=replica_set_names,
         ),
     ],
@@ -74,8 +75,8 @@ def explain(
         str | None,
         typer.Argument(
             metavar="NAME",
-            help="A replica set or a version of it (foo@2), a volume, a GPU by UUID or index, a"
-            " host port, an operation's ID, a record's seq, or a refusal's ID (X-Refusal-Id)",
+            help="Which one: a replica set or a version of it, a volume, a GPU by UUID or index,"
+            " a host port, an operation's ID, a record's seq, or a refusal's ID (X-Refusal-Id)",
             show_default=False,
         ),
     ] = None,
@@ -87,9 +88,7 @@ def explain(
         typer.Option("--limit", metavar="N", help="Show the newest N records of a history"),
     ] = None,
 ) -> None:
-    """Say why it is so: which record each thing is by, who asked for that, and from what it was
-    decided.
-    """
+    """Say why it is so: by which records, who asked for them, and from what they were decided."""
     kind, thing = _asked(what, name)
     query = {"all": "1"} if everything else {}
     if limit is not None:
@@ -118,7 +117,7 @@ def _described(found: Explanation) -> str:
     text = show.table(("RECORD", "ANSWER"), facts)
     rows = [row for link in found.chain for row in _rows(link)]
     if rows:
-        text += f"\n{show.table(('RECORD', 'TIME', 'BY', 'WHAT'), rows)}"
+        text += f"\n{show.table(('RECORD', 'TIME', 'BY', 'WHAT'), rows, whole=('TIME',))}"
     if found.older:
         text += "there are older records about it; --all --limit N shows the newest N\n"
     return text

@@ -1,6 +1,6 @@
 """`gpuledger rebuild` and `gpuledger check`: the read store made anew, and everything compared.
 
-Both read the ledger itself, so with the embedded one the service must not be running.
+Both read the ledger itself. Beside a running service only `check` may: `rebuild` is refused.
 """
 
 import json

@@ -93,7 +93,7 @@ def remove(
     session: Session,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Names or ids as listed; none means all"),
+        typer.Argument(metavar="NAME", help="Names or ids as listed; none means all"),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be removed")

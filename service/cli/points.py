@@ -10,7 +10,7 @@ from service.cli.addresses import path_of
 from service.cli.answers import SpecChange, read
 from service.cli.session import Session
 
-_POINT = re.compile(r"[0-9]+|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ].*")
+_POINT = re.compile(r"[0-9]+|[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ].*)?")
 
 
 class Thing(Struct, frozen=True):
@@ -33,7 +33,7 @@ class Changes(Struct, frozen=True, rename={"old": "from", "new": "to", "sets": "
 
 
 def is_point(text: str) -> bool:
-    """Is it a point of the ledger, a seq or an instant? What names a version has an @."""
+    """Is it a point of the ledger, a seq, an instant or a day? What names a version has an @."""
     return _POINT.fullmatch(text) is not None
 
 

@@ -163,7 +163,7 @@ def _walk(
         if condition is not None:
             return
     if not shown:
-        what = "the condition held at none of them" if condition else "none is about it"
+        what = "the condition held at none of them" if condition else "none is about that name"
         raise CliFailure(f"{plural(log.last_seq, 'record')}: {what}")
 
 

@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
 def execute(
     session: Session,
     name: Name,
-    cmd: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="What to run")],
+    cmd: Annotated[list[str], typer.Argument(metavar="-- CMD", help="What to run")],
     workdir: Annotated[
         str, typer.Option("--workdir", "-w", metavar="DIR", help="Where to run it")
     ] = "",

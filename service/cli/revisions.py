@@ -52,20 +52,19 @@ def ps(
 ) -> None:
     """List the replica sets."""
     data = _all_replica_sets(session.api, {} if debug_of is None else {"debugOf": debug_of})
-    now_s = session.surroundings.now_s()
     rows = [
         (
             row.name,
             str(row.version),
             f"{_phase(row)}, copy of {row.debug_of}" if row.debug_of else _phase(row),
-            str(len(row.gpus)),
-            _ports(row.ports),
+            "0" if _gave_back(row.phase, row.container) else str(len(row.gpus)),
+            "" if _gave_back(row.phase, row.container) else _ports(row.ports),
             row.image_name,
-            show.age(row.create_time, now_s),
+            session.made(row.create_time),
         )
         for row in read(data, ReplicaSets).replica_sets
     ]
-    headings = ("NAME", "VER", "PHASE", "GPUS", "PORTS", "IMAGE", "AGE")
+    headings = ("NAME", "VER", "PHASE", "GPUS", "PORTS", "IMAGE", session.made_heading)
     session.print(data, show.table(headings, rows))
 
 
@@ -74,7 +73,7 @@ def info(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]",
+            metavar="NAME",
             help="Name of the replica set; without it the service itself is shown",
             autocompletion=replica_set_names,
         ),
@@ -87,16 +86,18 @@ def info(
     data = session.api.get(path_of("replicaSet", name))
     found = data["info"]
     config, host = found["config"], found["hostConfig"]
+    gone = _gave_back(found.get("phase", ""), found.get("container", ""))
     pairs = [
         ("container", found["containerName"]),
         ("version", str(found["version"])),
+        ("phase", found.get("phase", "") + (", GPUs and ports given back" if gone else "")),
         *([("debug copy", f"of {found['debugOf']}")] if "debugOf" in found else []),
         *_end(found),
         ("created", show.moment(found["createTime"])),
         ("image", config.get("Image", "")),
         ("cmd", " ".join(config.get("Cmd") or [])),
-        ("GPUs", "\n".join(_gpus(found))),
-        ("ports", "\n".join(_port_lines(host))),
+        ("GPUs", "" if gone else "\n".join(_gpus(found))),
+        ("ports", "" if gone else "\n".join(_port_lines(host))),
         ("binds", "\n".join(_binds(host))),
         ("env", "\n".join(config.get("Env") or [])),
         ("CPUs", f"{host['NanoCpus'] / 1e9:g}" if host.get("NanoCpus") else ""),
@@ -106,6 +107,11 @@ def info(
         *_policies(found),
     ]
     session.print(data, show.details(pairs))
+
+
+def _gave_back(phase: str, container: str) -> bool:
+    """Has it given back its GPUs and ports? While its container still runs it has them."""
+    return phase == "stopped" and container != "running"
 
 
 def _policies(found: Mapping[str, Any]) -> list[tuple[str, str]]:

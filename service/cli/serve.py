@@ -15,7 +15,7 @@ PANEL = "Service"
 def _flag(name: str) -> Any:
     """The option of a setting. None means not given, so that the environment can speak."""
     setting = SETTINGS[name]
-    return typer.Option(*setting.flags, help=setting.help, show_default=False, metavar="TEXT")
+    return typer.Option(*setting.flags, help=setting.help, show_default=False, metavar="VALUE")
 
 
 Addr = Annotated[str | None, _flag("addr")]

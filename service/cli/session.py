@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
+from service.cli import show
 from service.cli.addresses import SERVER_DEFAULT, path_of
 from service.cli.answers import Receipt, ReplicaSets, Volumes, read
 from service.cli.credentials import token_of, trust
@@ -43,8 +44,8 @@ Token = Annotated[
     typer.Option(
         "--token",
         metavar="TOKEN",
-        help="Who we are; others on this host can read it here, not in env GPULEDGER_TOKEN or in"
-        " ~/.config/gpuledger/token",
+        help="Who we are. Others on this host see it in the list of processes: rather use env"
+        " GPULEDGER_TOKEN or ~/.config/gpuledger/token",
         show_default=False,
     ),
 ]
@@ -63,7 +64,8 @@ At = Annotated[
     typer.Option(
         "--at",
         metavar="POINT",
-        help="As it was then: a seq of the ledger, or an instant such as 2026-01-02T03:04:05Z",
+        help="As it was then: a seq of the ledger, or an instant such as 2026-01-02T03:04:05Z or"
+        " 2026-01-02 (UTC)",
         show_default=False,
     ),
 ]
@@ -119,6 +121,17 @@ class Session:
             typer.echo(f"the operation goes on: gpuledger op {operation_id}", err=True)
             raise typer.Exit(INTERRUPTED_EXIT_CODE) from None
 
+    @property
+    def made_heading(self) -> str:
+        """Of the column that `made` fills."""
+        return "AGE" if self.at is None else "CREATED"
+
+    def made(self, created: str) -> str:
+        """How old something is; of the past, when it was made: its age of today is not of then."""
+        if self.at is None:
+            return show.age(created, self.surroundings.now_s())
+        return show.moment(created)
+
     def print(self, data: dict[str, Any] | None, text: str) -> None:
         """Print the data for scripts, or the text for people."""
         if self.as_json:
@@ -164,6 +177,12 @@ def command(
         return function
 
     return register
+
+
+def group_options(
+    server: Server = None, token: Token = None, ca_cert: CaCert = None, as_json: AsJson = False
+) -> None:
+    """The callback of a group: the options of its commands may stand before them too."""
 
 
 def open_api(ctx: typer.Context) -> "Api":

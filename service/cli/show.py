@@ -6,9 +6,10 @@ is one line, without colour, so that grep, awk and cut have an easy time.
 
 import io
 import sys
+import textwrap
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 100_000
 """Wider than any row: rich folds at a console's width, and a pipe has none."""
+INDENT = " " * 4
 NARROW_WIDTH = 80
 """The width that tables are made for."""
 
@@ -23,12 +25,16 @@ _AGE_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
 
 def table(
-    headings: Sequence[str], rows: Iterable[Sequence[str]], whole: Collection[str] = ()
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    whole: Collection[str] = (),
+    right: Collection[str] = (),
 ) -> str:
     """Columns under headings; "-" stands where a cell has nothing to say.
 
     The columns in `whole` are never folded, so that they can be copied: others give way. They
-    must be short enough for 80 columns; on narrower terminals they are folded as well.
+    must be short enough for 80 columns; on narrower terminals they are folded as well. Those in
+    `right` stand below each other by their last digit.
     """
     from rich.table import Table
 
@@ -36,7 +42,8 @@ def table(
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in headings:
         no_wrap = heading in whole and console.width >= NARROW_WIDTH
-        grid.add_column(heading, overflow="fold", no_wrap=no_wrap)
+        justify: Literal["left", "right"] = "right" if heading in right else "left"
+        grid.add_column(heading, overflow="fold", no_wrap=no_wrap, justify=justify)
     for row in rows:
         grid.add_row(*(plain(cell) or "-" for cell in row))
     return _rendered(console, grid)
@@ -51,6 +58,28 @@ def plain(text: str) -> str:
         char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
         for char in text
     )
+
+
+def explained_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose last column is prose. On a terminal it stands below its row, where it has
+    the whole width; the other cells, which are short, are not folded then."""
+    console = _console()
+    if not console.is_terminal:
+        return table(headings, rows)
+    rows = [[plain(cell) for cell in row] for row in rows]
+    short = [headings[:-1], *([cell or "-" for cell in row[:-1]] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*short, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        for cells in short
+    ]
+    text = f"{lines[0]}\n"
+    for line, row in zip(lines[1:], rows, strict=True):
+        prose = textwrap.fill(
+            row[-1], console.width, initial_indent=INDENT, subsequent_indent=INDENT
+        )
+        text += f"{line}\n{prose}\n" if prose else f"{line}\n"
+    return text
 
 
 def details(pairs: Iterable[tuple[str, str]]) -> str:
@@ -68,13 +97,15 @@ def details(pairs: Iterable[tuple[str, str]]) -> str:
 def age(created: str, now_s: float) -> str:
     """How long ago an instant (RFC 3339) was: "45s", "3m", "2h", "12d"."""
     instant = _instant(created)
-    if instant is None:
+    return "" if instant is None else _span(max(0, int(now_s - instant.timestamp())))
+
+
+def lasted(begin: str, end: str) -> str:
+    """How long it was from one instant (RFC 3339) to another; "" of less than a second."""
+    first, last = _instant(begin), _instant(end)
+    if first is None or last is None or (seconds := int((last - first).total_seconds())) < 1:
         return ""
-    seconds = max(0, int(now_s - instant.timestamp()))
-    for unit, size in _AGE_UNITS:
-        if seconds >= size:
-            return f"{seconds // size}{unit}"
-    return "0s"
+    return _span(seconds)
 
 
 def moment(text: str) -> str:
@@ -86,6 +117,13 @@ def moment(text: str) -> str:
 def plural(count: int, noun: str) -> str:
     """ "1 GPU", "2 GPUs"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _span(seconds: int) -> str:
+    for unit, size in _AGE_UNITS:
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return "0s"
 
 
 def _instant(text: str) -> datetime | None:
@@ -100,7 +138,8 @@ def _console() -> "Console":
     """A console as wide and as colourful as the standard output."""
     from rich.console import Console
 
-    terminal = sys.stdout.isatty()
+    # A process that was started without a standard output has None there.
+    terminal = sys.stdout is not None and sys.stdout.isatty()
     return Console(
         file=io.StringIO(),
         force_terminal=terminal,

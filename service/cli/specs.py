@@ -10,7 +10,13 @@ from service.cli.replica_sets import PANEL, Detach, Name, new_container
 from service.cli.session import Session, command
 
 Cpus = Annotated[
-    float | None, typer.Option(metavar="N", help="CPUs, such as 1.5", show_default=False)
+    float | None,
+    typer.Option(
+        metavar="N",
+        help="CPUs, such as 1.5",
+        show_default=False,
+        callback=arguments.finite,
+    ),
 ]
 Memory = Annotated[
     str | None, typer.Option(metavar="SIZE", help="Memory, such as 4GB", show_default=False)
@@ -117,7 +123,7 @@ def run(
     image: Image,
     cmd: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[-- CMD...]", help="What to run; default: what the image says"),
+        typer.Argument(metavar="-- CMD", help="What to run; default: what the image says"),
     ] = None,
     gpus: Annotated[int, typer.Option("--gpus", "-g", metavar="N", help="How many GPUs")] = 0,
     bind: Binds = None,
@@ -137,6 +143,8 @@ def run(
     detach: Detach = False,
 ) -> None:
     """Make a replica set and run it."""
+    arguments.pairs(env or [], "--env")
+    arguments.pairs(secret_env or [], "--secret-env")
     body = arguments.given(
         replicaSetName=name,
         imageName=image,
@@ -174,7 +182,7 @@ def patch(
     session: Session,
     name: Name,
     cmd: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- CMD...]", help="Another command to run")
+        list[str] | None, typer.Argument(metavar="-- CMD", help="Another command to run")
     ] = None,
     no_cmd: NoCmd = False,
     gpus: NewGpus = None,
@@ -202,6 +210,7 @@ def patch(
     A limit (--cpus, --memory, --shm-size, --pids) of 0 is none. Give every
     --port that it is to have. --bind takes the place of what is at DEST.
     """
+    arguments.pairs(secret_env or [], "--secret-env")
     body = arguments.given(
         gpuPatch={"gpuCount": gpus} if gpus is not None else None,
         volumePatch=_volume_patch(old_bind, new_bind),

@@ -8,7 +8,7 @@ from service.cli import show
 from service.cli.addresses import path_of
 from service.cli.answers import Volumes, read
 from service.cli.replica_sets import Detach
-from service.cli.session import AsJson, CaCert, Server, Session, Token, command, volume_names
+from service.cli.session import Session, command, group_options, volume_names
 
 PANEL = "Volumes and resources"
 
@@ -23,7 +23,7 @@ Size = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the group to the app, its commands in the order that --help shows."""
     group = typer.Typer(name="volume", help="Sized volumes.", no_args_is_help=True)
-    group.callback()(_options)
+    group.callback()(group_options)
     command(group, "create")(create)
     command(group, "resize")(resize)
     command(group, "ls", past=True)(listing)
@@ -31,12 +31,6 @@ def register(app: typer.Typer) -> None:
     command(group, "history", past=True)(history)
     command(group, "rm")(remove)
     app.add_typer(group, rich_help_panel=PANEL)
-
-
-def _options(
-    server: Server = None, token: Token = None, ca_cert: CaCert = None, as_json: AsJson = False
-) -> None:
-    """Sized volumes."""
 
 
 def create(
@@ -59,12 +53,11 @@ def resize(session: Session, name: Name, size: Size, detach: Detach = False) -> 
 def listing(session: Session) -> None:
     """List the volumes."""
     data = session.api.get(path_of("volumes"))
-    now_s = session.surroundings.now_s()
     rows = [
-        (row.name, row.volume_name, row.size, show.age(row.create_time, now_s))
+        (row.name, row.volume_name, row.size, session.made(row.create_time))
         for row in read(data, Volumes).volumes
     ]
-    session.print(data, show.table(("NAME", "IN DOCKER", "SIZE", "AGE"), rows))
+    session.print(data, show.table(("NAME", "IN DOCKER", "SIZE", session.made_heading), rows))
 
 
 def info(session: Session, name: Name) -> None:

@@ -12,7 +12,7 @@ from service.cli.answers import read
 from service.cli.arguments import given
 from service.cli.failures import CliFailure
 from service.cli.serve import PANEL
-from service.cli.session import Session, command
+from service.cli.session import Session, command, group_options
 
 PING_FAILED_EXIT_CODE = 1
 
@@ -20,7 +20,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Of a webhook")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="So many at most")]
 Ids = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ID]...", help="Of dead letters, as listed; none means all"),
+    typer.Argument(metavar="ID", help="Of dead letters, as listed; none means all"),
 ]
 
 
@@ -97,6 +97,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(
         name="webhook", help="Have events sent to an address.", no_args_is_help=True
     )
+    group.callback()(group_options)
     command(group, "add")(add)
     command(group, "ls", past=True)(listing)
     command(group, "show", past=True)(details)

@@ -77,11 +77,6 @@ class Line(Struct):
     records: list[tuple[int, int | None]] = field(default_factory=list)
     """The records that opened and closed each interval; None for one that was still open."""
 
-    @property
-    def order(self) -> tuple[tuple[str, ...], str]:
-        """Lines of a group stand together."""
-        return self.keys, self.meter
-
 
 class PriceBook:
     """The prices, and which of them holds when.
@@ -161,8 +156,13 @@ class Bill:
                 line.notes[note] = line.notes.get(note, 0) + 1
 
     def lines(self) -> list[Line]:
-        """Every line, in the order of their groups."""
-        return sorted(self._lines.values(), key=lambda line: line.order)
+        """Every line, in the order of their groups: foo-9 before foo-10."""
+
+        def order(line: Line) -> tuple[list[tuple[str, int, int]], str]:
+            keys = zip(self.group_by, line.keys, strict=True)
+            return [_order_of(group, key) for group, key in keys], line.meter
+
+        return sorted(self._lines.values(), key=order)
 
     def money(self) -> int:
         """The total; see `show_money`."""
@@ -193,6 +193,17 @@ def value_of(interval: Interval, group: str) -> str:
             return interval.gpu
         case _:
             return f"{interval.opened_seq}.{interval.place}"
+
+
+def _order_of(group: str, key: str) -> tuple[str, int, int]:
+    """Where a value of a group stands among others: text, then numbers."""
+    if group == "revision":
+        name, _dash, number = key.rpartition("-")
+        return name, int(number), 0
+    if group == "interval":
+        seq, _dot, place = key.partition(".")
+        return "", int(seq), int(place)
+    return key, 0, 0
 
 
 def is_group(text: str) -> bool:

@@ -49,6 +49,8 @@ async def _usage(request: web.Request) -> web.Response:
     this_month = f"{month_of(now_us)}-01"
     begin_us = _instant(request.query.get("from", this_month), "from")
     end_us = min(_instant(request.query.get("to", show_time(now_us)), "to"), now_us)
+    if "to" in request.query and _instant(request.query["to"], "to") < begin_us:
+        raise check.bad("to", "is before from; the window begins at from and ends at to")
     groups = _groups(request.query.get("groupBy", ""))
     await context.intake.caught_up()
     window = Window(begin_us, max(begin_us, end_us))

@@ -24,7 +24,7 @@ from service.web.context import CONTEXT, WebContext
 from service.web.event_filters import KINDS, checked
 from service.web.event_secrets import carries_env, hidden_events
 from service.web.problems import BadRequest, Code
-from service.web.routes import API, Query, Route, number_in
+from service.web.routes import API, Query, Route, check_queries, number_in
 from service.web.secrets import shows_secrets
 
 RETRY_MS = 2_000
@@ -44,6 +44,7 @@ _log = logging.getLogger(__name__)
 
 async def _events(request: web.Request) -> web.StreamResponse:
     context = request.app[CONTEXT]
+    check_queries(request, ROUTES[0].parameters)
     feed, wanted = context.feed, _wanted(request)
     place = _begin(request, feed)
     until_seq = None if number_in(request, "follow", 1, 0, 1) else feed.last_seq

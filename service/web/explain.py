@@ -7,6 +7,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from events.codec import show_time
+from events.values import split_at_version
 from service.domain.explaining import SUBJECT_KINDS, Explanation, Fact, Link, SubjectKind
 from service.domain.explaining_refusals import Refused
 from service.domain.rejections import Reason
@@ -146,6 +147,8 @@ def _facts(facts: Iterable[Fact]) -> list[FactData]:
 
 def _not_there(kind: SubjectKind, name: str) -> Problem:
     text = f"there is no {_NAMES.get(kind, kind)} {check.shown(name)}"
+    if kind == "replicaSet" and (version := split_at_version(name)) is not None:
+        text = f"there is no version {version[1]} of {version[0]}"
     return Problem(_CODES[kind], HTTPStatus.NOT_FOUND, text, "nothing_to_explain")
 
 

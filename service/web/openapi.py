@@ -11,7 +11,7 @@ from service.domain.explaining import SUBJECT_KINDS
 from service.domain.months import MONTH_PATTERN
 from service.web.past import AT
 from service.web.problems import OWN_CODES, Code
-from service.web.routes import NAME_PATTERN, UUID_PATTERN, Query, Route
+from service.web.routes import API, NAME_PATTERN, UUID_PATTERN, Query, Route
 from service.web.schemas_responses import AcceptedData, Refusal
 from service.web.submission import IDEMPOTENCY_KEY_LENGTH_MAX
 
@@ -207,7 +207,7 @@ def _responses(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
     refusal = _enveloped(schemas[Refusal])
     refusals = [code for code in route.codes if code not in _BEHIND]
     errors = [Code.SERVER_BUSY, *(code for code in route.codes if code in _BEHIND)]
-    if route.body is not None or route.has_past:
+    if route.path.startswith(API):  # a query parameter that is not known, for one
         refusals.insert(0, Code.BAD_REQUEST)
     if route.action is not None:
         found["202"] = _response(

@@ -13,14 +13,15 @@ from service.application.past import POINT_PATTERN
 from service.errors import NoSuchPoint
 from service.web.context import CHOSEN, CONTEXT
 from service.web.problems import BadRequest, Code
-from service.web.routes import API, Query, Route
+from service.web.routes import API, Query, Route, check_queries
 
 LEDGER_SEQ = "X-Ledger-Seq"
 
 AT = Query(
     "at",
-    "As it was then: a seq, or an instant (RFC 3339). An instant is the last record of the"
-    " greatest prefix of the ledger whose records are all at or before it.",
+    "As it was then: a seq, an instant (RFC 3339), or a day, which is its begin in UTC. An"
+    " instant is the last record of the greatest prefix of the ledger whose records are all at or"
+    " before it.",
     pattern=POINT_PATTERN,
 )
 
@@ -33,11 +34,15 @@ async def as_of(
 ) -> web.StreamResponse:
     """Serve a request on the past that it asks for, or on the present. Raises BadRequest."""
     route = request.app[BY_PATTERN].get(pattern)
-    if "at" not in request.query or route is None or not route.path.startswith(API):
+    if route is None or not route.path.startswith(API):
+        return await handler(request)
+    if "at" not in request.query:
+        check_queries(request, route.parameters)
         return await handler(request)
     if not route.has_past:
         why = route.now or "a command is done now"
         raise BadRequest(Code.BAD_REQUEST, f"at is not for this: {why}", "at")
+    check_queries(request, route.parameters)
     seq = await point_in(request, "at")
     token = CHOSEN.set(await request.app[CONTEXT].past.reads_at(seq))
     try:

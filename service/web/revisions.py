@@ -102,8 +102,8 @@ async def _info(request: web.Request) -> web.Response:
         return refuse(_no_such(Code.INFO_NOT_FOUND, name))
     shown = _info_of(revision, context.node(), _hidden_keys(request, name, [revision]))
     sick = sick_of(await context.reads.gpus(), revision)
-    end = end_of(found, revision)
-    return answer(versions.ContainerInfoData(replace(shown, gpus_sick=sick, **end)))
+    seen = {"phase": found.phase, "container": revision.container, **end_of(found, revision)}
+    return answer(versions.ContainerInfoData(replace(shown, gpus_sick=sick, **seen)))
 
 
 async def _history(request: web.Request) -> web.Response:

@@ -1,6 +1,7 @@
 """Route: one entry of the table that both the routing and the OpenAPI document are made from."""
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from aiohttp import web
@@ -18,6 +19,7 @@ UUID_PATTERN = "^[A-Za-z0-9-]{1,128}$"
 """What a name and a GPU's UUID are, in JSON Schema's words."""
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
+_SHOWN_MAX = 48
 
 
 class Query(Struct, frozen=True):
@@ -63,6 +65,11 @@ class Route(Struct, frozen=True):
     """Why a read under /api/v1 cannot be asked for the past; empty where it can."""
 
     @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of its query parameters."""
+        return (*(query.name for query in self.queries), *(("at",) if self.has_past else ()))
+
+    @property
     def has_past(self) -> bool:
         """Can it be asked with `at`?"""
         return self.method == "GET" and self.path.startswith(API) and not self.now
@@ -73,6 +80,19 @@ class Route(Struct, frozen=True):
         if self.open:
             return None
         return self.role or ("viewer" if self.method == "GET" else "operator")
+
+
+def check_queries(request: web.Request, known: Collection[str]) -> None:
+    """Refuse a parameter that is not among the known ones. Raises BadRequest that names it.
+
+    A misspelled `at` would be answered with the present, and a misspelled filter with everything.
+    """
+    for name in request.query:
+        if name not in known:
+            shown = name[:_SHOWN_MAX]
+            there = f"there are {', '.join(known)}" if known else "there are none"
+            text = f"{shown} is no parameter of this; {there}"
+            raise BadRequest(Code.BAD_REQUEST, text, shown)
 
 
 def number_in(request: web.Request, name: str, default: int, least: int, most: int) -> int:

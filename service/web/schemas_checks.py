@@ -26,6 +26,7 @@ from events.values import (
     split_versioned,
 )
 from service.web.problems import BadRequest, Code
+from service.web.schemas_allowed import allowed
 from service.web.schemas_fields import (
     CMD_BYTES_MAX,
     CMD_COUNT_MAX,
@@ -83,7 +84,7 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _misfit(str(error)) from None
+        raise _misfit(str(error), decoder.type) from None
     except UnicodeDecodeError:
         raise BadRequest(Code.BAD_REQUEST, "the body is not valid UTF-8", "body") from None
     except msgspec.DecodeError as error:
@@ -92,7 +93,7 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
         raise BadRequest(Code.BAD_REQUEST, "the body is nested too deep", "body") from None
 
 
-def _misfit(text: str) -> BadRequest:
+def _misfit(text: str, kind: object) -> BadRequest:
     """What msgspec says of a body that does not fit its type, with the field's name."""
     at = _AT.search(text)
     what, where = (text[: at.start()], at[1]) if at else (text, "")
@@ -105,7 +106,7 @@ def _misfit(text: str) -> BadRequest:
         return bad(f"{prefix}{missing[1]}", "is missing", code)
     if where == "gpuCount" and "out of range" in what:
         return _too_many_gpus(where)
-    return bad(where or "body", f"does not fit: {what.replace('`', '')}")
+    return bad(where or "body", f"does not fit: {what.replace('`', '')}{allowed(kind, where)}")
 
 
 def name(text: str, field: str, kind: Kind = "replica_set") -> str:

@@ -20,7 +20,12 @@ class ContainerInfo(Struct, frozen=True, rename="camel"):
     platform: None
     container_name: str
     gpus: list[str]
-    """UUIDs; beside the contract's `DeviceRequests`, which simulated GPUs do not have."""
+    """UUIDs that it was given; one that is stopped has given them back, and its host ports too.
+    Beside the contract's `DeviceRequests`, which simulated GPUs do not have."""
+    phase: str | UnsetType = UNSET
+    """What it is meant to be: running, paused or stopped; left out of a history."""
+    container: str | UnsetType = UNSET
+    """What was last seen of its container: absent, created, running, exited or removed."""
     gpus_sick: list[str] | UnsetType = UNSET
     """Those that it has and that fell ill or are gone; left out of a history."""
     exit_code: int | UnsetType = UNSET

@@ -32,9 +32,17 @@ def test_a_bill_as_a_table(rig: Rig) -> None:
     }
     _window, headings, first, second, total = shown.stdout.splitlines()
     assert " ".join(headings.split()) == "TENANT LABEL:TEAM METER USED KEPT AMOUNT RECORDS NOTES"
-    assert first.split() == ["lab", "lab", "gpu", "1.000", "GPU-hours", "-", "2.68", "3-20", "-"]
-    assert second.endswith("0.250  -       3-20     GPU kept while paused (1)")
+    assert first.split() == ["lab", "lab", "gpu", "1.000", "GPU-hours", "-", "2.68", "3-", "-"]
+    assert second.endswith("0.250       -  3-       GPU kept while paused (1)")
     assert total == "total 2.68 EUR"
+
+
+def test_numbers_stand_below_each_other_and_what_has_ended_says_so(rig: Rig) -> None:
+    large = {**LINE, "hours": "1234.5", "amount": "1234.5", "records": [[3, 17]]}
+    rig.world.usage = [LINE, large]
+    _window, _headings, first, second, _total = rig("bill").stdout.splitlines()
+    assert first.endswith("    1.000 GPU-hours     -     2.68  3-       -")
+    assert second.endswith(" 1234.500 GPU-hours     -  1234.50  3-17     -")
 
 
 def test_without_usage_and_prices(rig: Rig) -> None:
@@ -77,7 +85,8 @@ def test_prices_are_set_and_listed(rig: Rig) -> None:
     assert rig("price", "ls").stdout == "no prices are set\n"
     args = ("gpu", "2.40", "--currency", "EUR", "--from", "2026-11-01", "--model", "H100")
     done = rig("price", "set", *args)
-    assert (done.exit_code, done.stdout) == (0, "gpu is 2.40 EUR an hour from 2026-11-01 on\n")
+    told = "gpu, H100 is 2.40 EUR an hour from 2026-11-01 on\n"
+    assert (done.exit_code, done.stdout) == (0, told)
     _method, _path, body = rig.world.requests[-1]
     assert body == {
         "meter": "gpu",

@@ -81,7 +81,7 @@ def spent_s() -> float:
 def test_a_table_that_is_not_shown_costs_no_heavy_import() -> None:
     # Where click is installed, as the tests' tools have it, httpx loads a command line of its own.
     without = "sys.modules['click'] = None"
-    code = f"import sys; {without}; import service.__main__; print(*sys.modules)"
+    code = f"import sys; {without}; import service.cli.app; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
     ).stdout.split()

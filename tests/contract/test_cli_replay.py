@@ -123,7 +123,7 @@ def test_one_version(backup: Path) -> None:
     second = [line["seq"] for line in lines_of("--file", backup, "--name", "foo@2")]
     assert PATCH_FOO in second
     assert not {RUN_FOO, 4, 5, 6} & set(second)
-    assert "none is about it" in replay("--file", backup, "--name", "nobody").output
+    assert "none is about that name" in replay("--file", backup, "--name", "nobody").output
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,8 @@ async def test_a_second_instance_on_the_same_directory_is_refused(nats_child: Na
     data_dir = nats_child.data_dir
     with pytest.raises(LedgerUnavailable) as refused:
         await NatsChild(data_dir).__aenter__()
-    assert str(refused.value) == f"{data_dir}: another gpuledger runs on this data directory"
+    told = f"{data_dir}: another gpuledger runs on this data directory; stop it first"
+    assert str(refused.value) == told
 
 
 PARENT = """

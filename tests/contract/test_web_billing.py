@@ -85,6 +85,12 @@ async def test_a_window_never_ends_later_than_now(site: Site) -> None:
     assert (later["lines"], later["total"]) == ([], None)
 
 
+async def test_a_window_that_ends_before_it_begins_is_refused(site: Site) -> None:
+    refused = await site.get("/api/v1/usage?from=2026-11-02&to=2026-11-01")
+    assert (refused.status, refused.code, refused.data["field"]) == (400, 1000, "to")
+    assert (await site.get("/api/v1/usage?from=2026-11-02&to=2026-11-02")).status == 200
+
+
 async def test_groups_and_no_price(site: Site) -> None:
     site.reads.intervals = [used(3, 1, 2), used(4, 1, 3, tenant="ops", labels={"team": "a"})]
     data = (await site.get("/api/v1/usage?groupBy=tenant,model,label:team")).data

@@ -110,6 +110,7 @@ class TestWhatIsSent:
         [
             *(("?type=no.such.v1", "type"), ("?kind=cat", "kind"), ("?follow=2", "follow")),
             *(("?after=x", "after"), ("?after=-1", "after"), ("?after=1.2.3", "after")),
+            *(("?at=1&follow=0", "at"), ("?kinds=volume&follow=0", "kinds")),
             *(("?after=3&follow=0", "after"), (f"?name={'x' * 300}", "name"), ("?after=", "after")),
         ],
     )

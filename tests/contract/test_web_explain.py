@@ -119,6 +119,7 @@ async def test_what_is_not_there(site: ExplainingSite, what: str, code: int) -> 
     assert (refused.status, refused.code) == (404, code)
     assert refused.data == {"reason": "nothing_to_explain"}
     assert len(refused.json["msg"]) < 200
+    assert ("there is no version 99 of set1" in refused.json["msg"]) is ("@" in what)
 
 
 @pytest.mark.parametrize(

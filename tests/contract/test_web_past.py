@@ -89,6 +89,14 @@ async def test_an_instant_is_the_last_record_before_it(site: PastSite) -> None:
     assert (await site.at("volumes", just_before)).headers[LEDGER_SEQ] == "76"
 
 
+async def test_a_day_is_its_begin_in_utc(site: PastSite) -> None:
+    day = time_of(END)[:10]
+    begin = await site.at("replicaSet", f"{day}T00:00:00Z")
+    whole = await site.at("replicaSet", day)
+    assert (whole.status, whole.body) == (200, begin.body)
+    assert whole.headers[LEDGER_SEQ] == begin.headers[LEDGER_SEQ]
+
+
 @pytest.mark.parametrize(
     ("at", "word"),
     [
@@ -96,7 +104,9 @@ async def test_an_instant_is_the_last_record_before_it(site: PastSite) -> None:
         ("yesterday", "no point"),
         ("-1", "no point"),
         ("1e3", "no point"),
-        ("2026-01-02", "no point"),
+        ("2026-1-2", "no point"),
+        ("2023-02-30", "no instant"),
+        ("2999-01-01", "in the future"),
         ("2026-01-02T03:04:05", "no point"),
         ("2023-02-30T00:00:00Z", "no instant"),
         ("2999-01-01T00:00:00Z", "in the future"),
@@ -166,3 +176,21 @@ class TestChanges:
         ):
             refused = await self.changes(site, **points)
             assert (refused.status, refused.data["field"]) == (400, field)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "field", "known"),
+    [
+        ("GET", "replicaSet?At=5", "At", "there are limit, after, debugOf, at"),
+        ("GET", "operations?at=5&nmae=set1", "nmae", "there are limit, before, name, at"),
+        ("GET", "audit/key?x=1", "x", "there are none"),
+        ("DELETE", "replicaSet/set1?dryRun=1", "dryRun", "there are none"),
+    ],
+)
+async def test_an_unknown_parameter_is_refused(
+    site: PastSite, method: str, path: str, field: str, known: str
+) -> None:
+    refused = await site.send(method, f"/api/v1/{path}")
+    assert (refused.status, refused.code, refused.data["field"]) == (400, 1000, field)
+    assert known in refused.json["msg"]
+    assert site.intake.submitted == []

@@ -137,6 +137,17 @@ def test_lines_are_made_for_each_group_and_meter(log: UsageLog) -> None:
     assert cards == ["GPU-0", "GPU-1", "GPU-2"]
 
 
+def test_versions_and_intervals_stand_in_the_order_of_their_numbers(log: UsageLog) -> None:
+    for turn in range(11):
+        ran(log, turn * 10, turn * 10 + 5, uuids(0))
+    by_revision = log.bill(("revision",)).lines()
+    cards = [line.keys[0] for line in by_revision if line.meter == "gpu"]
+    assert cards == [f"foo-{number}" for number in range(1, 12)]
+    seqs = [int(line.keys[0].partition(".")[0]) for line in log.bill(("interval",)).lines()]
+    assert seqs == sorted(seqs)
+    assert max(seqs) > 10
+
+
 def test_a_line_cites_the_records_of_all_its_intervals(log: UsageLog) -> None:
     log.declare(0, 1, uuids(0, 1))
     opened = log.start(0, started=docker(0))

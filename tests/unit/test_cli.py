@@ -93,6 +93,26 @@ def test_a_table_on_a_terminal_folds_and_never_cuts(monkeypatch: pytest.MonkeyPa
     assert "…" not in plain
 
 
+def test_prose_stands_below_its_row_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    headings, rows = ("TIME", "WHAT", "WHY"), [("now", "run foo", "why " * 30), ("then", "", "")]
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert len(show.explained_table(headings, rows).splitlines()) == 3, "a row is a line in a pipe"
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    lines = show.explained_table(headings, rows).splitlines()
+    assert (lines[:2], lines[-1]) == (["TIME  WHAT", "now   run foo"], "then  -")
+    prose = lines[2:-1]
+    assert max(map(len, prose)) <= 80
+    assert " ".join(prose).split() == ["why"] * 30
+
+
+def test_how_long_it_was() -> None:
+    assert show.lasted(CREATED, "2026-01-02T03:05:05.5Z") == "1m"
+    assert show.lasted(CREATED, "2026-01-02T03:04:05.9Z") == ""
+    assert show.lasted(CREATED, "") == ""
+
+
 def operation(**fields: object) -> Operation:
     return Operation("op1", "run", "replica_set", "foo", **{"state": "running", **fields})  # type: ignore[arg-type]
 
