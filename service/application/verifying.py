@@ -1,4 +1,5 @@
-"""Verifying: whether records are the chain that was written, and what signed checkpoints say."""
+"""Verifying: whether records and refusals are the chains that were written, and what signed
+checkpoints say."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -7,7 +8,8 @@ from msgspec import Struct
 from events.chain import ChainBroken, ChainCheck
 from events.codec import CloudEvent
 from events.resources import NodeRegistered
-from service.audit_ports import Checkpoint
+from service.application.refusal_check import RefusalCheck, RefusalsBroken, RefusalsVerified
+from service.audit_ports import Checkpoint, Noted
 from service.errors import LedgerDamaged
 from service.ports import StoredEntry
 
@@ -32,6 +34,31 @@ class Verified(Struct, frozen=True):
     vouched_seq: int
     """The last record that a checkpoint proves; what is behind it only its own hash does."""
     fault: Fault | None = None
+    refusals: RefusalsVerified | None = None
+    """None where there is no log of them."""
+
+    @property
+    def is_well(self) -> bool:
+        """Is all as it was written?"""
+        return self.fault is None and (self.refusals is None or not self.refusals.fault)
+
+
+async def verify_refusals(
+    batches: AsyncIterator[Sequence[StoredEntry]],
+    check: RefusalCheck,
+    also: Callable[[int, Noted], None] = lambda number, noted: None,
+) -> RefusalsVerified:
+    """Walk all refusals. `also` is told every one that fits. Raises LedgerUnavailable."""
+    try:
+        async for batch in batches:
+            for entry in batch:
+                also(entry.seq, check.take(entry))
+        check.end()
+    except RefusalsBroken as broken:
+        return check.found(str(broken))
+    except LedgerDamaged as damaged:
+        return check.found(str(damaged))
+    return check.found()
 
 
 async def verify(

@@ -12,11 +12,14 @@ from service.adapters.audit_export import ExportFile
 from service.adapters.audit_key import KEY_FILE, key_id_of, read_public, see_signed
 from service.adapters.checkpoint_files import CHECKPOINTS_FILE, elsewhere_in, read_checkpoints
 from service.adapters.ledger_backup import load_manifest, read_parts
+from service.adapters.system import SystemClock
 from service.application.exported import RowsClaimed
-from service.application.verifying import Fault, Verified, verify
+from service.application.refusal_check import RefusalCheck
+from service.application.verifying import Fault, Verified, verify, verify_refusals
 from service.audit_ports import Checkpoint
 from service.bootstrap.backing_up import SILENCE_S
-from service.bootstrap.ledger import require_log, visit_ledger
+from service.bootstrap.ledger import require_log, visit
+from service.bootstrap.refusals_read import read_refusals
 from service.errors import AuditError, LedgerDamaged, LedgerUnavailable
 from service.ports import Ledger, StoredEntry
 from service.settings import Settings
@@ -25,7 +28,7 @@ from service.settings import Settings
 async def verify_audit(
     settings: Settings, files: Sequence[Path], key: Path | None
 ) -> Verified:
-    """The log of this installation, beside the running service or without it.
+    """The log and the refusals of this installation, beside the running service or without it.
 
     It is compared with the checkpoints in the data directory, in --audit-dir and in `files`.
     Raises SettingsError where there is no log, AuditError where a checkpoint cannot be believed,
@@ -37,10 +40,14 @@ async def verify_audit(
         known.append(elsewhere_in(settings.audit_dir, settings.node))
     own_key = settings.data_dir / KEY_FILE
     checkpoints = await asyncio.to_thread(_believed, known, files, key or own_key)
-    async with visit_ledger(settings) as ledger:
+    async with visit(settings) as opened:
+        ledger = opened.ledger
         until = await ledger.last_seq()
         async with aclosing(_read(ledger, until)) as batches:
-            return await verify(batches, checkpoints)
+            found = await verify(batches, checkpoints)
+        check = RefusalCheck(checkpoints, SystemClock().now_us())
+        async with aclosing(read_refusals(opened)) as batches:
+            return replace(found, refusals=await verify_refusals(batches, check))
 
 
 async def verify_backup_chain(
