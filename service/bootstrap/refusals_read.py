@@ -1,8 +1,17 @@
-"""The refusals of an installation, for who only reads them: to verify, and to back up."""
+"""The refusals of an installation or of a backup, for who only reads them."""
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from pathlib import Path
 
+from events.codec import read_time
 from service.adapters.jetstream_refusals import JetStreamRefusals
+from service.adapters.ledger_backup import Manifest
+from service.adapters.refusals_backup import read_refusals_file
+from service.adapters.system import SystemClock
+from service.application.refusal_check import RefusalCheck, RefusalsVerified
+from service.application.verifying import verify_refusals
+from service.audit_ports import Checkpoint
 from service.bootstrap.ledger import OpenLedger
 from service.ports import StoredEntry
 
@@ -19,3 +28,21 @@ async def read_refusals(opened: OpenLedger) -> AsyncGenerator[Sequence[StoredEnt
         while entries := await kept.after(number, READ_ENTRIES):
             yield entries
             number = entries[-1].seq
+
+
+async def refusals_of(
+    folder: Path, manifest: Manifest, checkpoints: Sequence[Checkpoint] = ()
+) -> RefusalsVerified | None:
+    """What is found of the refusals in a backup; None where it has none.
+
+    What does not fit is told, as it was so when they were backed up. Raises LedgerDamaged when the
+    file is not the one that was written.
+    """
+    if manifest.refusals is None:
+        return None
+    async with aclosing(read_refusals_file(folder, manifest.refusals)) as batches:
+        async for _ in batches:
+            pass  # to its end, where its checksum is
+    check = RefusalCheck(checkpoints, read_time(manifest.made_at) or SystemClock().now_us())
+    async with aclosing(read_refusals_file(folder, manifest.refusals)) as batches:
+        return await verify_refusals(batches, check)

@@ -17,9 +17,9 @@ from service.application.exported import RowsClaimed
 from service.application.refusal_check import RefusalCheck
 from service.application.verifying import Fault, Verified, verify, verify_refusals
 from service.audit_ports import Checkpoint
-from service.bootstrap.backing_up import SILENCE_S
 from service.bootstrap.ledger import require_log, visit
-from service.bootstrap.refusals_read import read_refusals
+from service.bootstrap.paced import SILENCE_S
+from service.bootstrap.refusals_read import read_refusals, refusals_of
 from service.errors import AuditError, LedgerDamaged, LedgerUnavailable
 from service.ports import Ledger, StoredEntry
 from service.settings import Settings
@@ -61,7 +61,12 @@ async def verify_backup_chain(
     except LedgerDamaged as damaged:
         return Verified(0, 0, 0, 0, 0, Fault(0, str(damaged)))
     async with aclosing(read_parts(folder, manifest.parts)) as batches:
-        return await verify(batches, checkpoints)
+        found = await verify(batches, checkpoints)
+    try:
+        return replace(found, refusals=await refusals_of(folder, manifest, checkpoints))
+    except LedgerDamaged as damaged:
+        broken = RefusalCheck(checkpoints, 0).found(str(damaged))
+        return replace(found, refusals=broken)
 
 
 async def verify_export(settings: Settings, path: Path, key: Path | None) -> Verified:

@@ -8,6 +8,7 @@ import typer
 
 from service.cli.failures import reported
 from service.cli.maintain import AsJson, say
+from service.cli.refusals_found import refusals_data, refusals_lines
 from service.cli.serve import (
     AuditDir,
     DataDir,
@@ -20,7 +21,6 @@ from service.cli.serve import (
 from service.cli.show import plural
 
 if TYPE_CHECKING:
-    from service.application.refusal_check import RefusalsVerified
     from service.application.verifying import Verified
 
 Backup = Annotated[
@@ -81,7 +81,7 @@ def verify(
 
 
 def _data(found: "Verified") -> dict[str, Any]:
-    fault, refusals = found.fault, found.refusals
+    fault = found.fault
     return {
         "records": found.records,
         "unchained": found.unchained,
@@ -89,15 +89,7 @@ def _data(found: "Verified") -> dict[str, Any]:
         "checkpoints": found.checkpoints,
         "vouchedSeq": found.vouched_seq,
         "fault": None if fault is None else {"seq": fault.seq, "what": fault.what},
-        "refusals": None
-        if refusals is None
-        else {
-            "refusals": refusals.refusals,
-            "unchained": refusals.unchained,
-            "forgotten": refusals.forgotten,
-            "vouched": refusals.vouched,
-            "fault": refusals.fault or None,
-        },
+        "refusals": refusals_data(found.refusals),
     }
 
 
@@ -109,8 +101,7 @@ def _lines(found: "Verified") -> Iterator[str]:
     else:
         yield f"{plural(found.records, 'record')}: all is as it was written"
         yield from _proven(found)
-    if found.refusals is not None:
-        yield from _refusals(found.refusals)
+    yield from refusals_lines(found.refusals)
     if not found.is_well:
         yield "this is NOT as it was written"
 
@@ -128,18 +119,3 @@ def _proven(found: "Verified") -> Iterator[str]:
             f"no checkpoint proves seq {found.vouched_seq + 1} to {found.last_seq}: an end that was"
             " cut off, or all of it written anew, would not be seen"
         )
-
-
-def _refusals(found: "RefusalsVerified") -> Iterator[str]:
-    if found.fault:
-        yield found.fault
-        return
-    yield f"{plural(found.refusals, 'refusal')}: all is as it was written"
-    if found.forgotten:
-        yield f"{found.forgotten} before them were forgotten, as they were too many or too old"
-    if found.unchained:
-        yield f"{found.unchained} of them are from before 0.6.0: nothing proves those"
-    if found.vouched:
-        yield f"checkpoints prove {found.vouched} of them"
-    if unproven := found.refusals - found.unchained - found.vouched:
-        yield f"no checkpoint proves {unproven} of them: the newest ones of each caller"

@@ -8,6 +8,7 @@ import typer
 from service.cli.failures import reported
 from service.cli.maintain import AsJson, say
 from service.cli.recovery import recover
+from service.cli.refusals_found import refusals_data, refusals_lines
 from service.cli.serve import (
     PANEL,
     BindRoot,
@@ -87,16 +88,26 @@ def backup(
             done = uvloop.run(bootstrap.verify_backup(folder))
         else:
             done = uvloop.run(bootstrap.back_up(settings, folder))
-    data = {"records": done.records, "bytes": done.bytes, "node": done.node}
+    data = {
+        "records": done.records,
+        "bytes": done.bytes,
+        "node": done.node,
+        "refusals": refusals_data(done.refusals),
+    }
     total = f"{plural(done.records, 'record')} of node {done.node}, {done.bytes} bytes"
+    refusals = "\n".join(refusals_lines(done.refusals))
     if verify:
         text = f"{total}: all is as it was written"
         data["foldCompared"] = done.fold_compared
-        say(as_json, data, text if done.fold_compared else text + NOT_COMPARED)
+        compared = text if done.fold_compared else text + NOT_COMPARED
+        say(as_json, data, f"{compared}\n{refusals}")
+        if done.refusals is not None and done.refusals.fault:
+            raise typer.Exit(1)
         return
     volumes = settings.data_dir / "volumes"
     lines = (
         f"{plural(done.new_records, 'new record')}; {folder} holds {total}",
+        refusals,
         "data disks are not in it: with the service stopped, copy them with"
         f" 'rsync -aS {volumes}/ TARGET/'",
     )
@@ -147,10 +158,16 @@ def restore(
     first = f"{plural(done.records, 'record')} restored; start the service with --node {done.node}"
     lines = (
         first if done.fold_compared else first + NOT_COMPARED,
+        *refusals_lines(done.refusals),
         "data disks are not in a backup: put them back with"
         f" 'rsync -aS COPY/ {settings.data_dir / 'volumes'}/' before that",
         "where Docker has not its containers (any more), before that as well: 'gpuledger restore"
         " --execute'; a service that finds them gone takes them for removed",
     )
-    data = {"records": done.records, "node": done.node, "foldCompared": done.fold_compared}
+    data = {
+        "records": done.records,
+        "node": done.node,
+        "foldCompared": done.fold_compared,
+        "refusals": refusals_data(done.refusals),
+    }
     say(as_json, data, "\n".join(lines))

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from service.cli.maintain import say
+from service.cli.refusals_found import refusals_data, refusals_lines
 from service.cli.show import plural
 from service.settings import Settings
 
 if TYPE_CHECKING:
+    from service.bootstrap import BackupSummary
     from service.domain.recovery_plan import RecoveryReport
 
 _WORDS = {"here": "", "whole": "", "loss": " (with a loss)", "cannot": ""}
@@ -32,12 +34,24 @@ def recover(
         if not as_json:
             typer.echo("\n".join(plan_lines(planned)))
 
+    summaries: list[BackupSummary] = []
     report = uvloop.run(
-        bootstrap.recover(settings, folder, tell, execute=execute, accept_losses=accept_losses)
+        bootstrap.recover(
+            settings,
+            folder,
+            tell,
+            execute=execute,
+            accept_losses=accept_losses,
+            restored=summaries.append,
+        )
     )
     held_back = execute and not report.executed
-    text = "\n".join(end_lines(report, held_back=held_back))
-    say(as_json, data_of(report, held_back=held_back), text)
+    refusals = [line for one in summaries for line in refusals_lines(one.refusals)]
+    text = "\n".join([*refusals, *end_lines(report, held_back=held_back)])
+    data = data_of(report, held_back=held_back)
+    if summaries:
+        data["refusals"] = refusals_data(summaries[0].refusals)
+    say(as_json, data, text)
     if held_back or not report.is_well:
         raise typer.Exit(1)
 

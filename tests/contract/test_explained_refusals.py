@@ -47,13 +47,13 @@ def test_who_is_refused_is_told_how_to_ask_why(site: SimulatedSite) -> None:
     told = cli(site, *again)
     assert (told.exit_code, told.stdout) == (1, "")
     said, _, ask = told.stderr.rstrip("\n").rpartition("; why: gpuledger ")
-    assert said.endswith(" (code 1022)")
+    assert said.endswith(" (code 1026)")
     why = cli(site, *ask.split())
     assert why.exit_code == 0, why.output
     assert "create of vol by anonymous was refused" in why.stdout
     told = cli(site, *again, "--json")
     error = json.loads(told.stdout)["error"]
-    assert error["code"] == 1022
+    assert error["code"] == 1026
     assert f"gpuledger explain refusal {error['refusal']}\n" in told.stderr
     assert explain(site, error["refusal"])
 
