@@ -102,6 +102,8 @@ class RefusalChain:
 
         Raises LedgerDamaged when it does not, and LedgerUnavailable.
         """
+        if last < first:
+            return ()
         check, found, number = RefusalCheck((), now_us, part=True), None, first - 1
         try:
             while entries := await self._kept.after(number, READ_ENTRIES):

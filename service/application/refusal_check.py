@@ -74,7 +74,7 @@ class RefusalCheck:
         *,
         part: bool = False,
     ) -> None:
-        """`part`: they are cut out of the log, so that what is before them is not looked for."""
+        """`part`: they are cut out of the log, and a checkpoint says where they begin and end."""
         self._now_us = now_us
         self._bounds = bounds
         self._part = part
@@ -148,6 +148,8 @@ class RefusalCheck:
 
     def end(self) -> None:
         """All were taken. Raises RefusalsBroken when some are missing that nothing explains."""
+        if self._part and self._stray is not None:
+            raise RefusalsBroken(f"{self._stray} is none that the checkpoint vouches for")
         for caller, (head, checkpoint) in sorted(self._newest.items()):
             chain = self._chains.get(caller)
             last = chain.place if chain is not None else 0
@@ -211,12 +213,14 @@ class RefusalCheck:
     def _see_begin(self, caller: str, chain: _Chain) -> None:
         """Of a part its checkpoint says where it begins."""
         head = self._newest.get(caller)
-        if head is not None and max(1, chain.first) != head[0].first:
+        if head is not None and chain.first > head[0].first:
             places = _places(head[0].first, chain.first - 1)
             raise RefusalsBroken(f"{places} of {named(caller)} missing: taken out of the export")
 
     def _is_forgotten(self, caller: str, at_us: int) -> bool:
         """Can the log have forgotten one that was refused then?"""
+        if self._part:
+            return False
         chain = self._chains.get(caller)
         if chain is not None and chain.count >= self._bounds.per_caller:
             return True
@@ -227,7 +231,7 @@ class RefusalCheck:
         return self._is_old(at_us) or (is_full and first_to_go)
 
     def _is_old(self, at_us: int) -> bool:
-        return at_us <= self._now_us - self._bounds.age_us
+        return not self._part and at_us <= self._now_us - self._bounds.age_us
 
 
 def told(noted: Noted) -> str:

@@ -1,20 +1,24 @@
 """`gpuledger audit verify`: of an installation, of a backup, and of an export."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from events.chain import ChainCheck
+from events.codec import read_time
 from service.adapters.audit_export import ExportFile
 from service.adapters.audit_key import KEY_FILE, key_id_of, read_public, see_signed
 from service.adapters.checkpoint_files import CHECKPOINTS_FILE, elsewhere_in, read_checkpoints
 from service.adapters.ledger_backup import load_manifest, read_parts
 from service.adapters.system import SystemClock
-from service.application.exported import RowsClaimed
-from service.application.refusal_check import RefusalCheck
+from service.application.audit import Wanted
+from service.application.exported import Row, RowsClaimed
+from service.application.exported_refusals import RefusedClaimed
+from service.application.refusal_check import RefusalCheck, RefusalsVerified
 from service.application.verifying import Fault, Verified, verify, verify_refusals
 from service.audit_ports import Checkpoint
 from service.bootstrap.ledger import require_log, visit
@@ -70,7 +74,10 @@ async def verify_backup_chain(
 
 
 async def verify_export(settings: Settings, path: Path, key: Path | None) -> Verified:
-    """An export: its records up to its checkpoint, and its rows against them. Raises AuditError."""
+    """An export: its records and refusals up to its checkpoint, and its rows against them.
+
+    Raises AuditError.
+    """
     export = await asyncio.to_thread(ExportFile, path)
     if not export.about.records:
         raise AuditError(f"{path} holds no records, which prove its rows: export with --records")
@@ -79,16 +86,37 @@ async def verify_export(settings: Settings, path: Path, key: Path | None) -> Ver
         raise AuditError(f"{path} ends without a checkpoint: it was cut off")
     public = await asyncio.to_thread(read_public, key or settings.data_dir / KEY_FILE)
     see_signed(checkpoint, public)
-    claimed = RowsClaimed(await asyncio.to_thread(export.rows))
+    rows = await asyncio.to_thread(export.rows)
+    claimed = RowsClaimed(rows)
     about = export.about
     start = ChainCheck(about.first - 1, "" if about.first == 1 else None)
-    async with aclosing(_batches(export)) as batches:
+    async with aclosing(_batches(export.batches())) as batches:
         found = await verify(batches, [checkpoint], start, claimed.take)
     if found.fault is None and (checkpoint.seq, found.last_seq) != (about.last, about.last):
         found = replace(found, fault=Fault(about.last, "the checkpoint is of another record"))
     if found.fault is None and (wrong := claimed.fault(about.last)) is not None:
         found = replace(found, fault=Fault(*wrong))
-    return found
+    return replace(found, refusals=await _refusals_of_export(export, rows, checkpoint))
+
+
+async def _refusals_of_export(
+    export: ExportFile, rows: Sequence[Row], checkpoint: Checkpoint
+) -> RefusalsVerified | None:
+    """None where nothing proves them: before 0.6.0 they were not in it."""
+    if checkpoint.refusals is UNSET:
+        return None
+    about = export.about
+    wanted = Wanted(about.first, about.last, _instant(about.begin), _instant(about.end))
+    claimed = RefusedClaimed(rows, wanted)
+    check = RefusalCheck([checkpoint], 0, part=True)
+    async with aclosing(_batches(export.refusals())) as batches:
+        found = await verify_refusals(batches, check, claimed.take)
+    return found if found.fault else replace(found, fault=claimed.fault())
+
+
+def _instant(point: str) -> int | None:
+    """None of a sequence, and where nothing was asked for."""
+    return None if not point or point.isdecimal() else read_time(point)
 
 
 def _believed(
@@ -133,7 +161,8 @@ async def _read(
             yield batch
 
 
-async def _batches(export: ExportFile) -> AsyncGenerator[Sequence[StoredEntry], None]:
-    batches = export.batches()
+async def _batches(
+    batches: Iterator[Sequence[StoredEntry]],
+) -> AsyncGenerator[Sequence[StoredEntry], None]:
     while batch := await asyncio.to_thread(next, batches, None):
         yield batch

@@ -191,12 +191,48 @@ class TestProof:
     def test_an_export_is_verified(
         self, site: SimulatedSite, key: Path, tmp_path: Path
     ) -> None:
-        for flags in ((), ("--from", "4"), ("--to", "9"), ("--from", "4", "--to", "9")):
+        instant = next(row["time"] for row in rows(site) if row["refusal"])
+        for flags in (
+            *((), ("--from", "4"), ("--to", "9"), ("--from", "4", "--to", "9")),
+            *(("--from", instant), ("--to", instant)),
+        ):
             out = exported(site, tmp_path, "--records", *flags)
             result = done(verify(key, "--export", str(out)))
             assert "all is as it was written" in result.stdout
             assert "1 checkpoint compared" in result.stdout
+            refused = out.read_text().count('{"refusal":')
+            assert f"{refused} refusals: all is as it was written" in result.stdout
+            assert not refused or f"checkpoints prove {refused} of them" in result.stdout
             assert out.stat().st_mode & 0o777 == 0o600
+
+    def test_an_export_in_which_nothing_was_refused_says_so(
+        self, site: SimulatedSite, key: Path, tmp_path: Path
+    ) -> None:
+        out = exported(site, tmp_path, "--records", "--to", "2")
+        assert "0 refusals: all" in done(verify(key, "--export", str(out))).stdout
+
+    def test_all_that_was_refused_taken_out_of_an_export_is_found(
+        self, key: Path, lines: list[dict[str, Any]], tmp_path: Path
+    ) -> None:
+        left = [
+            line
+            for line in lines
+            if "refusal" not in line and not ("row" in line and line["row"]["refusal"])
+        ]
+        out = tmp_path / "out"
+        out.write_text("".join(f"{json.dumps(line)}\n" for line in left))
+        result = verify(key, "--export", str(out))
+        assert (result.exit_code, "vouches for them" in result.stdout) == (1, True)
+
+    def test_a_refused_one_without_a_row_is_found(
+        self, key: Path, lines: list[dict[str, Any]], tmp_path: Path
+    ) -> None:
+        place = next(at for at, one in enumerate(lines) if "row" in one and one["row"]["refusal"])
+        out = tmp_path / "out"
+        left = [*lines[:place], *lines[place + 1 :]]
+        out.write_text("".join(f"{json.dumps(line)}\n" for line in left))
+        result = verify(key, "--export", str(out))
+        assert (result.exit_code, "has no row" in result.stdout) == (1, True)
 
     @pytest.mark.parametrize(
         ("what", "change"),
@@ -208,8 +244,13 @@ class TestProof:
             ("record", lambda record: {**record, "body": record["body"].replace("vol", "lov")}),
             ("record", lambda record: {**record, "subject": "ledger.x.y.z.a"}),
             ("record", lambda record: None),
+            ("refusal", lambda refusal: {**refusal, "body": refusal["body"].replace(":4", ":5")}),
+            ("refusal", lambda refusal: {**refusal, "subject": "refusals.known.ci"}),
+            ("refusal", lambda refusal: {**refusal, "seq": refusal["seq"] + 100}),
+            ("refusal", lambda refusal: None),
             ("checkpoint", lambda proof: {**proof, "hash": "0" * 64}),
             ("checkpoint", lambda proof: {**proof, "seq": proof["seq"] - 1}),
+            ("checkpoint", lambda proof: {**proof, "refusals": []}),
             ("checkpoint", lambda proof: {**proof, "at": "2026-01-01T00:00:00.000000Z"}),
             ("checkpoint", lambda proof: None),
             ("export", lambda about: {**about, "first": about["first"] - 1}),
@@ -226,7 +267,7 @@ class TestProof:
         places = [
             place
             for place, line in enumerate(lines)
-            if is_touched(what, line) and change(line[what]) != line[what]
+            if what in line and change(line[what]) != line[what]
         ]
         for place in {places[0], places[len(places) // 2], places[-1]}:
             value = change(lines[place][what])
@@ -240,7 +281,7 @@ class TestProof:
     def test_a_row_that_was_put_in_is_found(
         self, key: Path, lines: list[dict[str, Any]], tmp_path: Path, made_up: dict[str, Any]
     ) -> None:
-        first = next(line for line in lines if is_touched("row", line))
+        first = next(line for line in lines if "row" in line and not line["row"]["refusal"])
         out = tmp_path / "out"
         put_in = [lines[0], {"row": {**first["row"], **made_up}}, *lines[1:]]
         out.write_text("".join(f"{json.dumps(line)}\n" for line in put_in))
@@ -297,11 +338,6 @@ async def backed_up(folder: Path, entries: Sequence[StoredEntry]) -> Path:
         end = entries[-1].seq
         await backup.commit(Manifest(1, NODE, OWNER, 1, end, "", "0.5.0", "", 0, parts))
     return folder
-
-
-def is_touched(what: str, line: dict[str, Any]) -> bool:
-    """Is this one to be changed? Of rows those that a record proves."""
-    return what in line and (what != "row" or line[what]["result"] != "refused")
 
 
 @pytest.fixture(scope="module")
