@@ -227,3 +227,45 @@ class CheckpointBook(Protocol):
     async def mirror(self) -> None:
         """Bring the other place up to date, if there is one. Raises AuditError that names it."""
         ...
+
+
+class Fault(Struct, frozen=True):
+    """The first record that is not as it was written, or that is not there."""
+
+    seq: int
+    """0 where that is not known."""
+    what: str
+
+
+class RefusalsVerified(Struct, frozen=True):
+    """What was found of refusals. Without a fault each with a hash is proven by those behind it."""
+
+    refusals: int
+    unchained: int
+    """From before 0.6.0: nothing proves them."""
+    forgotten: int
+    """That were there, and that the log forgot by its limits."""
+    vouched: int
+    """That a checkpoint proves; of the others the last of each caller only its own hash does."""
+    fault: str = ""
+
+
+class Verified(Struct, frozen=True):
+    """What was found. Without a fault every record with a hash is proven by those behind it."""
+
+    records: int
+    unchained: int
+    """From before 0.5.0: nothing proves them."""
+    last_seq: int
+    checkpoints: int
+    """That were compared."""
+    vouched_seq: int
+    """The last record that a checkpoint proves; what is behind it only its own hash does."""
+    fault: Fault | None = None
+    refusals: RefusalsVerified | None = None
+    """None where there is no log of them."""
+
+    @property
+    def is_well(self) -> bool:
+        """Is all as it was written?"""
+        return self.fault is None and (self.refusals is None or not self.refusals.fault)

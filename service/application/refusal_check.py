@@ -17,6 +17,7 @@ from service.audit_ports import (
     Noted,
     RefusalBounds,
     RefusalHead,
+    RefusalsVerified,
     caller_of,
     decode_noted,
     name_of,
@@ -34,19 +35,6 @@ ENTRY_BYTES = 70
 
 class RefusalsBroken(Exception):
     """A refusal is not as it was written, or is not there. The text names the first."""
-
-
-class RefusalsVerified(Struct, frozen=True):
-    """What was found of refusals. Without a fault each with a hash is proven by those behind it."""
-
-    refusals: int
-    unchained: int
-    """From before 0.6.0: nothing proves them."""
-    forgotten: int
-    """That were there, and that the log forgot by its limits."""
-    vouched: int
-    """That a checkpoint proves; of the others the last of each caller only its own hash does."""
-    fault: str = ""
 
 
 class _Chain(Struct):

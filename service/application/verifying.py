@@ -3,44 +3,13 @@ checkpoints say."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from msgspec import Struct
-
 from events.chain import ChainBroken, ChainCheck
 from events.codec import CloudEvent
 from events.resources import NodeRegistered
-from service.application.refusal_check import RefusalCheck, RefusalsBroken, RefusalsVerified
-from service.audit_ports import Checkpoint, Noted
+from service.application.refusal_check import RefusalCheck, RefusalsBroken
+from service.audit_ports import Checkpoint, Fault, Noted, RefusalsVerified, Verified
 from service.errors import LedgerDamaged
 from service.ports import StoredEntry
-
-
-class Fault(Struct, frozen=True):
-    """The first record that is not as it was written, or that is not there."""
-
-    seq: int
-    """0 where that is not known."""
-    what: str
-
-
-class Verified(Struct, frozen=True):
-    """What was found. Without a fault every record with a hash is proven by those behind it."""
-
-    records: int
-    unchained: int
-    """From before 0.5.0: nothing proves them."""
-    last_seq: int
-    checkpoints: int
-    """That were compared."""
-    vouched_seq: int
-    """The last record that a checkpoint proves; what is behind it only its own hash does."""
-    fault: Fault | None = None
-    refusals: RefusalsVerified | None = None
-    """None where there is no log of them."""
-
-    @property
-    def is_well(self) -> bool:
-        """Is all as it was written?"""
-        return self.fault is None and (self.refusals is None or not self.refusals.fault)
 
 
 async def verify_refusals(

@@ -38,7 +38,7 @@ from service.adapters.nats_child import NatsChild
 from service.adapters.refusals_backup import read_refusals_file, write_refusals
 from service.adapters.refusals_restore import restored_refusals
 from service.adapters.system import SystemClock
-from service.application.refusal_check import RefusalsVerified
+from service.audit_ports import RefusalsVerified
 from service.bootstrap.ledger import (
     LEDGER,
     address_of,

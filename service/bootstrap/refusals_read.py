@@ -9,9 +9,9 @@ from service.adapters.jetstream_refusals import JetStreamRefusals
 from service.adapters.ledger_backup import Manifest
 from service.adapters.refusals_backup import read_refusals_file
 from service.adapters.system import SystemClock
-from service.application.refusal_check import RefusalCheck, RefusalsVerified
+from service.application.refusal_check import RefusalCheck
 from service.application.verifying import verify_refusals
-from service.audit_ports import Checkpoint
+from service.audit_ports import Checkpoint, RefusalsVerified
 from service.bootstrap.ledger import OpenLedger
 from service.ports import StoredEntry
 

@@ -18,9 +18,9 @@ from service.adapters.system import SystemClock
 from service.application.audit import Wanted
 from service.application.exported import Row, RowsClaimed
 from service.application.exported_refusals import RefusedClaimed
-from service.application.refusal_check import RefusalCheck, RefusalsVerified
-from service.application.verifying import Fault, Verified, verify, verify_refusals
-from service.audit_ports import Checkpoint
+from service.application.refusal_check import RefusalCheck
+from service.application.verifying import verify, verify_refusals
+from service.audit_ports import Checkpoint, Fault, RefusalsVerified, Verified
 from service.bootstrap.ledger import require_log, visit
 from service.bootstrap.paced import SILENCE_S
 from service.bootstrap.refusals_read import read_refusals, refusals_of

@@ -21,7 +21,7 @@ from service.cli.serve import (
 from service.cli.show import plural
 
 if TYPE_CHECKING:
-    from service.application.verifying import Verified
+    from service.audit_ports import Verified
 
 Backup = Annotated[
     Path | None,

@@ -11,7 +11,7 @@ from service.cli.show import plural
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from service.bootstrap import BackupSummary
+    from service.audit_ports import RefusalsVerified
     from service.domain.recovery_plan import RecoveryReport
 
 _WORDS = {"here": "", "whole": "", "loss": " (with a loss)", "cannot": ""}
@@ -34,7 +34,7 @@ def recover(
         if not as_json:
             typer.echo("\n".join(plan_lines(planned)))
 
-    summaries: list[BackupSummary] = []
+    restored: list[RefusalsVerified | None] = []
     report = uvloop.run(
         bootstrap.recover(
             settings,
@@ -42,15 +42,15 @@ def recover(
             tell,
             execute=execute,
             accept_losses=accept_losses,
-            restored=summaries.append,
+            restored=restored.append,
         )
     )
     held_back = execute and not report.executed
-    refusals = [line for one in summaries for line in refusals_lines(one.refusals)]
+    refusals = [line for found in restored for line in refusals_lines(found)]
     text = "\n".join([*refusals, *end_lines(report, held_back=held_back)])
     data = data_of(report, held_back=held_back)
-    if summaries:
-        data["refusals"] = refusals_data(summaries[0].refusals)
+    if restored:
+        data["refusals"] = refusals_data(restored[0])
     say(as_json, data, text)
     if held_back or not report.is_well:
         raise typer.Exit(1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from service.cli.show import plural
 
 if TYPE_CHECKING:
-    from service.application.refusal_check import RefusalsVerified
+    from service.audit_ports import RefusalsVerified
 
 
 def refusals_lines(found: "RefusalsVerified | None") -> Iterator[str]:

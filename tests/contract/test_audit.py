@@ -91,9 +91,7 @@ class TestListing:
     def test_refusals_that_are_like_the_first_are_one(self, site: SimulatedSite) -> None:
         stops = rows(site, "--verb", "stop")
         assert [stop["times"] for stop in stops] == [2, 1]
-        assert {(stop["refusal"]["code"], stop["remote"]) for stop in stops} == {
-            (1010, "127.0.0.1")
-        }
+        assert {stop["refusal"]["code"] for stop in stops} == {1010}
         lines = done(run(site.url, "audit", "ls", "--verb", "stop")).stdout.splitlines()
         assert "refused x2" in lines[1]
         assert "(code 1010)" in lines[1]
@@ -194,7 +192,7 @@ class TestProof:
         instant = next(row["time"] for row in rows(site) if row["refusal"])
         for flags in (
             *((), ("--from", "4"), ("--to", "9"), ("--from", "4", "--to", "9")),
-            *(("--from", instant), ("--to", instant)),
+            *(("--from", instant), ("--to", instant), ("--to", "2")),
         ):
             out = exported(site, tmp_path, "--records", *flags)
             result = done(verify(key, "--export", str(out)))
@@ -205,34 +203,21 @@ class TestProof:
             assert not refused or f"checkpoints prove {refused} of them" in result.stdout
             assert out.stat().st_mode & 0o777 == 0o600
 
-    def test_an_export_in_which_nothing_was_refused_says_so(
-        self, site: SimulatedSite, key: Path, tmp_path: Path
+    @pytest.mark.parametrize(
+        ("also", "told"), [("refusal", "vouches for them"), ("", "has no row")]
+    )
+    def test_what_was_refused_taken_out_of_an_export_is_found(
+        self, key: Path, lines: list[dict[str, Any]], tmp_path: Path, also: str, told: str
     ) -> None:
-        out = exported(site, tmp_path, "--records", "--to", "2")
-        assert "0 refusals: all" in done(verify(key, "--export", str(out))).stdout
-
-    def test_all_that_was_refused_taken_out_of_an_export_is_found(
-        self, key: Path, lines: list[dict[str, Any]], tmp_path: Path
-    ) -> None:
+        out = tmp_path / "out"
         left = [
             line
             for line in lines
-            if "refusal" not in line and not ("row" in line and line["row"]["refusal"])
+            if also not in line and not ("row" in line and line["row"]["refusal"])
         ]
-        out = tmp_path / "out"
         out.write_text("".join(f"{json.dumps(line)}\n" for line in left))
         result = verify(key, "--export", str(out))
-        assert (result.exit_code, "vouches for them" in result.stdout) == (1, True)
-
-    def test_a_refused_one_without_a_row_is_found(
-        self, key: Path, lines: list[dict[str, Any]], tmp_path: Path
-    ) -> None:
-        place = next(at for at, one in enumerate(lines) if "row" in one and one["row"]["refusal"])
-        out = tmp_path / "out"
-        left = [*lines[:place], *lines[place + 1 :]]
-        out.write_text("".join(f"{json.dumps(line)}\n" for line in left))
-        result = verify(key, "--export", str(out))
-        assert (result.exit_code, "has no row" in result.stdout) == (1, True)
+        assert (result.exit_code, told in result.stdout) == (1, True)
 
     @pytest.mark.parametrize(
         ("what", "change"),

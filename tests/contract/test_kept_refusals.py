@@ -17,8 +17,8 @@ from service.adapters.jetstream_refusals import STREAM, JetStreamRefusals
 from service.adapters.nats_child import NatsChild
 from service.adapters.system import SystemClock
 from service.application.refusal_chain import RefusalChain
-from service.application.refusal_check import RefusalCheck, RefusalsBroken, RefusalsVerified
-from service.audit_ports import KEPT, Checkpoint, Refusal, entry_of
+from service.application.refusal_check import RefusalCheck, RefusalsBroken
+from service.audit_ports import KEPT, Checkpoint, Refusal, RefusalsVerified, entry_of
 from service.bootstrap import back_up, restore, verify_audit, verify_backup
 from service.bootstrap.ledger import open_ledger
 from service.errors import LedgerDamaged, LedgerUnavailable, SettingsError
