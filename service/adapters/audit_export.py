@@ -3,10 +3,11 @@
     {"export": {...}}      first: what it is about
     {"row": {...}}         what somebody did, or was refused
     {"record": {...}}      a record as it is stored, with the body as text
-    {"checkpoint": {...}}  last: what proves the records
+    {"refusal": {...}}     a refusal, the same way
+    {"checkpoint": {...}}  last: what proves the records and the refusals
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ FORMAT = 1
 BATCH_RECORDS = 1_000
 
 
-class About(Struct, frozen=True):
+class About(Struct, frozen=True, rename={"begin": "from", "end": "to"}):
     """The first line of an export."""
 
     format: int
@@ -29,7 +30,10 @@ class About(Struct, frozen=True):
     """The sequence that the rows begin with."""
     last: int
     records: bool
-    """Are the records in it?"""
+    """Are the records in it, and the refusals?"""
+    begin: str = ""
+    """From where on, as it was asked for: a sequence or an instant."""
+    end: str = ""
 
 
 class _Record(Struct, frozen=True):
@@ -49,6 +53,7 @@ class _Line(Struct, frozen=True):
     export: About | UnsetType = UNSET
     row: dict[str, Any] | UnsetType = UNSET
     record: _Record | UnsetType = UNSET
+    refusal: _Record | UnsetType = UNSET
     checkpoint: Checkpoint | UnsetType = UNSET
 
 
@@ -81,16 +86,11 @@ class ExportFile:
 
     def batches(self) -> Iterator[Sequence[StoredEntry]]:
         """The records."""
-        batch: list[StoredEntry] = []
-        for line in self._lines():
-            if isinstance(line.record, UnsetType):
-                continue
-            batch.append(line.record.entry)
-            if len(batch) == BATCH_RECORDS:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+        return _batched(line.record for line in self._lines())
+
+    def refusals(self) -> Iterator[Sequence[StoredEntry]]:
+        """The refusals."""
+        return _batched(line.refusal for line in self._lines())
 
     def _lines(self) -> Iterator[_Line]:
         try:
@@ -102,3 +102,16 @@ class ExportFile:
                         raise AuditError(f"line {number} of {self._path}: {error}") from error
         except OSError as error:
             raise AuditError(f"{self._path} cannot be read ({error.strerror})") from error
+
+
+def _batched(found: Iterable[_Record | UnsetType]) -> Iterator[Sequence[StoredEntry]]:
+    batch: list[StoredEntry] = []
+    for one in found:
+        if isinstance(one, UnsetType):
+            continue
+        batch.append(one.entry)
+        if len(batch) == BATCH_RECORDS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

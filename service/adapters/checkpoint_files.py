@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -22,7 +23,7 @@ MIRROR_S = 30.0
 that comes after."""
 
 _TAIL_BYTES = 4096
-"""The last line is far shorter."""
+"""So much of the end is read at first: most lines are shorter, one about many callers is not."""
 
 
 class CheckpointFiles:
@@ -96,15 +97,25 @@ def _read(path: Path, number: int, line: bytes) -> Checkpoint:
 def _last(path: Path) -> Checkpoint | None:
     try:
         with path.open("rb") as file:
-            end = file.seek(0, os.SEEK_END)
-            file.seek(max(0, end - _TAIL_BYTES))
             # A line without its end was being written when the power went.
-            whole = file.read().rpartition(b"\n")[0].splitlines()
+            whole = _tail(file).rpartition(b"\n")[0].splitlines()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise AuditError(f"{path} cannot be read ({error.strerror})") from error
     return _read(path, -1, whole[-1]) if whole else None
+
+
+def _tail(file: BinaryIO) -> bytes:
+    """The end of a file: all of its last whole line at least."""
+    end = file.seek(0, os.SEEK_END)
+    size = _TAIL_BYTES
+    while True:
+        file.seek(max(0, end - size))
+        tail = file.read()
+        if size >= end or tail.count(b"\n") > 1:
+            return tail
+        size *= 4
 
 
 def _mirror(source: Path, target: Path) -> None:
@@ -121,10 +132,8 @@ def _append(path: Path, line: bytes) -> None:
         # No link: where others may write, one could lead to a file of this host's.
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         with os.fdopen(os.open(path, flags, 0o644), "r+b") as file:
-            end = file.seek(0, os.SEEK_END)
-            file.seek(max(0, end - _TAIL_BYTES))
-            tail = file.read()
-            file.truncate(end - len(tail) + len(tail.rpartition(b"\n")[0]) + (b"\n" in tail))
+            torn = _tail(file).rpartition(b"\n")[2]
+            file.truncate(file.seek(0, os.SEEK_END) - len(torn))
             file.seek(0, os.SEEK_END)
             file.write(line)
             file.flush()

@@ -14,7 +14,6 @@ from typing import Any, Self
 import msgspec
 from nats.aio.msg import Msg
 
-from events.subjects import token
 from service.adapters.jetstream_connection import (
     API_PREFIX,
     STATUS_HEADER,
@@ -24,25 +23,27 @@ from service.adapters.jetstream_connection import (
 )
 from service.adapters.jetstream_reader import MESSAGE_ID
 from service.adapters.jetstream_stream import NO_STREAM
-from service.audit_ports import Noted, NotedEntry, Refusal
+from service.audit_ports import KEPT, REFUSALS, Noted, NotedEntry, decode_noted
 from service.errors import LedgerDamaged, LedgerUnavailable
+from service.ports import Entry, StoredEntry
 
 STREAM = "REFUSALS"
-PREFIX = "refusals"
-BYTES_MAX = 256 << 20
-AGE_DAYS_MAX = 400
-PER_CALLER_MAX = 50_000
-"""Of one known caller, and of all that are not known together: some 40 MB."""
+WINDOW_NS = 120 * 10**9
+"""So long the server knows again what is sent twice."""
+
+EXPECTED_LAST = "Nats-Expected-Last-Sequence"
+EXPECTED_ID = "Nats-Expected-Last-Msg-Id"
 
 ANSWER_S = 5.0
+SUBJECTS_MAX = 500
+"""Callers whose newest one is asked for at once; the server gives 1,024 at most."""
 
-_DAY_NS = 24 * 3600 * 10**9
 _SEQUENCE = "Nats-Sequence"
+_SUBJECT = "Nats-Subject"
 _END = "204"
 _NOTHING = "404"
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Noted).decode
 
 
 class JetStreamRefusals:
@@ -53,7 +54,7 @@ class JetStreamRefusals:
         server: NatsAddress,
         admin: NatsAddress | None = None,
         *,
-        per_caller_max: int = PER_CALLER_MAX,
+        per_caller_max: int = KEPT.per_caller,
     ) -> None:
         """`admin` makes the stream where it is missing; without it `server`'s user does."""
         self._server = server
@@ -74,22 +75,44 @@ class JetStreamRefusals:
     ) -> None:
         await self._stack.aclose()
 
-    async def append(self, noted: Sequence[Noted]) -> None:
-        """As the port says. One that is sent again within two minutes is stored once."""
+    async def append(self, entries: Sequence[Entry], last_number: int) -> int:
+        """As the port says: each names what it follows, so none is stored without those before it,
+        and none that comes late. The number alone does not do: it may be another's by then."""
         connection = await self._open()
         replies: list[asyncio.Future[Msg | None]] = []
         try:
             async with asyncio.timeout(ANSWER_S):
-                for one in noted:
-                    headers = {MESSAGE_ID: _message_id(one)}
-                    replies.append(await connection.send(_subject(one), _encode(one), headers))
-                for reply in replies:
-                    _see_stored(await reply)
+                for number, one in enumerate(entries, last_number):
+                    headers = {MESSAGE_ID: one.message_id, EXPECTED_LAST: str(number)}
+                    if number > last_number:
+                        headers[EXPECTED_ID] = entries[number - last_number - 1].message_id
+                    replies.append(await connection.send(one.subject, one.body, headers))
+                for number, reply in enumerate(replies, last_number + 1):
+                    see_stored(await reply, number)
         except TimeoutError as error:
             raise LedgerUnavailable(f"{STREAM}: no answer within {ANSWER_S:.0f} s") from error
         finally:
             for reply in replies:
                 reply.cancel()
+        return last_number + len(entries)
+
+    async def ends(self) -> tuple[int, Sequence[StoredEntry]]:
+        """As the port says."""
+        connection = await self._open()
+        wanted = {"subjects_filter": f"{REFUSALS}.>"}
+        state = (await connection.call(f"STREAM.INFO.{STREAM}", wanted, ANSWER_S))["state"]
+        subjects = sorted(state.get("subjects") or ())
+        found: list[StoredEntry] = []
+        for begin in range(0, len(subjects), SUBJECTS_MAX):
+            some = subjects[begin : begin + SUBJECTS_MAX]
+            last = {"multi_last": some, "up_to_seq": state["last_seq"], "batch": len(some)}
+            found += await _got(connection, last)
+        return state["last_seq"], found
+
+    async def is_missing(self) -> bool:
+        """Is there no such stream? It is not made. Raises LedgerUnavailable."""
+        async with NatsConnection.open(self._server) as connection:
+            return await _is_missing(connection)
 
     async def before(self, number: int | None, limit: int) -> Sequence[NotedEntry]:
         """As the port says. It reads ahead of the place as far back as it takes."""
@@ -101,37 +124,15 @@ class JetStreamRefusals:
         span = limit
         while end > first and len(found) < limit:
             begin = max(first, end - span)
-            found = [*await self._between(connection, begin, end), *found]
+            entries = await _got(connection, {"seq": begin, "batch": end - begin}, end)
+            found = [*[NotedEntry(one.seq, _noted(one)) for one in entries], *found]
             # Where much was pushed out the numbers are far apart.
             end, span = begin, min(2 * span, 8 * limit)
         return found[::-1][:limit]
 
-    async def _between(
-        self, connection: NatsConnection, begin: int, end: int
-    ) -> list[NotedEntry]:
-        """What is stored of a range of numbers, in order."""
-        inbox = f"_INBOX.{connection.unique_name()}"
-        found: list[tuple[int, bytes]] = []
-        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def receive(message: Msg) -> None:
-            headers = message.headers or {}
-            number = int(headers.get(_SEQUENCE, end))
-            if STATUS_HEADER not in headers and number < end:
-                found.append((number, message.data))
-            elif not over.done():
-                _finish(over, headers)
-
-        async with connection.subscription(inbox, receive):
-            request = {"seq": begin, "batch": end - begin}
-            subject = f"{API_PREFIX}DIRECT.GET.{STREAM}"
-            await connection.publish(subject, _encode(request), reply=inbox)
-            try:
-                async with asyncio.timeout(ANSWER_S):
-                    await over
-            except TimeoutError as error:
-                raise LedgerUnavailable(f"{STREAM}: no answer within {ANSWER_S:.0f} s") from error
-        return [NotedEntry(number, _noted(number, body)) for number, body in found]
+    async def after(self, number: int, limit: int) -> Sequence[StoredEntry]:
+        """As the port says."""
+        return await _got(await self._open(), {"seq": number + 1, "batch": limit})
 
     async def _open(self) -> NatsConnection:
         """The connection, with the stream there. Raises LedgerUnavailable."""
@@ -142,7 +143,7 @@ class JetStreamRefusals:
                 connection = await stack.enter_async_context(NatsConnection.open(self._server))
                 if await _is_missing(connection):
                     async with NatsConnection.open(self._admin) as admin:
-                        wanted = _config(self._per_caller_max)
+                        wanted = config_of(self._per_caller_max)
                         await admin.call(f"STREAM.CREATE.{STREAM}", wanted, timeout_s=10.0)
                 self._stack = stack.pop_all()
             self._connection = connection
@@ -159,21 +160,50 @@ async def _is_missing(connection: NatsConnection) -> bool:
     return False
 
 
-def _config(per_caller_max: int) -> dict[str, Any]:
+def config_of(per_caller_max: int = KEPT.per_caller) -> dict[str, Any]:
+    """The stream's settings."""
     return {
         "name": STREAM,
-        "subjects": [f"{PREFIX}.>"],
+        "subjects": [f"{REFUSALS}.>"],
         "retention": "limits",
         "storage": "file",
         "discard": "old",
-        "max_bytes": BYTES_MAX,
-        "max_age": AGE_DAYS_MAX * _DAY_NS,
+        "max_bytes": KEPT.bytes,
+        "max_age": KEPT.age_us * 1000,
         "max_msgs_per_subject": per_caller_max,
         "deny_delete": True,
         "deny_purge": True,
         "allow_direct": True,
-        "duplicate_window": 120 * 10**9,
+        "duplicate_window": WINDOW_NS,
     }
+
+
+async def _got(
+    connection: NatsConnection, request: dict[str, Any], end: int | None = None
+) -> list[StoredEntry]:
+    """What is stored and was asked for, in order; none with the number `end` or a greater one."""
+    inbox = f"_INBOX.{connection.unique_name()}"
+    found: list[StoredEntry] = []
+    over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def receive(message: Msg) -> None:
+        headers = message.headers or {}
+        number = int(headers.get(_SEQUENCE, 0))
+        if STATUS_HEADER not in headers and (end is None or number < end):
+            subject, message_id = headers.get(_SUBJECT, ""), headers.get(MESSAGE_ID, "")
+            found.append(StoredEntry(number, subject, message_id, message.data))
+        elif not over.done():
+            _finish(over, headers)
+
+    async with connection.subscription(inbox, receive):
+        subject = f"{API_PREFIX}DIRECT.GET.{STREAM}"
+        await connection.publish(subject, _encode(request), reply=inbox)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await over
+        except TimeoutError as error:
+            raise LedgerUnavailable(f"{STREAM}: no answer within {ANSWER_S:.0f} s") from error
+    return found
 
 
 def _finish(over: "asyncio.Future[None]", headers: dict[str, str]) -> None:
@@ -185,27 +215,20 @@ def _finish(over: "asyncio.Future[None]", headers: dict[str, str]) -> None:
         over.set_exception(LedgerUnavailable(f"{STREAM} cannot be read: status {status}"))
 
 
-def _noted(number: int, body: bytes) -> Noted:
+def _noted(entry: StoredEntry) -> Noted:
     try:
-        noted: Noted = _decode(body)
-        return noted
+        return decode_noted(entry.body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise LedgerDamaged(f"entry {number} of {STREAM} cannot be read: {error}") from error
+        raise LedgerDamaged(f"entry {entry.seq} of {STREAM} cannot be read: {error}") from error
 
 
-def _subject(noted: Noted) -> str:
-    if isinstance(noted, Refusal) and noted.actor:
-        return f"{PREFIX}.known.{token(noted.actor)}"
-    return f"{PREFIX}.unknown"
-
-
-def _message_id(noted: Noted) -> str:
-    return noted.id if isinstance(noted, Refusal) else f"lost-{noted.at_us}-{noted.times}"
-
-
-def _see_stored(answer: Msg | None) -> None:
+def see_stored(answer: Msg | None, number: int) -> None:
+    """Raises LedgerUnavailable unless the server says that it stored one under this number."""
     if answer is None or not answer.data:
         raise LedgerUnavailable(f"{STREAM}: the connection or JetStream went away")
-    error = msgspec.json.decode(answer.data).get("error")
+    said = msgspec.json.decode(answer.data)
+    error = said.get("error")
     if error is not None:
         raise LedgerUnavailable(f"{STREAM}: {error.get('description')} ({error.get('err_code')})")
+    if said.get("duplicate") or said.get("seq") != number:
+        raise LedgerUnavailable(f"{STREAM}: it was stored before, as number {said.get('seq')}")

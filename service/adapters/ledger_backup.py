@@ -1,6 +1,7 @@
 """A ledger as files that can be read without a ledger server: written, added to, read back.
 
     DIR/ledger-0000000001-0000200000.jsonl.gz   records, one a line
+    DIR/refusals-0123456789abcdef.jsonl.gz      what was refused (`refusals_backup.py`)
     DIR/manifest.json                           which parts there are, their checksums, the fold's
 
 The manifest is written last, so a part that it does not name is what an interrupted backup left,
@@ -25,6 +26,7 @@ import msgspec
 from msgspec import Struct
 
 from service.adapters.backup_lines import LINE_BYTES_MAX, BadLine, decode_line, encode_line
+from service.adapters.refusals_backup import RefusalsFile
 from service.errors import LedgerDamaged, LedgerError, SettingsError
 from service.ports import StoredEntry
 
@@ -36,7 +38,9 @@ READ_RECORDS = 1_000
 """Records that are read at a stretch, some 5 ms in a thread."""
 
 _PARTIAL = ".partial"
-_OURS = re.compile(r"(ledger-\d{10,}-\d{10,}\.jsonl\.gz|manifest\.json)(\.partial)?")
+_OURS = re.compile(
+    r"(ledger-\d{10,}-\d{10,}\.jsonl\.gz|refusals-\w+\.jsonl\.gz|manifest\.json)(\.partial)?"
+)
 _COMPRESSION = 4
 """A seventh larger than zlib's usual 6, in half the time."""
 
@@ -71,6 +75,14 @@ class Manifest(Struct, frozen=True):
     fold_schema: int
     """The read store's schema; the digests of two can only be compared when it is the same."""
     parts: tuple[Part, ...]
+    refusals: RefusalsFile | None = None
+    """None in a backup of before 0.6.0."""
+
+    @property
+    def names(self) -> set[str]:
+        """Of its files."""
+        also = () if self.refusals is None else (self.refusals.name,)
+        return {MANIFEST, *(part.name for part in self.parts), *also}
 
 
 async def load_manifest(folder: Path) -> Manifest:
@@ -156,8 +168,11 @@ class BackupFolder:
 
     async def commit(self, manifest: Manifest) -> None:
         """Replace the manifest at once: before it the old backup counts, after it the new one."""
+        old = self.manifest.names if self.manifest else set()
         try:
             await asyncio.to_thread(_write_manifest, self.path, manifest)
+            for name in old - manifest.names:
+                await asyncio.to_thread((self.path / name).unlink, missing_ok=True)
         except OSError as error:
             raise LedgerError(f"{self.path}: the backup cannot be written: {error}") from error
         self.manifest = manifest
@@ -170,7 +185,7 @@ class BackupFolder:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             names = {entry.name for entry in self.path.iterdir()}
             self.manifest = _load(self.path)
-            kept = {MANIFEST, *(part.name for part in self.manifest.parts)} if self.manifest else ()
+            kept = self.manifest.names if self.manifest else ()
             foreign = sorted(name for name in names if not _OURS.fullmatch(name))
             if foreign and self.manifest is None:
                 raise SettingsError(
@@ -296,6 +311,8 @@ def _load(folder: Path) -> Manifest | None:
         if part.first_seq != seq or part.last_seq < seq or not _OURS.fullmatch(part.name):
             raise LedgerDamaged(f"{path} is damaged: {part.name} should begin with seq {seq}")
         seq = part.last_seq + 1
+    if manifest.refusals is not None and not _OURS.fullmatch(manifest.refusals.name):
+        raise LedgerDamaged(f"{path} is damaged: {manifest.refusals.name} is no file of a backup")
     if (manifest.first_seq, manifest.last_seq + 1) != (1, seq):
         raise LedgerDamaged(f"{path} is damaged: its parts end at seq {seq - 1}")
     return manifest

@@ -49,6 +49,8 @@ class AuditRow(Struct, frozen=True):
     reason: str = ""
     message: str = ""
     refusal: Refusal | None = None
+    number: int | None = None
+    """Of a refusal, among those that are kept."""
     times: int = 1
     """It stands for so many that were alike."""
 
@@ -149,6 +151,10 @@ class Audit:
         except TimeoutError as error:
             raise LedgerUnavailable(f"record {after_seq + 1} could not be read") from error
         return ()
+
+    async def refusals(self, after: int, limit: int) -> Sequence[StoredEntry]:
+        """Refusals as they are stored, from after a number on. Raises LedgerUnavailable."""
+        return await self._refusals.after(after, limit)
 
     async def refusal(self, refusal_id: str) -> Refusal | None:
         """A refusal by its id, if it is among the newest that are kept.
@@ -268,7 +274,11 @@ def of_refusal(entry: NotedEntry) -> AuditRow:
     if not isinstance(noted, Refusal):
         message = "so many more were refused and are not listed"
         return AuditRow(
-            noted.seq, noted.at_us, "refused", times=noted.times, reason="lost", message=message
+            *(noted.seq, noted.at_us, "refused"),
+            number=entry.number,
+            times=noted.times,
+            reason="lost",
+            message=message,
         )
     return AuditRow(
         seq=noted.seq,
@@ -284,5 +294,6 @@ def of_refusal(entry: NotedEntry) -> AuditRow:
         reason=noted.reason,
         message=noted.message,
         refusal=noted,
+        number=entry.number,
         times=noted.times,
     )

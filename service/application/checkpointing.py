@@ -1,7 +1,8 @@
 """Checkpointing: signs now and then what the ledger holds, and walks the chain on its way there.
 
 What it signs is what it saw to follow from what it signed before: a ledger that was changed in
-between is not vouched for, and /readyz says from which record on.
+between is not vouched for, and /readyz says from which record on. With it goes where each caller's
+refusals end, by what was written of them; while that is not known, what was signed of them before.
 """
 
 import asyncio
@@ -9,18 +10,20 @@ import logging
 from collections.abc import Callable
 from contextlib import aclosing
 
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, Gauge
 
 from events.chain import ChainBroken, ChainCheck
 from events.codec import read_time, show_time
-from service.audit_ports import Checkpoint, CheckpointBook, Signer
+from service.application.refusal_chain import RefusalChain
+from service.audit_ports import Checkpoint, CheckpointBook, RefusalHead, Signer
 from service.errors import AuditError, LedgerDamaged, LedgerUnavailable, NoSuchPoint
 from service.ports import Clock, Ledger, StoredEntry
 
 LOOK_EVERY_S = 5.0
 RECORDS = 1_000
-"""After so many new records a checkpoint is signed."""
+"""After so many new records, or refusals, a checkpoint is signed."""
 INTERVAL_S = 600.0
 """Or after so long, when there are fewer but some."""
 AGAIN_S = 60.0
@@ -30,6 +33,9 @@ READ_TIMEOUT_S = 50.0
 
 log = logging.getLogger(__name__)
 
+Heads = tuple[RefusalHead, ...] | UnsetType
+"""What a checkpoint says of refusals."""
+
 
 class Checkpointing:
     """Signs on demand, and in `run` by itself."""
@@ -38,6 +44,7 @@ class Checkpointing:
         self,
         ledger: Ledger,
         book: CheckpointBook,
+        refusals: RefusalChain,
         signer: Signer,
         clock: Clock,
         confirmed_seq: Callable[[], int],
@@ -47,11 +54,14 @@ class Checkpointing:
     ) -> None:
         self._ledger = ledger
         self._book = book
+        self._refusals = refusals
         self._clock = clock
         self._confirmed_seq = confirmed_seq
         self._node = node
         self._owner = owner
         self._one_at_a_time = asyncio.Lock()
+        self._ask_again_s = 0.0
+        """When the log of refusals is asked again, after it did not answer."""
         self._signed = Gauge(
             "gpuledger_audit_checkpoint_seq",
             "Last record that a signed checkpoint vouches for",
@@ -78,8 +88,11 @@ class Checkpointing:
                 self.broken = isinstance(error, LedgerDamaged)
             await self._clock.sleep(AGAIN_S if self.trouble else LOOK_EVERY_S)
 
-    async def sign(self, seq: int | None = None) -> Checkpoint:
-        """A checkpoint of a record; of the last one when none is named.
+    async def sign(
+        self, seq: int | None = None, refusals: tuple[int, int] | None = None
+    ) -> Checkpoint:
+        """A checkpoint of a record; of the last one when none is named. It says where refusals
+        end now, or what those from one number to another are.
 
         One of before the newest checkpoint is walked to the one that follows it. Raises
         LedgerDamaged when the ledger is not what was signed before, NoSuchPoint, AuditError when
@@ -87,7 +100,11 @@ class Checkpointing:
         """
         try:
             async with self._one_at_a_time, asyncio.timeout(READ_TIMEOUT_S):
-                return await self._signed_at(seq)
+                made = await self._signed_at(seq)
+                if refusals is None:
+                    return made
+                part = await self._refusals.between(*refusals, self._clock.now_us())
+                return self._made(made.seq, made.hash, made.count, part)
         except TimeoutError as error:
             raise LedgerUnavailable(f"not read within {READ_TIMEOUT_S:.0f} s") from error
 
@@ -98,20 +115,31 @@ class Checkpointing:
             raise NoSuchPoint(f"is seq {wanted}, and the ledger has 1 to {end}")
         last = await self._book.last()
         self._see_ours(last, end)
-        if last is not None and last.seq == wanted:
-            return last
         if last is not None and wanted < last.seq:
             following = await self._book.following(wanted) or last
             digest, vouched = await self._walk(wanted, following.seq)
             _see_vouched(following, vouched)
-            return self._made(wanted, digest, last.count)
+            return self._made(wanted, digest, last.count, UNSET)
+        heads = await self._heads(last)
+        if last is not None and last.seq == wanted and not _new_refusals(last, heads):
+            return last
         begin, digest = await self._walk(last.seq if last else wanted, wanted)
         if last is not None:
             _see_vouched(last, begin)
-        made = self._made(wanted, digest, last.count + 1 if last else 1)
+        made = self._made(wanted, digest, last.count + 1 if last else 1, heads)
         await self._book.add(made)
         self._signed.set(wanted)
         return made
+
+    async def _heads(self, last: Checkpoint | None) -> Heads:
+        """What is to be said of refusals; while they are out of reach, what was said last."""
+        if self._clock.monotonic_s() >= self._ask_again_s:
+            try:
+                return await self._refusals.heads(self._clock.now_us())
+            except LedgerUnavailable as error:
+                log.warning("where refusals end is not known: %s", error)
+                self._ask_again_s = self._clock.monotonic_s() + AGAIN_S
+        return UNSET if last is None else last.refusals
 
     async def _is_due(self) -> bool:
         last, end = await self._book.last(), self._confirmed_seq()
@@ -122,7 +150,7 @@ class Checkpointing:
             return True
         self._signed.set(last.seq)
         since_us = self._clock.now_us() - (read_time(last.at) or 0)
-        new = end - last.seq
+        new = max(end - last.seq, _new_refusals(last, await self._heads(last)))
         return new >= RECORDS or (new > 0 and since_us >= INTERVAL_S * 1e6)
 
     def _see_ours(self, last: Checkpoint | None, end: int) -> None:
@@ -149,7 +177,7 @@ class Checkpointing:
                     first = first or check.hash
         return first, check.hash
 
-    def _made(self, seq: int, digest: str, count: int) -> Checkpoint:
+    def _made(self, seq: int, digest: str, count: int, heads: Heads) -> Checkpoint:
         bare = Checkpoint(
             node=self._node,
             owner=self._owner,
@@ -158,8 +186,17 @@ class Checkpointing:
             at=show_time(self._clock.now_us()),
             count=count,
             key=self.signer.key_id,
+            refusals=heads,
         )
         return replace(bare, signature=self.signer.signature(bare.signed_text()))
+
+
+def _new_refusals(last: Checkpoint, heads: Heads) -> int:
+    """How many there are that the newest checkpoint does not vouch for."""
+    if heads is UNSET:
+        return 0
+    signed = {} if last.refusals is UNSET else {one.caller: one.last for one in last.refusals}
+    return sum(max(0, one.last - signed.get(one.caller, 0)) for one in heads)
 
 
 def _see_vouched(checkpoint: Checkpoint, digest: str) -> None:

@@ -2,7 +2,7 @@
 
 Of each row about an operation that has its record there, who, what, from where and when are
 compared with the record, and the result with that of its end where that is there too. Rows of
-refusals have no record: nothing proves them.
+refusals have no record: see `exported_refusals`.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,37 +1,33 @@
-"""Verifying: whether records are the chain that was written, and what signed checkpoints say."""
+"""Verifying: whether records and refusals are the chains that were written, and what signed
+checkpoints say."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
-
-from msgspec import Struct
 
 from events.chain import ChainBroken, ChainCheck
 from events.codec import CloudEvent
 from events.resources import NodeRegistered
-from service.audit_ports import Checkpoint
+from service.application.refusal_check import RefusalCheck, RefusalsBroken
+from service.audit_ports import Checkpoint, Fault, Noted, RefusalsVerified, Verified
 from service.errors import LedgerDamaged
 from service.ports import StoredEntry
 
 
-class Fault(Struct, frozen=True):
-    """The first record that is not as it was written, or that is not there."""
-
-    seq: int
-    """0 where that is not known."""
-    what: str
-
-
-class Verified(Struct, frozen=True):
-    """What was found. Without a fault every record with a hash is proven by those behind it."""
-
-    records: int
-    unchained: int
-    """From before 0.5.0: nothing proves them."""
-    last_seq: int
-    checkpoints: int
-    """That were compared."""
-    vouched_seq: int
-    """The last record that a checkpoint proves; what is behind it only its own hash does."""
-    fault: Fault | None = None
+async def verify_refusals(
+    batches: AsyncIterator[Sequence[StoredEntry]],
+    check: RefusalCheck,
+    also: Callable[[int, Noted], None] = lambda number, noted: None,
+) -> RefusalsVerified:
+    """Walk all refusals. `also` is told every one that fits. Raises LedgerUnavailable."""
+    try:
+        async for batch in batches:
+            for entry in batch:
+                also(entry.seq, check.take(entry))
+        check.end()
+    except RefusalsBroken as broken:
+        return check.found(str(broken))
+    except LedgerDamaged as damaged:
+        return check.found(str(damaged))
+    return check.found()
 
 
 async def verify(

@@ -11,6 +11,7 @@ from service.adapters.jetstream_refusals import JetStreamRefusals
 from service.application.audit import Audit
 from service.application.checkpointing import Checkpointing
 from service.application.health import Component
+from service.application.refusal_chain import RefusalChain
 from service.application.refusals import RefusalMetrics, Refusals
 from service.application.supervisor import Supervisor
 from service.bootstrap.ledger import OpenLedger
@@ -22,15 +23,17 @@ from service.telemetry import Metrics
 class OpenAudit:
     """What notes refusals, what signs checkpoints, and what answers about both."""
 
-    def __init__(self, refusals: Refusals, audit: Audit) -> None:
+    def __init__(self, refusals: Refusals, chain: RefusalChain, audit: Audit) -> None:
         self.refusals = refusals
+        self._chain = chain
         self.audit = audit
 
     def component(self) -> Component:
         """For /readyz. A service without an audit for a while is ready; one whose ledger is not
         what was signed before is not."""
         signing = self.audit.signing
-        troubles = [text for text in (self.refusals.trouble, signing.trouble) if text]
+        parts = (self.refusals, self._chain, signing)
+        troubles = [part.trouble for part in parts if part.trouble]
         return Component(not signing.broken, "; ".join(troubles) or "refusals are kept")
 
 
@@ -54,10 +57,13 @@ async def open_audit(
     def last_seq() -> int:
         return projector.folded_seq
 
-    refusals = Refusals(kept, clock, last_seq, RefusalMetrics(metrics.registry))
+    book = CheckpointFiles(settings.data_dir, elsewhere)
+    chain = RefusalChain(kept, book.last)
+    refusals = Refusals(chain, clock, last_seq, RefusalMetrics(metrics.registry))
     signing = Checkpointing(
         opened.ledger,
-        CheckpointFiles(settings.data_dir, elsewhere),
+        book,
+        chain,
         signer,
         clock,
         last_seq,
@@ -69,4 +75,4 @@ async def open_audit(
     at_work = await stack.enter_async_context(Supervisor(failures))
     at_work.start("refusals", refusals.run())
     at_work.start("checkpoints", signing.run())
-    return OpenAudit(refusals, Audit(store, kept, opened.ledger, signing))
+    return OpenAudit(refusals, chain, Audit(store, kept, opened.ledger, signing))

@@ -1,17 +1,21 @@
-"""`gpuledger backup` and `gpuledger restore`: the log as files, and the files as a log again."""
+"""`gpuledger backup` and `gpuledger restore`: the log as files, and the files as a log again.
+
+With it go the refusals.
+"""
 
 import asyncio
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from events.codec import show_time
 from projections.projector import ProjectorStopped
@@ -20,30 +24,34 @@ from projections.schema import SCHEMA_VERSION
 from projections.state import State
 from projections.store import ReadStore
 from service.adapters.audit_key import KEY_FILE
-from service.adapters.backup_lines import encode_line
 from service.adapters.checkpoint_files import CHECKPOINTS_FILE
 from service.adapters.jetstream_connection import NatsAddress
 from service.adapters.ledger_backup import (
     FORMAT,
     BackupFolder,
     Manifest,
-    Part,
     load_manifest,
     read_parts,
 )
 from service.adapters.ledger_restore import restored_stream
 from service.adapters.nats_child import NatsChild
+from service.adapters.refusals_backup import read_refusals_file, write_refusals
+from service.adapters.refusals_restore import restored_refusals
 from service.adapters.system import SystemClock
+from service.audit_ports import RefusalsVerified
 from service.bootstrap.ledger import (
     LEDGER,
     address_of,
     make_data_dir,
     only_one,
     require_log,
+    visit,
     visit_ledger,
 )
 from service.bootstrap.maintaining import READ_STORE
-from service.errors import LedgerDamaged, LedgerError, LedgerUnavailable, SettingsError
+from service.bootstrap.paced import as_written, read_paced
+from service.bootstrap.refusals_read import read_refusals, refusals_of
+from service.errors import LedgerDamaged, LedgerError, SettingsError
 from service.ports import Ledger, StoredEntry
 from service.settings import Settings
 
@@ -58,9 +66,6 @@ MAY_BE_THERE = {
 """What an empty data directory may hold: what no backup has and was put back by hand, and what
 was left over by a restore that was killed."""
 
-SILENCE_S = 60.0
-"""A service that is stopped takes its log server with it: a reader would wait for it for ever."""
-
 
 class BackupSummary(Struct, frozen=True):
     """What a backup holds."""
@@ -72,6 +77,8 @@ class BackupSummary(Struct, frozen=True):
     node: str
     fold_compared: bool = True
     """False when another version's schema made the digest, so that only checksums could tell."""
+    refusals: RefusalsVerified | None = None
+    """What was found of them; None where the backup has none: before 0.6.0 they were in none."""
 
 
 class _Fold(Struct, frozen=True):
@@ -88,7 +95,8 @@ async def back_up(settings: Settings, folder: Path) -> BackupSummary:
     another log, SettingsError when there is no log or the folder is no place for a backup.
     """
     require_log(settings)
-    async with visit_ledger(settings) as ledger, BackupFolder(folder) as backup:
+    async with visit(settings) as opened, BackupFolder(folder) as backup:
+        ledger = opened.ledger
         until = await ledger.last_seq()
         known = backup.manifest
         if known is not None:
@@ -96,25 +104,29 @@ async def back_up(settings: Settings, folder: Path) -> BackupSummary:
         after = known.last_seq if known else 0
         if not until:
             raise LedgerError("the log is empty: there is nothing to back up yet")
-        added = await backup.write(_read(ledger, after, until))
+        added = await backup.write(read_paced(ledger, after, until))
+        async with aclosing(read_refusals(opened)) as batches:
+            refusals = await write_refusals(backup.path, batches)
         parts = (*(known.parts if known else ()), *added)
         fold = await _folded(lambda _: read_parts(backup.path, parts))
         unchanged = known is not None and not added and _is_same_fold(backup.path, known, fold)
-        if not unchanged:
-            manifest = Manifest(
-                format=FORMAT,
-                node=fold.node,
-                owner=fold.owner,
-                first_seq=1,
-                last_seq=until,
-                made_at=show_time(SystemClock().now_us()),
-                gpuledger=version("gpuledger"),
-                fold_sha256=fold.sha256,
-                fold_schema=SCHEMA_VERSION,
-                parts=parts,
-            )
+        manifest = Manifest(
+            format=FORMAT,
+            node=fold.node,
+            owner=fold.owner,
+            first_seq=1,
+            last_seq=until,
+            made_at=show_time(SystemClock().now_us()),
+            gpuledger=version("gpuledger"),
+            fold_sha256=fold.sha256,
+            fold_schema=SCHEMA_VERSION,
+            parts=parts,
+            refusals=refusals,
+        )
+        if known is None or not unchanged or known.refusals != refusals:
             await backup.commit(manifest)
-    return BackupSummary(until - after, until, sum(part.bytes for part in parts), fold.node)
+        found = await refusals_of(backup.path, manifest)
+    return replace(_summary(manifest, True, found), new_records=until - after)
 
 
 async def verify_backup(folder: Path) -> BackupSummary:
@@ -122,7 +134,7 @@ async def verify_backup(folder: Path) -> BackupSummary:
     manifest = await load_manifest(folder)
     fold = await _folded(lambda _: read_parts(folder, manifest.parts))
     compared = _is_same_fold(folder, manifest, fold)
-    return _summary(manifest, compared)
+    return _summary(manifest, compared, await refusals_of(folder, manifest))
 
 
 async def restore(settings: Settings, folder: Path) -> BackupSummary:
@@ -136,6 +148,10 @@ async def restore(settings: Settings, folder: Path) -> BackupSummary:
     async with aclosing(read_parts(folder, manifest.parts)) as batches:
         async for _ in batches:
             pass  # reading is the check: nothing is begun with a backup that is damaged
+    refusals = manifest.refusals
+    if refusals is not None and not await asyncio.to_thread((folder / refusals.name).exists):
+        manifest = replace(manifest, refusals=None)  # somebody chose to go without
+    found = await refusals_of(folder, manifest)
     make_data_dir(settings.data_dir)
     with only_one(settings.data_dir):
         if settings.nats != "embedded":
@@ -143,7 +159,7 @@ async def restore(settings: Settings, folder: Path) -> BackupSummary:
         else:
             async with _staged(settings.data_dir) as child:
                 compared = await _fill(child.admin, folder, manifest)
-    return _summary(manifest, compared)
+    return _summary(manifest, compared, found)
 
 
 async def state_of_backup(folder: Path) -> State:
@@ -160,7 +176,7 @@ async def state_of_log(settings: Settings) -> State:
     require_log(settings, ", or a backup")
     async with visit_ledger(settings) as ledger:
         until = await ledger.last_seq()
-        return (await _folded(lambda _: _read(ledger, 0, until))).state
+        return (await _folded(lambda _: read_paced(ledger, 0, until))).state
 
 
 async def is_restored(settings: Settings, folder: Path) -> bool:
@@ -177,12 +193,19 @@ async def is_restored(settings: Settings, folder: Path) -> bool:
 
 
 async def _fill(address: NatsAddress, folder: Path, manifest: Manifest) -> bool:
-    """Fill the stream and read it back; was the fold's digest compared? No stream if it differs."""
+    """Fill the streams and read them back; was the fold's digest compared? None if it differs."""
     async with restored_stream(address) as stream:
         async with aclosing(read_parts(folder, manifest.parts)) as batches:
             await stream.fill(batches)
-        fold = await _folded(lambda _: _as_written(stream.stored(), manifest.parts))
-        return _is_same_fold(folder, manifest, fold)
+        fold = await _folded(lambda _: as_written(stream.stored(), manifest.parts))
+        compared = _is_same_fold(folder, manifest, fold)
+        if manifest.refusals is not None:
+            async with (
+                restored_refusals(address) as refusals,
+                aclosing(read_refusals_file(folder, manifest.refusals)) as entries,
+            ):
+                await refusals.fill(entries)
+        return compared
 
 
 @asynccontextmanager
@@ -233,7 +256,7 @@ async def _see_that_it_goes_on(known: Manifest, folder: Path, ledger: Ledger, un
         async with aclosing(read_parts(folder, known.parts[-1:])) as batches:
             async for batch in batches:
                 kept = batch[-1]
-        async with aclosing(_read(ledger, last - 1, last)) as stored:
+        async with aclosing(read_paced(ledger, last - 1, last)) as stored:
             async for found in stored:
                 if list(found) == [kept]:
                     return
@@ -281,47 +304,10 @@ def _is_same_fold(folder: Path, manifest: Manifest, fold: _Fold) -> bool:
     return True
 
 
-def _summary(manifest: Manifest, fold_compared: bool) -> BackupSummary:
+def _summary(
+    manifest: Manifest, fold_compared: bool, refusals: RefusalsVerified | None
+) -> BackupSummary:
     size = sum(part.bytes for part in manifest.parts)
-    return BackupSummary(0, manifest.last_seq, size, manifest.node, fold_compared)
-
-
-async def _as_written(
-    batches: AsyncGenerator[Sequence[StoredEntry], None], parts: Sequence[Part]
-) -> AsyncGenerator[Sequence[StoredEntry], None]:
-    """Hand records on, and see that each part's lines come out as they were written."""
-    waiting = iter(parts)
-    part, lines = next(waiting), hashlib.sha256()
-    async with aclosing(_paced(batches, 0, parts[-1].last_seq)) as paced:
-        async for batch in paced:
-            for entry in batch:
-                lines.update(encode_line(entry) + b"\n")
-                if entry.seq == part.last_seq:
-                    if lines.hexdigest() != part.lines_sha256:
-                        raise LedgerDamaged(
-                            f"what was stored of {part.name} is not what stands in it"
-                        )
-                    part, lines = next(waiting, part), hashlib.sha256()
-            yield batch
-
-
-def _read(ledger: Ledger, after: int, until: int) -> AsyncGenerator[Sequence[StoredEntry], None]:
-    return _paced(ledger.read(after, until), after, until)
-
-
-async def _paced(
-    batches: AsyncGenerator[Sequence[StoredEntry], None], after: int, until: int
-) -> AsyncGenerator[Sequence[StoredEntry], None]:
-    """The records up to `until`. Raises LedgerUnavailable when none comes for SILENCE_S."""
-    async with aclosing(batches):
-        while after < until:
-            try:
-                async with asyncio.timeout(SILENCE_S):
-                    batch = await anext(batches)
-            except TimeoutError as error:
-                raise LedgerUnavailable(
-                    f"no record came for {SILENCE_S:.0f} s after seq {after}; was the service"
-                    " stopped? Try again"
-                ) from error
-            after = batch[-1].seq
-            yield batch
+    if manifest.refusals is not None:
+        size += manifest.refusals.bytes
+    return BackupSummary(0, manifest.last_seq, size, manifest.node, fold_compared, refusals)

@@ -77,15 +77,22 @@ async def open_ledger(
 @asynccontextmanager
 async def visit_ledger(settings: Settings) -> AsyncIterator[Ledger]:
     """The ledger for reading: also beside a service that is running on it."""
-    ledger: Ledger
+    async with visit(settings) as opened:
+        yield opened.ledger
+
+
+@asynccontextmanager
+async def visit(settings: Settings) -> AsyncIterator[OpenLedger]:
+    """The same, with how to reach what else is on its server."""
     if settings.nats != "embedded":
-        async with JetStreamLedger(address_of(settings)) as ledger:
-            yield ledger
+        address = address_of(settings)
+        async with JetStreamLedger(address) as ledger:
+            yield OpenLedger(ledger, address, repr(address))
         return
     address_file = settings.data_dir / ADDRESS_FILE
     if not address_file.exists():
         async with open_ledger(settings) as opened:
-            yield opened.ledger
+            yield opened
         return
     address = msgspec.json.decode(
         await asyncio.to_thread(address_file.read_bytes), type=NatsAddress
@@ -93,10 +100,11 @@ async def visit_ledger(settings: Settings) -> AsyncIterator[Ledger]:
     async with AsyncExitStack() as stack:
         try:
             ledger = await stack.enter_async_context(JetStreamLedger(address))
+            found = OpenLedger(ledger, address, repr(address))
         except LedgerUnavailable:
             # The service that wrote the file was killed, and its server went with it.
-            ledger = (await stack.enter_async_context(open_ledger(settings))).ledger
-        yield ledger
+            found = await stack.enter_async_context(open_ledger(settings))
+        yield found
 
 
 def require_log(settings: Settings, instead: str = "") -> None:

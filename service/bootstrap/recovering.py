@@ -19,6 +19,7 @@ from service.application.host_facts import HostFacts
 from service.application.host_sight import look
 from service.application.recovery import Recovery
 from service.application.supervisor import Supervisor
+from service.audit_ports import RefusalsVerified
 from service.bootstrap.access import open_door
 from service.bootstrap.backing_up import is_restored, restore, state_of_backup, state_of_log
 from service.bootstrap.host import Host, facts_of
@@ -46,12 +47,14 @@ async def recover(
     *,
     execute: bool,
     accept_losses: bool = False,
+    restored: Callable[[RefusalsVerified | None], None] = lambda refusals: None,
 ) -> RecoveryReport:
     """Plan, and unless something is in the way or lost without leave, make all of it again.
 
     The log is that of the backup in `folder`, which is restored first, or goes on where it was
     left; or without one that of the data directory. Without `execute` nothing is written.
-    `tell` hears the plan before anything is done.
+    `tell` hears the plan before anything is done, `restored` what
+    was found of the refusals in the backup.
     Raises GpuledgerError with one line for people.
     """
     host = Host()
@@ -67,7 +70,7 @@ async def recover(
     if not execute or planned.in_the_way or (planned.losses and not accept_losses):
         return report
     if folder is not None and not has_log:
-        await restore(settings, folder)
+        restored((await restore(settings, folder)).refusals)
     return replace(report, executed=True, outcomes=await _executed(settings, host))
 
 

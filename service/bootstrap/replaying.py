@@ -9,8 +9,8 @@ import msgspec
 
 from service.adapters.ledger_backup import load_manifest, read_parts
 from service.adapters.log_copy import LogCopy
-from service.bootstrap.backing_up import SILENCE_S
 from service.bootstrap.ledger import require_log, visit_ledger
+from service.bootstrap.paced import SILENCE_S
 from service.domain.alterations import Alterations, NoSuchHistory, see_that_it_makes_sense
 from service.errors import LedgerError, LedgerUnavailable, NoSuchPoint, SettingsError
 from service.ports import StoredEntry

@@ -1,22 +1,29 @@
 """`gpuledger audit verify`: of an installation, of a backup, and of an export."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from events.chain import ChainCheck
+from events.codec import read_time
 from service.adapters.audit_export import ExportFile
 from service.adapters.audit_key import KEY_FILE, key_id_of, read_public, see_signed
 from service.adapters.checkpoint_files import CHECKPOINTS_FILE, elsewhere_in, read_checkpoints
 from service.adapters.ledger_backup import load_manifest, read_parts
-from service.application.exported import RowsClaimed
-from service.application.verifying import Fault, Verified, verify
-from service.audit_ports import Checkpoint
-from service.bootstrap.backing_up import SILENCE_S
-from service.bootstrap.ledger import require_log, visit_ledger
+from service.adapters.system import SystemClock
+from service.application.audit import Wanted
+from service.application.exported import Row, RowsClaimed
+from service.application.exported_refusals import RefusedClaimed
+from service.application.refusal_check import RefusalCheck
+from service.application.verifying import verify, verify_refusals
+from service.audit_ports import Checkpoint, Fault, RefusalsVerified, Verified
+from service.bootstrap.ledger import require_log, visit
+from service.bootstrap.paced import SILENCE_S
+from service.bootstrap.refusals_read import read_refusals, refusals_of
 from service.errors import AuditError, LedgerDamaged, LedgerUnavailable
 from service.ports import Ledger, StoredEntry
 from service.settings import Settings
@@ -25,7 +32,7 @@ from service.settings import Settings
 async def verify_audit(
     settings: Settings, files: Sequence[Path], key: Path | None
 ) -> Verified:
-    """The log of this installation, beside the running service or without it.
+    """The log and the refusals of this installation, beside the running service or without it.
 
     It is compared with the checkpoints in the data directory, in --audit-dir and in `files`.
     Raises SettingsError where there is no log, AuditError where a checkpoint cannot be believed,
@@ -37,10 +44,14 @@ async def verify_audit(
         known.append(elsewhere_in(settings.audit_dir, settings.node))
     own_key = settings.data_dir / KEY_FILE
     checkpoints = await asyncio.to_thread(_believed, known, files, key or own_key)
-    async with visit_ledger(settings) as ledger:
+    async with visit(settings) as opened:
+        ledger = opened.ledger
         until = await ledger.last_seq()
         async with aclosing(_read(ledger, until)) as batches:
-            return await verify(batches, checkpoints)
+            found = await verify(batches, checkpoints)
+        check = RefusalCheck(checkpoints, SystemClock().now_us())
+        async with aclosing(read_refusals(opened)) as batches:
+            return replace(found, refusals=await verify_refusals(batches, check))
 
 
 async def verify_backup_chain(
@@ -54,11 +65,19 @@ async def verify_backup_chain(
     except LedgerDamaged as damaged:
         return Verified(0, 0, 0, 0, 0, Fault(0, str(damaged)))
     async with aclosing(read_parts(folder, manifest.parts)) as batches:
-        return await verify(batches, checkpoints)
+        found = await verify(batches, checkpoints)
+    try:
+        return replace(found, refusals=await refusals_of(folder, manifest, checkpoints))
+    except LedgerDamaged as damaged:
+        broken = RefusalCheck(checkpoints, 0).found(str(damaged))
+        return replace(found, refusals=broken)
 
 
 async def verify_export(settings: Settings, path: Path, key: Path | None) -> Verified:
-    """An export: its records up to its checkpoint, and its rows against them. Raises AuditError."""
+    """An export: its records and refusals up to its checkpoint, and its rows against them.
+
+    Raises AuditError.
+    """
     export = await asyncio.to_thread(ExportFile, path)
     if not export.about.records:
         raise AuditError(f"{path} holds no records, which prove its rows: export with --records")
@@ -67,16 +86,37 @@ async def verify_export(settings: Settings, path: Path, key: Path | None) -> Ver
         raise AuditError(f"{path} ends without a checkpoint: it was cut off")
     public = await asyncio.to_thread(read_public, key or settings.data_dir / KEY_FILE)
     see_signed(checkpoint, public)
-    claimed = RowsClaimed(await asyncio.to_thread(export.rows))
+    rows = await asyncio.to_thread(export.rows)
+    claimed = RowsClaimed(rows)
     about = export.about
     start = ChainCheck(about.first - 1, "" if about.first == 1 else None)
-    async with aclosing(_batches(export)) as batches:
+    async with aclosing(_batches(export.batches())) as batches:
         found = await verify(batches, [checkpoint], start, claimed.take)
     if found.fault is None and (checkpoint.seq, found.last_seq) != (about.last, about.last):
         found = replace(found, fault=Fault(about.last, "the checkpoint is of another record"))
     if found.fault is None and (wrong := claimed.fault(about.last)) is not None:
         found = replace(found, fault=Fault(*wrong))
-    return found
+    return replace(found, refusals=await _refusals_of_export(export, rows, checkpoint))
+
+
+async def _refusals_of_export(
+    export: ExportFile, rows: Sequence[Row], checkpoint: Checkpoint
+) -> RefusalsVerified | None:
+    """None where nothing proves them: before 0.6.0 they were not in it."""
+    if checkpoint.refusals is UNSET:
+        return None
+    about = export.about
+    wanted = Wanted(about.first, about.last, _instant(about.begin), _instant(about.end))
+    claimed = RefusedClaimed(rows, wanted)
+    check = RefusalCheck([checkpoint], 0, part=True)
+    async with aclosing(_batches(export.refusals())) as batches:
+        found = await verify_refusals(batches, check, claimed.take)
+    return found if found.fault else replace(found, fault=claimed.fault())
+
+
+def _instant(point: str) -> int | None:
+    """None of a sequence, and where nothing was asked for."""
+    return None if not point or point.isdecimal() else read_time(point)
 
 
 def _believed(
@@ -121,7 +161,8 @@ async def _read(
             yield batch
 
 
-async def _batches(export: ExportFile) -> AsyncGenerator[Sequence[StoredEntry], None]:
-    batches = export.batches()
+async def _batches(
+    batches: Iterator[Sequence[StoredEntry]],
+) -> AsyncGenerator[Sequence[StoredEntry], None]:
     while batch := await asyncio.to_thread(next, batches, None):
         yield batch

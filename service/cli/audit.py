@@ -30,6 +30,7 @@ To = Annotated[str, typer.Option("--to", metavar="POINT", help="Up to a seq or a
 class Refusal(Struct, frozen=True, rename="camel"):
     """What is known of a refusal beside what every row has."""
 
+    id: str
     code: int
     method: str
     route: str
@@ -120,9 +121,18 @@ def listing(
         if len(rows) == limit:
             break
     data = {"rows": rows}
-    lines = list(_lines(read(data, Rows)))
-    headings = ("TIME", "SEQ", "WHO", "FROM", "WHAT", "RESULT", "WHY")
-    session.print(data, show.explained_table(headings, lines) if lines else "nothing\n")
+    session.print(data, _table(read(data, Rows)) if rows else "nothing\n")
+
+
+def _table(found: Rows) -> str:
+    """With a column of ids where something was refused: `explain refusal` takes them."""
+    headings = ["TIME", "SEQ", "WHO", "FROM", "WHAT", "RESULT", "WHY"]
+    lines = [list(line) for line in _lines(found)]
+    if any(row.refusal is not None for row in found.rows):
+        headings.insert(-1, "REFUSAL")
+        for line, row in zip(lines, found.rows, strict=True):
+            line.insert(-1, row.refusal.id if row.refusal is not None else "")
+    return show.explained_table(headings, lines)
 
 
 def _lines(found: Rows) -> Iterator[tuple[str, ...]]:

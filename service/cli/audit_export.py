@@ -41,7 +41,10 @@ def export(
     form: Annotated[str, typer.Option("--format", help="jsonl or csv")] = "jsonl",
     records: Annotated[
         bool,
-        typer.Option("--records", help="With the records, which prove the rows: secrets included"),
+        typer.Option(
+            "--records",
+            help="With the records and refusals, which prove the rows: secrets included",
+        ),
     ] = False,
 ) -> None:
     """Write the audit to a file, oldest first; 'audit verify --export' checks one with records."""
@@ -63,10 +66,12 @@ def export(
                 beside.write_text(_json(proof) + "\n")
             else:
                 about = {"format": FORMAT, "first": first, "last": last, "records": records}
-                _write_lines(file, "export", [about])
+                asked = {"from": begin, "to": end}
+                _write_lines(file, "export", [{**about, **query_of(**asked)}])
                 _write_lines(file, "row", rows)
                 if records:
                     _write_lines(file, "record", _records(session, first, last))
+                    proof = _write_refusals(session, file, rows, last)
                 _write_lines(file, "checkpoint", [proof])
     except OSError as error:
         raise CliFailure(f"{out} cannot be written ({error.strerror})") from None
@@ -81,6 +86,23 @@ def _records(session: Session, first: int, last: int) -> Iterator[dict[str, Any]
         data = session.api.get(path_of("audit", "records"), patient=True, **query)
         yield from data["records"]
         after = data["next"]
+
+
+def _write_refusals(
+    session: Session, file: TextIO, rows: list[dict[str, Any]], last: int
+) -> dict[str, Any]:
+    """All from the first that has a row to the last; the checkpoint that proves just these."""
+    numbers = [row["number"] for row in rows if row["number"] is not None]
+    begin, end = min(numbers, default=1), max(numbers, default=0)
+    after: int | None = begin - 1
+    while after is not None and after < end:
+        query = {"after": str(after), "until": str(end)}
+        data = session.api.get(path_of("audit", "refusals"), patient=True, **query)
+        _write_lines(file, "refusal", data["refusals"])
+        after = data["next"]
+    # Signed last: what the log forgets meanwhile is in the file, and not missed.
+    query = {"seq": str(last), "firstRefusal": str(begin), "lastRefusal": str(end)}
+    return session.api.get(path_of("audit", "checkpoint"), patient=True, **query)
 
 
 def _write_lines(file: TextIO, what: str, values: Any) -> None:

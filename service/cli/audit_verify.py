@@ -1,12 +1,14 @@
 """`gpuledger audit verify`: of an installation, a backup or an export; needs no service."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from service.cli.failures import reported
 from service.cli.maintain import AsJson, say
+from service.cli.refusals_found import refusals_data, refusals_lines
 from service.cli.serve import (
     AuditDir,
     DataDir,
@@ -17,6 +19,9 @@ from service.cli.serve import (
     settings_of,
 )
 from service.cli.show import plural
+
+if TYPE_CHECKING:
+    from service.audit_ports import Verified
 
 Backup = Annotated[
     Path | None,
@@ -52,7 +57,9 @@ def verify(
     log_level: LogLevel = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the first record that was changed, taken out or put in; exit code 1 if there is one."""
+    """Find the first record or refusal that was changed, taken out or put in; exit code 1 if there
+    is one.
+    """
     if backup is not None and export is not None:
         raise typer.BadParameter("give --file or --export, not both", param_hint="--export")
     files = checkpoint or []
@@ -68,30 +75,47 @@ def verify(
             found = uvloop.run(bootstrap.verify_backup_chain(settings, backup, files, key))
         else:
             found = uvloop.run(bootstrap.verify_audit(settings, files, key))
+    say(as_json, _data(found), "\n".join(_lines(found)))
+    if not found.is_well:
+        raise typer.Exit(1)
+
+
+def _data(found: "Verified") -> dict[str, Any]:
     fault = found.fault
-    data = {
+    return {
         "records": found.records,
         "unchained": found.unchained,
         "lastSeq": found.last_seq,
         "checkpoints": found.checkpoints,
         "vouchedSeq": found.vouched_seq,
         "fault": None if fault is None else {"seq": fault.seq, "what": fault.what},
+        "refusals": refusals_data(found.refusals),
     }
+
+
+def _lines(found: "Verified") -> Iterator[str]:
+    fault = found.fault
     if fault is not None:
         where = f"seq {fault.seq}: " if fault.seq else ""
-        say(as_json, data, f"{where}{fault.what}\nthis is NOT as it was written")
-        raise typer.Exit(1)
-    lines = [f"{plural(found.records, 'record')}: all is as it was written"]
+        yield f"{where}{fault.what}"
+    else:
+        yield f"{plural(found.records, 'record')}: all is as it was written"
+        yield from _proven(found)
+    yield from refusals_lines(found.refusals)
+    if not found.is_well:
+        yield "this is NOT as it was written"
+
+
+def _proven(found: "Verified") -> Iterator[str]:
     if found.unchained:
-        lines.append(f"{found.unchained} of them are from before 0.5.0: nothing proves those")
+        yield f"{found.unchained} of them are from before 0.5.0: nothing proves those"
     if found.checkpoints:
-        lines.append(
+        yield (
             f"{plural(found.checkpoints, 'checkpoint')} compared; the newest proves seq 1 to"
             f" {found.vouched_seq}"
         )
     if found.vouched_seq < found.last_seq:
-        lines.append(
+        yield (
             f"no checkpoint proves seq {found.vouched_seq + 1} to {found.last_seq}: an end that was"
             " cut off, or all of it written anew, would not be seen"
         )
-    say(as_json, data, "\n".join(lines))

@@ -9,6 +9,7 @@ from events.values import show_size
 from service.cli.failures import reported
 from service.cli.maintain import AsJson, say
 from service.cli.recovery import recover
+from service.cli.refusals_found import refusals_data, refusals_lines
 from service.cli.serve import (
     PANEL,
     BindRoot,
@@ -88,16 +89,26 @@ def backup(
             done = uvloop.run(bootstrap.verify_backup(folder))
         else:
             done = uvloop.run(bootstrap.back_up(settings, folder))
-    data = {"records": done.records, "bytes": done.bytes, "node": done.node}
+    data = {
+        "records": done.records,
+        "bytes": done.bytes,
+        "node": done.node,
+        "refusals": refusals_data(done.refusals),
+    }
     total = f"{plural(done.records, 'record')} of node {done.node}, {show_size(done.bytes)}"
+    refusals = "\n".join(refusals_lines(done.refusals))
     if verify:
         text = f"{total}: all is as it was written"
         data["foldCompared"] = done.fold_compared
-        say(as_json, data, text if done.fold_compared else text + NOT_COMPARED)
+        compared = text if done.fold_compared else text + NOT_COMPARED
+        say(as_json, data, f"{compared}\n{refusals}")
+        if done.refusals is not None and done.refusals.fault:
+            raise typer.Exit(1)
         return
     volumes = settings.data_dir / "volumes"
     lines = (
         f"{plural(done.new_records, 'new record')}; {folder} holds {total}",
+        refusals,
         "data disks are not in it: with the service stopped, copy them with"
         f" 'rsync -aS {volumes}/ TARGET/'",
     )
@@ -148,11 +159,17 @@ def restore(
     first = f"{plural(done.records, 'record')} restored"
     lines = (
         first if done.fold_compared else first + NOT_COMPARED,
+        *refusals_lines(done.refusals),
         "1. data disks are not in a backup: put them back with"
         f" 'rsync -aS COPY/ {settings.data_dir / 'volumes'}/'",
         "2. if Docker does not have the containers any more, make them again with 'gpuledger"
         " restore --execute': a service that finds none takes them for removed by somebody",
         f"3. start the service with --node {done.node}",
     )
-    data = {"records": done.records, "node": done.node, "foldCompared": done.fold_compared}
+    data = {
+        "records": done.records,
+        "node": done.node,
+        "foldCompared": done.fold_compared,
+        "refusals": refusals_data(done.refusals),
+    }
     say(as_json, data, "\n".join(lines))

@@ -26,6 +26,11 @@ SLOW_DOWN_S_MAX = 10
 
 _SUCCESS = 200
 _ACCEPTED = 202
+_REFUSAL_ID = "X-Refusal-Id"
+_FAILURES: dict[int, type[CliFailure]] = {
+    httpx.codes.NOT_FOUND: NotFound,
+    httpx.codes.SERVICE_UNAVAILABLE: Unreachable,
+}
 
 
 class Answer(Struct, frozen=True):
@@ -126,7 +131,7 @@ class Api:
                 f"what answers at {self.server} is no gpuledger (HTTP {response.status_code})"
             ) from None
         if response.is_error or envelope.code != _SUCCESS:
-            raise _refusal(response.status_code, envelope)
+            raise _refusal(response, envelope)
         return envelope
 
     def _let_in(self, request: httpx.Request) -> httpx.Response:
@@ -171,10 +176,12 @@ def _retry_after_s(response: httpx.Response) -> int:
     return min(int(text), SLOW_DOWN_S_MAX) if text.isdecimal() else 1
 
 
-def _refusal(status: int, envelope: _Envelope) -> CliFailure:
+def _refusal(response: httpx.Response, envelope: _Envelope) -> CliFailure:
+    """What the service said no with; where the audit has it, with how to ask why."""
     text = f"{envelope.msg} (code {envelope.code})"
-    if status == httpx.codes.NOT_FOUND:
-        return NotFound(text)
-    if status == httpx.codes.SERVICE_UNAVAILABLE:
-        return Unreachable(text)
-    return CliFailure(text)
+    refusal_id = response.headers.get(_REFUSAL_ID)
+    if refusal_id is not None:
+        text = f"{text}; why: gpuledger explain refusal {refusal_id}"
+    said = {"code": envelope.code, "message": envelope.msg, "refusal": refusal_id}
+    kind = _FAILURES.get(response.status_code, CliFailure)
+    return kind(text, {"error": said})

@@ -9,6 +9,7 @@ Wrong usage is 2 (typer's own); Ctrl-C is 130; `exec` ends with the command's ow
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 
@@ -27,6 +28,11 @@ class CliFailure(Exception):
     """Base of what ends a command with a message on stderr."""
 
     exit_code = 1
+
+    def __init__(self, message: str, data: dict[str, Any] | None = None) -> None:
+        """`data` is what `--json` prints beside it."""
+        super().__init__(message)
+        self.data = data
 
 
 class Unreachable(CliFailure):

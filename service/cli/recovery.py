@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from service.cli.maintain import say
+from service.cli.refusals_found import refusals_data, refusals_lines
 from service.cli.show import plain, plural
 from service.settings import Settings
 
 if TYPE_CHECKING:
+    from service.audit_ports import RefusalsVerified
     from service.domain.recovery_plan import RecoveryReport
 
 _WORDS = {"here": "", "whole": "", "loss": " (with a loss)", "cannot": ""}
@@ -32,12 +34,24 @@ def recover(
         if not as_json:
             typer.echo(plain("\n".join(plan_lines(planned))))
 
+    restored: list[RefusalsVerified | None] = []
     report = uvloop.run(
-        bootstrap.recover(settings, folder, tell, execute=execute, accept_losses=accept_losses)
+        bootstrap.recover(
+            settings,
+            folder,
+            tell,
+            execute=execute,
+            accept_losses=accept_losses,
+            restored=restored.append,
+        )
     )
     held_back = execute and not report.executed
-    text = "\n".join(end_lines(report, held_back=held_back))
-    say(as_json, data_of(report, held_back=held_back), text)
+    refusals = [line for found in restored for line in refusals_lines(found)]
+    text = "\n".join([*refusals, *end_lines(report, held_back=held_back)])
+    data = data_of(report, held_back=held_back)
+    if restored:
+        data["refusals"] = refusals_data(restored[0])
+    say(as_json, data, text)
     if held_back or not report.is_well:
         raise typer.Exit(1)
 

@@ -145,7 +145,13 @@ class Session:
 def opened(ctx: typer.Context) -> Iterator[Session]:
     """A session with the service that the command's options name; failures are reported."""
     with reported(), open_api(ctx) as api:
-        yield Session(api, ctx.obj, bool(_option(ctx, "as_json")), _at(ctx))
+        session = Session(api, ctx.obj, bool(_option(ctx, "as_json")), _at(ctx))
+        try:
+            yield session
+        except CliFailure as failure:
+            if session.as_json and failure.data is not None:
+                session.print(failure.data, "")
+            raise
 
 
 def command(

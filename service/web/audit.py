@@ -60,6 +60,8 @@ class AuditRowData(Struct, frozen=True, rename="camel"):
     reason: str
     message: str
     refusal: RefusalData | None
+    number: int | None
+    """Of a refusal, among those that are kept."""
 
 
 class AuditData(Struct, frozen=True, rename={"following": "next"}):
@@ -87,6 +89,13 @@ class RecordsData(Struct, frozen=True, rename={"following": "next"}):
     """Records in their order. `next` is where to go on after; null at the end."""
 
     records: list[RecordData]
+    following: int | None
+
+
+class RefusalsData(Struct, frozen=True, rename={"following": "next"}):
+    """Refusals as they are stored, `seq` being their number. `next` is where to go on after."""
+
+    refusals: list[RecordData]
     following: int | None
 
 
@@ -168,6 +177,7 @@ def _row(row: AuditRow) -> AuditRowData:
         reason=row.reason,
         message=row.message,
         refusal=refusal,
+        number=row.number,
     )
 
 
@@ -183,6 +193,15 @@ async def _records(request: web.Request) -> web.Response:
     return answer(RecordsData([_record(one) for one in found], end if end < until else None))
 
 
+async def _refusals(request: web.Request) -> web.Response:
+    after = number_in(request, "after", 0, 0, SEQ_MAX)
+    until = number_in(request, "until", SEQ_MAX, 0, SEQ_MAX)
+    found = await request.app[CONTEXT].audit.refusals(after, PAGE_MAX)
+    shown = [_record(one) for one in found if one.seq <= until]
+    goes_on = bool(found) and found[-1].seq < until
+    return answer(RefusalsData(shown, found[-1].seq if goes_on else None))
+
+
 def _record(entry: StoredEntry) -> RecordData:
     try:
         text = entry.body.decode()
@@ -193,8 +212,14 @@ def _record(entry: StoredEntry) -> RecordData:
 
 async def _checkpoint(request: web.Request) -> web.Response:
     seq = number_in(request, "seq", 0, 1, SEQ_MAX) or None
+    given = [name for name in ("firstRefusal", "lastRefusal") if name in request.query]
+    if len(given) == 1:
+        raise check.bad(given[0], "is given with the other one, or not at all")
+    first = number_in(request, "firstRefusal", 1, 1, SEQ_MAX)
+    last = number_in(request, "lastRefusal", 0, 0, SEQ_MAX)
+    refusals = (first, last) if given else None
     try:
-        return answer(await request.app[CONTEXT].audit.signing.sign(seq))
+        return answer(await request.app[CONTEXT].audit.signing.sign(seq, refusals))
     except NoSuchPoint as error:
         raise check.bad("seq", str(error)) from error
     except LedgerDamaged as error:
@@ -242,9 +267,24 @@ ROUTES = (
         now=_NO_PAST,
     ),
     Route(
+        *("GET", f"{API}/audit/refusals", _refusals, "Show refusals as they are stored", _TAG),
+        data=RefusalsData,
+        queries=(
+            _whole("after", "Those behind this number.", 0),
+            _whole("until", "Up to this number; without it to the end.", 0),
+        ),
+        codes=(Code.BAD_REQUEST, Code.LEDGER_UNAVAILABLE),
+        role="admin",
+        now=_NO_PAST,
+    ),
+    Route(
         *("GET", f"{API}/audit/checkpoint", _checkpoint, "Sign what the ledger holds", _TAG),
         data=Checkpoint,
-        queries=(_whole("seq", "Up to this record; without it to the end.", 1),),
+        queries=(
+            _whole("seq", "Up to this record; without it to the end.", 1),
+            _whole("firstRefusal", "Of the refusals only those from this number on.", 1),
+            _whole("lastRefusal", "Up to this number.", 0),
+        ),
         codes=(
             *(Code.BAD_REQUEST, Code.LEDGER_UNAVAILABLE),
             *(Code.AUDIT_UNAVAILABLE, Code.LEDGER_CHANGED),

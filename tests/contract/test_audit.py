@@ -71,7 +71,9 @@ def rows(site: SimulatedSite, *args: str) -> list[dict[str, Any]]:
 
 class TestListing:
     def test_who_did_what_with_what_result_newest_first(self, site: SimulatedSite) -> None:
-        found = [(row["verb"], row["name"], row["result"]) for row in rows(site)]
+        found = [
+            (row["verb"], row["name"], row["result"]) for row in rows(site) if row["times"] == 1
+        ]
         assert found == [
             ("delete", "vol", "succeeded"),
             ("delete", "=cmd", "refused"),
@@ -86,12 +88,15 @@ class TestListing:
         assert (newest["actor"], newest["remote"]) == ("anonymous", "127.0.0.1")
         assert newest["finishedSeq"] > newest["seq"]
 
-    def test_refusals_that_are_alike_are_one(self, site: SimulatedSite) -> None:
-        (stop,) = rows(site, "--verb", "stop")
-        assert (stop["times"], stop["refusal"]["code"], stop["remote"]) == (3, 1010, "127.0.0.1")
-        text = done(run(site.url, "audit", "ls", "--verb", "stop")).stdout
-        assert "refused x3" in text
-        assert "(code 1010)" in text
+    def test_refusals_that_are_like_the_first_are_one(self, site: SimulatedSite) -> None:
+        stops = rows(site, "--verb", "stop")
+        assert [stop["times"] for stop in stops] == [2, 1]
+        assert {stop["refusal"]["code"] for stop in stops} == {1010}
+        lines = done(run(site.url, "audit", "ls", "--verb", "stop")).stdout.splitlines()
+        assert "refused x2" in lines[1]
+        assert "(code 1010)" in lines[1]
+        for line, stop in zip(lines[1:], stops, strict=True):
+            assert stop["refusal"]["id"] in line.split(), "to be copied"
 
     def test_a_flood_of_refusals_leaves_the_log_alone(self) -> None:
         with SimulatedSite() as flooded, httpx.Client(base_url=flooded.url) as http:
@@ -108,10 +113,10 @@ class TestListing:
         [
             (("--name", "vol"), 3),
             (("--verb", "run"), 2),
-            (("--result", "refused"), 3),
+            (("--result", "refused"), 4),
             (("--result", "failed"), 1),
             (("--result", "accepted"), 0),
-            (("--actor", "anonymous"), 8),
+            (("--actor", "anonymous"), 9),
             (("--actor", "nobody"), 0),
             (("--tenant", "none"), 0),
             (("--limit", "3"), 3),
@@ -184,7 +189,11 @@ class TestProof:
     def test_an_export_is_verified(
         self, site: SimulatedSite, key: Path, tmp_path: Path
     ) -> None:
-        for flags in ((), ("--from", "4"), ("--to", "9"), ("--from", "4", "--to", "9")):
+        instant = next(row["time"] for row in rows(site) if row["refusal"])
+        for flags in (
+            *((), ("--from", "4"), ("--to", "9"), ("--from", "4", "--to", "9")),
+            *(("--from", instant), ("--to", instant), ("--to", "2")),
+        ):
             out = exported(site, tmp_path, "--records", *flags)
             assert out.stat().st_mode & 0o777 == 0o600
             out.chmod(0o644)  # one that is there already is closed as well
@@ -192,7 +201,26 @@ class TestProof:
             result = done(verify(key, "--export", str(out)))
             assert "all is as it was written" in result.stdout
             assert "1 checkpoint compared" in result.stdout
+            refused = out.read_text().count('{"refusal":')
+            assert f"{refused} refusals: all is as it was written" in result.stdout
+            assert not refused or f"checkpoints prove {refused} of them" in result.stdout
             assert out.stat().st_mode & 0o777 == 0o600
+
+    @pytest.mark.parametrize(
+        ("also", "told"), [("refusal", "vouches for them"), ("", "has no row")]
+    )
+    def test_what_was_refused_taken_out_of_an_export_is_found(
+        self, key: Path, lines: list[dict[str, Any]], tmp_path: Path, also: str, told: str
+    ) -> None:
+        out = tmp_path / "out"
+        left = [
+            line
+            for line in lines
+            if also not in line and not ("row" in line and line["row"]["refusal"])
+        ]
+        out.write_text("".join(f"{json.dumps(line)}\n" for line in left))
+        result = verify(key, "--export", str(out))
+        assert (result.exit_code, told in result.stdout) == (1, True)
 
     @pytest.mark.parametrize(
         ("what", "change"),
@@ -204,8 +232,13 @@ class TestProof:
             ("record", lambda record: {**record, "body": record["body"].replace("vol", "lov")}),
             ("record", lambda record: {**record, "subject": "ledger.x.y.z.a"}),
             ("record", lambda record: None),
+            ("refusal", lambda refusal: {**refusal, "body": refusal["body"].replace(":4", ":5")}),
+            ("refusal", lambda refusal: {**refusal, "subject": "refusals.known.ci"}),
+            ("refusal", lambda refusal: {**refusal, "seq": refusal["seq"] + 100}),
+            ("refusal", lambda refusal: None),
             ("checkpoint", lambda proof: {**proof, "hash": "0" * 64}),
             ("checkpoint", lambda proof: {**proof, "seq": proof["seq"] - 1}),
+            ("checkpoint", lambda proof: {**proof, "refusals": []}),
             ("checkpoint", lambda proof: {**proof, "at": "2026-01-01T00:00:00.000000Z"}),
             ("checkpoint", lambda proof: None),
             ("export", lambda about: {**about, "first": about["first"] - 1}),
@@ -222,7 +255,7 @@ class TestProof:
         places = [
             place
             for place, line in enumerate(lines)
-            if is_touched(what, line) and change(line[what]) != line[what]
+            if what in line and change(line[what]) != line[what]
         ]
         for place in {places[0], places[len(places) // 2], places[-1]}:
             value = change(lines[place][what])
@@ -236,7 +269,7 @@ class TestProof:
     def test_a_row_that_was_put_in_is_found(
         self, key: Path, lines: list[dict[str, Any]], tmp_path: Path, made_up: dict[str, Any]
     ) -> None:
-        first = next(line for line in lines if is_touched("row", line))
+        first = next(line for line in lines if "row" in line and not line["row"]["refusal"])
         out = tmp_path / "out"
         put_in = [lines[0], {"row": {**first["row"], **made_up}}, *lines[1:]]
         out.write_text("".join(f"{json.dumps(line)}\n" for line in put_in))
@@ -293,11 +326,6 @@ async def backed_up(folder: Path, entries: Sequence[StoredEntry]) -> Path:
         end = entries[-1].seq
         await backup.commit(Manifest(1, NODE, OWNER, 1, end, "", "0.5.0", "", 0, parts))
     return folder
-
-
-def is_touched(what: str, line: dict[str, Any]) -> bool:
-    """Is this one to be changed? Of rows those that a record proves."""
-    return what in line and (what != "row" or line[what]["result"] != "refused")
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,9 @@ from tests.kit.backups import append, entries_of, run, settings
 RECORDS = 1_100
 """More than are read at a stretch, and than two batches of a restore."""
 
+NO_REFUSALS = "refusals-e3b0c44298fc1c14.jsonl.gz"
+"""It is called by what is in it: nothing."""
+
 ODD_BODIES = [
     b"",
     b"{}",
@@ -117,7 +120,7 @@ def test_a_long_log_is_cut_into_parts(tmp_path: Path) -> None:
 
 
 def test_only_its_owner_may_read_it(backup: Path) -> None:
-    assert [path.stat().st_mode & 0o077 for path in (backup, *backup.iterdir())] == [0, 0, 0]
+    assert [path.stat().st_mode & 0o077 for path in (backup, *backup.iterdir())] == 4 * [0]
 
 
 def test_the_second_backup_adds_what_is_new(tmp_path: Path) -> None:
@@ -134,6 +137,7 @@ def test_the_second_backup_adds_what_is_new(tmp_path: Path) -> None:
         "ledger-0000000001-0000000300.jsonl.gz",
         "ledger-0000000301-0000000420.jsonl.gz",
         "manifest.json",
+        NO_REFUSALS,
     ]
     stat = (folder / names[0]).stat()
     assert (stat.st_ino, stat.st_mtime_ns) == first[names[0]]
@@ -152,6 +156,7 @@ def test_what_an_interrupted_backup_left_is_taken_away(origin: Path, backup: Pat
     assert sorted(p.name for p in backup.iterdir()) == [
         "ledger-0000000001-0000001100.jsonl.gz",
         "manifest.json",
+        NO_REFUSALS,
     ]
     assert part_of(backup).read_bytes() == whole
 

@@ -17,6 +17,7 @@ from service.adapters.checkpoint_files import (
 )
 from service.application.checkpointing import INTERVAL_S, LOOK_EVERY_S, RECORDS, Checkpointing
 from service.application.health import Component
+from service.application.refusal_chain import RefusalChain
 from service.audit_ports import Checkpoint, CheckpointBook, Refusal
 from service.bootstrap.auditing import OpenAudit
 from service.domain.commands import CreateVolume, DeleteVolume
@@ -25,6 +26,7 @@ from service.ports import StoredEntry
 from service.telemetry import Metrics
 from tests.kit.builders import GIB, NODE, OWNER
 from tests.kit.memory_audit import MemoryAudit, MemoryBook, MemoryKey
+from tests.kit.memory_refusals import MemoryRefusals
 from tests.kit.simulated_service import SimulatedHost, SimulatedService
 from tests.kit.tampering import written_anew
 from tests.kit.virtual_time import virtual
@@ -32,10 +34,13 @@ from tests.kit.virtual_time import virtual
 KEY = MemoryKey()
 
 
-def signing_on(host: SimulatedHost, book: CheckpointBook) -> Checkpointing:
+def signing_on(
+    host: SimulatedHost, book: CheckpointBook, kept: MemoryRefusals | None = None
+) -> Checkpointing:
     return Checkpointing(
         host.ledger,
         book,
+        RefusalChain(MemoryRefusals() if kept is None else kept, book.last),
         KEY,
         host.clock,
         lambda: len(host.ledger.entries),
@@ -204,7 +209,7 @@ class TestHealth:
     async def test_only_a_ledger_that_was_changed_makes_the_service_unready(self) -> None:
         host = SimulatedHost()
         parts = MemoryAudit(host.store, host.ledger, host.clock, lambda: 1, Metrics())
-        opened = OpenAudit(parts.refusals, parts.audit)
+        opened = OpenAudit(parts.refusals, parts.chain, parts.audit)
         assert opened.component() == Component(True, "refusals are kept")
         parts.kept.away = "no server"
         parts.signing.trouble = "no such directory"

@@ -25,7 +25,7 @@ from service.adapters.jetstream_connection import JetStreamRefused, NatsAddress,
 from service.adapters.jetstream_refusals import JetStreamRefusals
 from service.adapters.jetstream_stream import STREAM
 from service.adapters.nats_child import NATS_CONF, server_binary
-from service.audit_ports import RefusalsLost
+from service.audit_ports import RefusalsLost, entry_of
 from service.errors import LedgerUnavailable
 from service.ports import Entry
 from service.settings import Settings
@@ -335,7 +335,7 @@ async def test_the_admin_makes_the_stream_and_the_service_only_appends(server: s
             await connection.call(f"STREAM.DELETE.{STREAM}", timeout_s=0.5)
         assert not isinstance(refused.value, JetStreamRefused)
     async with JetStreamRefusals(service) as refusals:
-        await refusals.append([RefusalsLost(1, 1, 1)])
+        await refusals.append([entry_of(RefusalsLost(1, 1, 1))], 0)
         assert len(await refusals.before(None, 10)) == 1
     assert await make_stream(server, "padmin2") == (0, f"{there} 1 records\n")
 

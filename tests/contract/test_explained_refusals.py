@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from service.cli.app import build_app
 from service.cli.surroundings import Surroundings
@@ -30,13 +30,38 @@ def refused(site: SimulatedSite, method: str, path: str, body: object) -> str:
     return answer.headers["X-Refusal-Id"]
 
 
-def explain(site: SimulatedSite, refusal_id: str) -> list[dict[str, object]]:
+def cli(site: SimulatedSite, *args: str) -> Result:
     env = {"GPULEDGER_SERVER": site.url, "HOME": "/nonexistent"}
     surroundings = Surroundings(env, "rig", False, lambda: 0.0, lambda: "k")
-    args = ["explain", "refusal", refusal_id, "--json"]
-    done = CliRunner().invoke(build_app(), args, obj=surroundings)
+    return CliRunner().invoke(build_app(), list(args), obj=surroundings)
+
+
+def explain(site: SimulatedSite, refusal_id: str) -> list[dict[str, object]]:
+    done = cli(site, "explain", "refusal", refusal_id, "--json")
     assert done.exit_code == 0, done.output
     return list(json.loads(done.stdout)["answer"])
+
+
+def test_who_is_refused_is_told_how_to_ask_why(site: SimulatedSite) -> None:
+    again = ("volume", "create", "vol", "1GB")
+    told = cli(site, *again)
+    assert (told.exit_code, told.stdout) == (1, "")
+    said, _, ask = told.stderr.rstrip("\n").rpartition("; why: gpuledger ")
+    assert said.endswith(" (code 1026)")
+    why = cli(site, *ask.split())
+    assert why.exit_code == 0, why.output
+    assert "create of vol by anonymous was refused" in why.stdout
+    told = cli(site, *again, "--json")
+    error = json.loads(told.stdout)["error"]
+    assert error["code"] == 1026
+    assert f"gpuledger explain refusal {error['refusal']}\n" in told.stderr
+    assert explain(site, error["refusal"])
+
+
+def test_what_is_no_refusal_has_no_id(site: SimulatedSite) -> None:
+    told = cli(site, "volume", "info", "nix", "--json")
+    assert (told.exit_code, "why" in told.stderr) == (4, False)
+    assert json.loads(told.stdout)["error"]["refusal"] is None
 
 
 def test_what_stood_against_it_is_told_with_its_record(site: SimulatedSite) -> None:

@@ -153,10 +153,13 @@ class TestWhatIsNoted:
     async def test_too_many_requests(self) -> None:
         async with Site(rate_limit=1) as site:
             headers = site.grant("operator", "ci")
-            for _ in range(4):
+            for _ in range(5):
                 await site.run(headers=headers)
-            one = await only(site)
-        assert (one.code, one.actor, one.times) == (1113, "ci", 2)
+            found = [one for one in await noted(site) if isinstance(one, Refusal)]
+        assert [(one.code, one.actor, one.times) for one in found] == [
+            (1113, "ci", 1),
+            (1113, "ci", 2),
+        ]
 
     @pytest.mark.parametrize("text", [f"gpuledger_{'a' * 43}", "hunter2", "gpuledger_short"])
     async def test_a_token_is_never_kept(self, text: str) -> None:
@@ -248,18 +251,16 @@ class TestWhere:
 
 
 class TestFloods:
-    async def test_ten_thousand_of_one_caller_are_one(self) -> None:
+    async def test_ten_thousand_of_one_caller_are_two(self) -> None:
         async with Site() as site:
             site.grant("admin")
             ids = {(await site.run()).headers["X-Refusal-Id"] for _ in range(300)}
             for _ in range(9_700):
                 site.audit.refusals.note(refusal("one"))
-            first, second = await noted(site)
+            found = [one for one in await noted(site) if isinstance(one, Refusal)]
             assert await site.ledger.last_seq() == 0
-        assert isinstance(first, Refusal)
-        assert (ids, first.times) == ({first.id}, 300)
-        assert isinstance(second, Refusal)
-        assert second.times == 9_700
+        assert [one.times for one in found] == [1, 1, 299, 9_699]
+        assert ids == {found[0].id, found[2].id}
 
     async def test_many_that_differ_are_counted(self) -> None:
         async with Site() as site:
@@ -296,7 +297,7 @@ class TestFloods:
                     site.audit.refusals.note(one)
                 assert not await site.audit.refusals.keep()
             assert "no answer" in (site.audit.refusals.trouble or "")
-            assert (await site.send("POST", "/api/v1/nothing")).headers["X-Refusal-Id"]
+            assert "X-Refusal-Id" not in (await site.send("POST", "/api/v1/nothing")).headers
             site.audit.kept.away = ""
             found = await noted(site)
             assert site.audit.refusals.trouble is None

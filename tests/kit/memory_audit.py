@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from service.application.audit import Audit, AuditReads
 from service.application.checkpointing import Checkpointing
+from service.application.refusal_chain import RefusalChain
 from service.application.refusals import RefusalMetrics, Refusals
 from service.audit_ports import Checkpoint
 from service.errors import AuditError
@@ -89,12 +90,14 @@ class MemoryAudit:
         self.kept = MemoryRefusals()
         self.book = MemoryBook()
         self.key = MemoryKey()
+        self.chain = RefusalChain(self.kept, self.book.last)
         self.refusals = Refusals(
-            self.kept, clock, confirmed_seq, RefusalMetrics(metrics.registry)
+            self.chain, clock, confirmed_seq, RefusalMetrics(metrics.registry)
         )
         self.signing = Checkpointing(
             ledger,
             self.book,
+            self.chain,
             self.key,
             clock,
             confirmed_seq,

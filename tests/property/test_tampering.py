@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from events.codec import decode, encode, hash_of, read, record_of
 from events.subjects import subject_of
-from service.application.verifying import Verified, verify
-from service.audit_ports import Checkpoint
+from service.application.verifying import verify
+from service.audit_ports import Checkpoint, Verified
 from service.domain.commands import CreateVolume
 from service.ports import StoredEntry
 from tests.kit.builders import GIB, NODE, OWNER, patch, run
