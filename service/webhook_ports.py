@@ -118,8 +118,13 @@ class Deliveries(Protocol):
         """
         ...
 
-    async def note_ping(self, webhook: str, attempt: Attempt) -> None:
-        """Write a line into the log, and nothing else."""
+    async def note_ping(
+        self, webhook: str, registered_seq: int, place: Place, attempt: Attempt
+    ) -> None:
+        """Write a line into the log, and nothing else; it begins at `place` when it is new here.
+
+        Nothing is written when another registration has the name by now.
+        """
         ...
 
     async def move(self, webhook: str, place: Place) -> None:

@@ -83,9 +83,7 @@ class DeliveryFile:
         def change(db: sqlite3.Connection) -> Standing:
             known = db.execute("SELECT * FROM places WHERE webhook = ?", (webhook,)).fetchone()
             if known is None or known[1] != registered_seq:
-                _forget(db, webhook)
-                row = (webhook, registered_seq, place.seq, place.index)
-                db.execute("INSERT INTO places VALUES (?, ?, ?, ?)", row)
+                _begin(db, webhook, registered_seq, place)
             elif known[2:] >= (last_seq, 0):
                 _log.warning("webhook %s was at %d; the ledger ends before", webhook, known[2])
                 _move(db, webhook, Place(last_seq))
@@ -126,9 +124,20 @@ class DeliveryFile:
 
         return await self._do(change)
 
-    async def note_ping(self, webhook: str, attempt: Attempt) -> None:
+    async def note_ping(
+        self, webhook: str, registered_seq: int, place: Place, attempt: Attempt
+    ) -> None:
         """As the port says."""
-        await self._do(lambda db: _write_line(db, webhook, attempt))
+
+        def change(db: sqlite3.Connection) -> None:
+            sql = "SELECT registered_seq FROM places WHERE webhook = ?"
+            known = db.execute(sql, (webhook,)).fetchone()
+            if known is None:
+                _begin(db, webhook, registered_seq, place)
+            if known in (None, (registered_seq,)):
+                _write_line(db, webhook, attempt)
+
+        await self._do(change)
 
     async def move(self, webhook: str, place: Place) -> None:
         """As the port says."""
@@ -252,6 +261,13 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+def _begin(db: sqlite3.Connection, webhook: str, registered_seq: int, place: Place) -> None:
+    """Forget what was of a name, and have it begin there."""
+    _forget(db, webhook)
+    row = (webhook, registered_seq, place.seq, place.index)
+    db.execute("INSERT INTO places VALUES (?, ?, ?, ?)", row)
 
 
 def _standing(db: sqlite3.Connection, webhook: str) -> Standing:

@@ -16,6 +16,7 @@ from events.webhooks import (
     WebhookRemoved,
     WebhookRotated,
 )
+from events.messages import Place
 from projections.webhook_book import Webhook
 from service.application.event_feed import EventFeed, Folded
 from service.application.intake import Caller, Intake
@@ -133,7 +134,11 @@ class Webhooks:
             error=reply.error,
             outcome="delivered" if reply.taken else "failed",
         )
-        await self.deliveries.note_ping(webhook.name, attempt)
+        known = self._feed.state.webhooks.get(webhook.name)
+        if known is not None and known.seq == webhook.seq:  # not removed while it was under way
+            begin = Place(webhook.after_seq)
+            await self.deliveries.note_ping(webhook.name, webhook.seq, begin, attempt)
+            await self._refresh(webhook.name)
         return attempt
 
     async def revive(self, name: str, ids: Collection[str]) -> int:
@@ -151,8 +156,11 @@ class Webhooks:
         return count
 
     async def _refresh(self, name: str) -> None:
+        """What was changed for a webhook is told of it, also while nothing is sent to it."""
         if (line := self._lines.get(name)) is not None:
             await line[0].refresh()
+        elif (standing := await self.deliveries.standing(name)) is not None:
+            self.standings[name] = standing
 
     async def _arrange(self) -> None:
         """Lines to those that are registered and enabled, and to no others."""
@@ -166,12 +174,17 @@ class Webhooks:
         await self.deliveries.keep(registered)
         for name in self.standings.keys() - registered.keys():
             del self.standings[name]
-        for name, webhook in registered.items():
+        for name in tuple(registered):  # it may change at every turn of the loop
+            if (webhook := registered.get(name)) is None:
+                continue
             if self._may_send(webhook):
                 if name not in self._lines:
                     self._call(webhook)
-            elif (standing := await self.deliveries.standing(name)) is not None:
-                self.standings[name] = standing
+                continue
+            # Whoever looks at it is to see nothing of another that had its name.
+            begin, last_seq = Place(webhook.after_seq), self._feed.last_seq
+            standing = await self.deliveries.begin(name, webhook.seq, begin, last_seq)
+            self.standings[name] = standing
 
     def _may_send(self, webhook: Webhook) -> bool:
         return not webhook.disabled and self.signer.knows(webhook)
