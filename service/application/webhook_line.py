@@ -56,7 +56,7 @@ class Shared(Struct, frozen=True):
     clock: Clock
     signer: Signer
     render: Render
-    disable: Callable[[str, str], Awaitable[None]]
+    disable: Callable[[Webhook, str], Awaitable[None]]
     """Disable a webhook, and say why."""
     noted: Callable[[str, Standing, Attempt | None], None]
     """Hears where a webhook is now, and what attempt led there."""
@@ -210,7 +210,7 @@ class Line:
         if place is not None:
             self._kept_s = shared.clock.monotonic_s()
         if reply.status == GONE:
-            await shared.disable(self.name, "the receiver answered 410 Gone")
+            await shared.disable(webhook, "the receiver answered 410 Gone")
 
     def _webhook(self) -> Webhook:
         """As it is registered now. Raises _HungUp when it is so no more, or is disabled."""

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from events.codec import show_time
+from events.messages import Place
 from events.record import Record
 from events.webhooks import (
     WebhookDisabled,
@@ -16,7 +17,6 @@ from events.webhooks import (
     WebhookRemoved,
     WebhookRotated,
 )
-from events.messages import Place
 from projections.webhook_book import Webhook
 from service.application.event_feed import EventFeed, Folded
 from service.application.intake import Caller, Intake
@@ -200,12 +200,16 @@ class Webhooks:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    async def _disable(self, name: str, why: str) -> None:
-        """Have it recorded. When that fails, the next attempt will say the same again."""
+    async def _disable(self, webhook: Webhook, why: str) -> None:
+        """Have it recorded. When that fails, the next attempt will say the same again.
+
+        Not of another that has its name by then.
+        """
+        command = DisableWebhook(webhook.name, why, webhook.seq)
         try:
-            await self._intake.submit(DisableWebhook(name, why), {"why": why}, Caller(actor=ACTOR))
+            await self._intake.submit(command, {"why": why}, Caller(actor=ACTOR))
         except GpuledgerError as error:
-            log.warning("webhook %s could not be disabled (%s): %s", name, why, error)
+            log.warning("webhook %s could not be disabled (%s): %s", webhook.name, why, error)
 
     def _note(self, name: str, standing: Standing, attempt: Attempt | None) -> None:
         self.standings[name] = standing

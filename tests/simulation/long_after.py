@@ -25,7 +25,7 @@ HOUR_S = 3600.0
 FAULT_RATES = (0.0, 0.1, 0.3)
 PAUSES_S = (0.0, 0.02, 1.0, 8.0, 60.0, HOUR_S, 20 * HOUR_S)
 MOODS = ("well", "always", "always", "erring", "busy", "away", "hangs", "gone", "moved")
-FEW = 25
+FEW = 8
 """Who wants more events than so many is well: ten tries of hundreds say no more than of these."""
 
 LAST_MOODS = ("well", "always", "always", "away", "gone")

@@ -93,8 +93,7 @@ async def _simulate(simulation: Simulation) -> None:
     assert await records_of(host.ledger) == records, "a start with nothing to do did something"
     await check_at_rest(again)
     await simulation.end()
-    if again.state.webhooks:
-        await simulation.long_after().run()
+    await simulation.long_after()
     seen.met.update(f"event: {type(e).__name__}" for record in records for e in record.events)
 
 

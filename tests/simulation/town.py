@@ -65,6 +65,9 @@ LOOKED_S = 75.0
 
 ORPHAN_GRACE_S = 60.0
 
+LONG_AFTER = 0.5
+"""So many seeds with webhooks at their end go on for days."""
+
 QUIET_WITHIN_S = 600.0
 """From when all is well again: far more than the longest pause between two attempts."""
 
@@ -154,9 +157,11 @@ class Simulation:
             self._living.cancel()
             await self._buried()
 
-    def long_after(self) -> LongAfter:
-        """The days of webhooks after it has ended."""
-        return LongAfter(self.host, self.abroad, self.auditor, self.seen, self._rng)
+    async def long_after(self) -> None:
+        """The days of webhooks after it has ended, if anybody waits for something."""
+        if self.state.webhooks and self._rng.random() < LONG_AFTER:
+            days = LongAfter(self.host, self.abroad, self.auditor, self.seen, self._rng)
+            await days.run()
 
     # -- what clients see ---------------------------------------------------------------------
 

@@ -20,7 +20,6 @@ ADDRESSES = (1, 2)
 TENANT = "lab"
 
 WANTED = (
-    Wanted(),
     Wanted(kind="replica_set", types=("container.exited.v1", "operation.succeeded.v1")),
     Wanted(types=("operation.failed.v1", "webhook.registered.v1")),
     Wanted(name="ann"),
@@ -28,6 +27,7 @@ WANTED = (
     Wanted(kind="volume", tenant=TENANT),
     Wanted(kind="webhook"),
     Wanted(kind="gpu"),
+    Wanted(name="vol", types=("volume.created.v1", "volume.resized.v1", "volume.deleted.v1")),
 )
 
 
@@ -54,8 +54,8 @@ def a_webhook_command(rng: Random, state: State, key_id: str) -> Request:
 
 def _register(rng: Random, state: State, name: str, key_id: str) -> RegisterWebhook:
     begin = rng.choice((None, None, None, 0, rng.randint(0, state.seq)))
-    url = address_of(name, rng.choice(ADDRESSES))
-    return RegisterWebhook(name, url, key_id, rng.choice(WANTED), begin)
+    wanted = rng.choice(WANTED) if begin is not None or rng.random() < 0.8 else Wanted()
+    return RegisterWebhook(name, address_of(name, rng.choice(ADDRESSES)), key_id, wanted, begin)
 
 
 def change_one(rng: Random, abroad: Abroad, state: State) -> str:
