@@ -94,10 +94,7 @@ class DeliveryFile:
 
     async def standing(self, webhook: str) -> Standing | None:
         """As the port says."""
-        sql = "SELECT 1 FROM places WHERE webhook = ?"
-        return await self._do(
-            lambda db: _standing(db, webhook) if db.execute(sql, (webhook,)).fetchone() else None
-        )
+        return await self._do(lambda db: _standing_of(db, webhook))
 
     async def note(
         self, webhook: str, attempt: Attempt, due_us: int, place: Place | None
@@ -126,18 +123,20 @@ class DeliveryFile:
 
     async def note_ping(
         self, webhook: str, registered_seq: int, place: Place, attempt: Attempt
-    ) -> None:
+    ) -> Standing | None:
         """As the port says."""
 
-        def change(db: sqlite3.Connection) -> None:
+        def change(db: sqlite3.Connection) -> Standing | None:
             sql = "SELECT registered_seq FROM places WHERE webhook = ?"
             known = db.execute(sql, (webhook,)).fetchone()
             if known is None:
                 _begin(db, webhook, registered_seq, place)
-            if known in (None, (registered_seq,)):
-                _write_line(db, webhook, attempt)
+            elif known != (registered_seq,):
+                return None
+            _write_line(db, webhook, attempt)
+            return _standing(db, webhook)
 
-        await self._do(change)
+        return await self._do(change)
 
     async def move(self, webhook: str, place: Place) -> None:
         """As the port says."""
@@ -167,15 +166,26 @@ class DeliveryFile:
         rows = await self._do(lambda db: db.execute(sql, (webhook, limit)).fetchall())
         return [_delivery(*row) for row in rows]
 
-    async def revive(self, webhook: str, ids: Collection[str], now_us: int) -> int:
+    async def revive(
+        self, webhook: str, ids: Collection[str], now_us: int
+    ) -> tuple[int, Standing | None]:
         """As the port says."""
         sql = "UPDATE deliveries SET dead = 0, attempts = 0, due_us = ? WHERE webhook = ? AND dead"
-        return await self._do(lambda db: _of_these(db, sql, (now_us, webhook), ids))
+        return await self._do(
+            lambda db: (
+                _of_these(db, sql, (now_us, webhook), ids),
+                _standing_of(db, webhook),
+            )
+        )
 
-    async def discard(self, webhook: str, ids: Collection[str]) -> int:
+    async def discard(
+        self, webhook: str, ids: Collection[str]
+    ) -> tuple[int, Standing | None]:
         """As the port says."""
         sql = "DELETE FROM deliveries WHERE webhook = ? AND dead"
-        return await self._do(lambda db: _of_these(db, sql, (webhook,), ids))
+        return await self._do(
+            lambda db: (_of_these(db, sql, (webhook,), ids), _standing_of(db, webhook))
+        )
 
     async def keep(self, webhooks: Collection[str]) -> None:
         """As the port says."""
@@ -268,6 +278,12 @@ def _begin(db: sqlite3.Connection, webhook: str, registered_seq: int, place: Pla
     _forget(db, webhook)
     row = (webhook, registered_seq, place.seq, place.index)
     db.execute("INSERT INTO places VALUES (?, ?, ?, ?)", row)
+
+
+def _standing_of(db: sqlite3.Connection, webhook: str) -> Standing | None:
+    """None when it never began."""
+    known = db.execute("SELECT 1 FROM places WHERE webhook = ?", (webhook,)).fetchone()
+    return _standing(db, webhook) if known is not None else None
 
 
 def _standing(db: sqlite3.Connection, webhook: str) -> Standing:

@@ -115,16 +115,16 @@ class Line:
                 log.warning("webhook %s: %s; trying again", self.name, error)
             await self._shared.clock.sleep(AGAIN_S)
 
-    async def refresh(self) -> None:
-        """Something was changed for it. Raises DeliveriesUnavailable."""
+    async def _refresh(self) -> None:
+        """Look where it is. Raises DeliveriesUnavailable."""
         found = await self._shared.deliveries.standing(self.name)
         if found is not None:
-            self._stand(found)
+            self.stand(found)
 
     async def _work(self) -> None:
         """Both tasks, until one of them ends with an error, which is raised."""
         shared = self._shared
-        self._stand(
+        self.stand(
             await shared.deliveries.begin(self.name, self.seq, self._begin, shared.feed.last_seq)
         )
         self._failure, self._kept_s = "", shared.clock.monotonic_s()
@@ -152,7 +152,7 @@ class Line:
             now_s = self._shared.clock.monotonic_s()
             if place != self._standing.place and now_s - self._kept_s >= PLACE_EVERY_S:
                 await self._shared.deliveries.move(self.name, place)
-                await self.refresh()
+                await self._refresh()
                 self._kept_s = now_s
 
     async def _send_new(self, fed: Fed, begin: int) -> None:
@@ -181,7 +181,7 @@ class Line:
             async with self._turn:
                 found = await shared.deliveries.due(self.name, shared.clock.now_us())
                 if found is None:
-                    await self.refresh()
+                    await self._refresh()
                     continue
                 at = Place.of(found.id)
                 fed = await shared.feed.record(at.seq + 1)
@@ -206,7 +206,7 @@ class Line:
             outcome="delivered" if reply.taken else outcome,
         )
         due_us = shared.clock.now_us() + (wait_us or 0)
-        self._stand(await shared.deliveries.note(self.name, attempt, due_us, place), attempt)
+        self.stand(await shared.deliveries.note(self.name, attempt, due_us, place), attempt)
         if place is not None:
             self._kept_s = shared.clock.monotonic_s()
         if reply.status == GONE:
@@ -219,7 +219,8 @@ class Line:
             raise _HungUp
         return found
 
-    def _stand(self, standing: Standing, attempt: Attempt | None = None) -> None:
+    def stand(self, standing: Standing, attempt: Attempt | None = None) -> None:
+        """It is there by now."""
         self._standing = standing
         self._room_made.set()
         self._due_changed.set()

@@ -137,29 +137,32 @@ class Webhooks:
         known = self._feed.state.webhooks.get(webhook.name)
         if known is not None and known.seq == webhook.seq:  # not removed while it was under way
             begin = Place(webhook.after_seq)
-            await self.deliveries.note_ping(webhook.name, webhook.seq, begin, attempt)
-            await self._refresh(webhook.name)
+            name = webhook.name
+            self._stand(name, await self.deliveries.note_ping(name, webhook.seq, begin, attempt))
         return attempt
 
     async def revive(self, name: str, ids: Collection[str]) -> int:
         """Send dead letters again (all, when none is named); how many. Raises
         DeliveriesUnavailable."""
-        count = await self.deliveries.revive(name, ids, self._shared.clock.now_us())
-        await self._refresh(name)
+        now_us = self._shared.clock.now_us()
+        count, standing = await self.deliveries.revive(name, ids, now_us)
+        self._stand(name, standing)
         return count
 
     async def discard(self, name: str, ids: Collection[str]) -> int:
         """Forget dead letters (all, when none is named); how many. Raises
         DeliveriesUnavailable."""
-        count = await self.deliveries.discard(name, ids)
-        await self._refresh(name)
+        count, standing = await self.deliveries.discard(name, ids)
+        self._stand(name, standing)
         return count
 
-    async def _refresh(self, name: str) -> None:
-        """What was changed for a webhook is told of it, also while nothing is sent to it."""
+    def _stand(self, name: str, standing: Standing | None) -> None:
+        """Something was changed for a webhook, perhaps while nothing is sent to it."""
+        if standing is None or name not in self._feed.state.webhooks:
+            return
         if (line := self._lines.get(name)) is not None:
-            await line[0].refresh()
-        elif (standing := await self.deliveries.standing(name)) is not None:
+            line[0].stand(standing)
+        else:
             self.standings[name] = standing
 
     async def _arrange(self) -> None:

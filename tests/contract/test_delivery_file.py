@@ -67,13 +67,14 @@ async def test_dead_letters_are_sent_again_or_forgotten(deliveries: Deliveries) 
     found = await deliveries.dead("one", 3)
     assert [one.id for one in found] == ["2.0", "2.1", "2.2"]
     assert await deliveries.due("one", 500) is None
-    assert await deliveries.revive("one", ["2.1", "2.1", "7.7"], 60) == 1
-    assert await deliveries.revive("two", [], 60) == 0
+    counted = await deliveries.revive("one", ["2.1", "2.1", "7.7"], 60)
+    assert counted == (1, await deliveries.standing("one"))
+    assert await deliveries.revive("two", [], 60) == (0, None)
     revived = await deliveries.due("one", 60)
     assert revived is not None
     assert (revived.id, revived.attempts) == ("2.1", 0)
-    assert await deliveries.discard("one", ["2.0"]) == 1
-    assert await deliveries.discard("one", []) == 2
+    assert (await deliveries.discard("one", ["2.0"]))[0] == 1
+    assert await deliveries.discard("one", []) == (2, await deliveries.standing("one"))
     standing = await deliveries.standing("one")
     assert standing is not None
     assert (standing.pending, standing.dead) == (1, 0)
@@ -117,11 +118,11 @@ async def test_the_log_is_bounded_for_each(deliveries: Deliveries) -> None:
 
 async def test_a_ping_is_of_one_registration(deliveries: Deliveries) -> None:
     """Also of one that sent nothing yet; and not of the one before that had its name."""
-    await deliveries.note_ping("one", 1, Place(1), attempt("ping-1"))
-    begun = await deliveries.begin("one", 1, Place(1), END)
-    assert (begun.place, begun.last) == (Place(1), attempt("ping-1"))
+    noted = await deliveries.note_ping("one", 1, Place(1), attempt("ping-1"))
+    assert noted == Standing(Place(1), last=attempt("ping-1"))
+    assert await deliveries.begin("one", 1, Place(1), END) == noted
     await deliveries.begin("one", 9, Place(9), END)
-    await deliveries.note_ping("one", 1, Place(1), attempt("ping-2"))
+    assert await deliveries.note_ping("one", 1, Place(1), attempt("ping-2")) is None
     assert await deliveries.attempts("one", 9) == []
     assert await deliveries.standing("one") == Standing(Place(9))
 

@@ -66,15 +66,17 @@ class LineDeliveries(OpenFile):
 
     async def note_ping(
         self, webhook: str, registered_seq: int, place: Place, attempt: Attempt
-    ) -> None:
+    ) -> Standing | None:
         """As the port says."""
         written = _WRITES.set(Noted(self._line.life, webhook, attempt.id))
         try:
-            await super().note_ping(webhook, registered_seq, place, attempt)
+            return await super().note_ping(webhook, registered_seq, place, attempt)
         finally:
             _WRITES.reset(written)
 
-    async def revive(self, webhook: str, ids: Collection[str], now_us: int) -> int:
+    async def revive(
+        self, webhook: str, ids: Collection[str], now_us: int
+    ) -> tuple[int, Standing | None]:
         """As the port says."""
         written = _WRITES.set(TakenUp(webhook, tuple(ids), True, now_us))
         try:
@@ -82,7 +84,9 @@ class LineDeliveries(OpenFile):
         finally:
             _WRITES.reset(written)
 
-    async def discard(self, webhook: str, ids: Collection[str]) -> int:
+    async def discard(
+        self, webhook: str, ids: Collection[str]
+    ) -> tuple[int, Standing | None]:
         """As the port says."""
         now_us = VirtualClock().now_us()
         written = _WRITES.set(TakenUp(webhook, tuple(ids), False, now_us))
@@ -101,6 +105,6 @@ class LineDeliveries(OpenFile):
             done = work()
             if (written := _WRITES.get()) is not None:
                 self._abroad.happened.append(written)
-        await asyncio.sleep(self._line.rng.choice(FILE_DELAYS_S))
-        await self._line.if_alive()
-        return done
+            await asyncio.sleep(self._line.rng.choice(FILE_DELAYS_S))
+            await self._line.if_alive()
+            return done
