@@ -15,6 +15,7 @@ from msgspec import Struct
 from events.codec import UnreadableRecord
 from events.filters import wants_event, wants_record
 from events.messages import Place, type_of
+from events.webhook_messages import CONTENT_TYPE
 from projections.webhook_book import Webhook
 from service.application.event_feed import EventFeed, Fed, FeedEnded
 from service.application.webhook_schedule import retry_after_us
@@ -40,8 +41,6 @@ AGAIN_S = 5.0
 
 GONE = 410
 """HTTP's word for: do not come again."""
-
-CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 
 Render = Callable[[Fed, int], bytes]
 """The event of a record with an index, as it is sent."""

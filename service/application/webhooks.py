@@ -10,6 +10,7 @@ import msgspec
 from events.codec import show_time
 from events.messages import Place
 from events.record import Record
+from events.webhook_messages import PING_TYPE, Ping, PingMessage
 from events.webhooks import (
     WebhookDisabled,
     WebhookEnabled,
@@ -31,9 +32,6 @@ log = logging.getLogger(__name__)
 
 ACTOR = "webhooks"
 """Who disables a webhook whose receiver wants no more."""
-
-PING_TYPE = "webhook.ping.v1"
-"""The type of what a ping sends. It is no event: it stands in no ledger."""
 
 OTHER_KEY = (
     "its secret was made with another key: put the webhooks.key of then back, or give it a new"
@@ -112,16 +110,16 @@ class Webhooks:
     async def ping(self, webhook: Webhook) -> Attempt:
         """Send a message that is no event, now, and note it. Raises DeliveriesUnavailable."""
         message_id = f"ping-{self._ids.new()}"
-        message = {
-            "specversion": "1.0",
-            "id": message_id,
-            "source": f"/gpuledger/{self._node}",
-            "type": PING_TYPE,
-            "subject": f"webhook/{webhook.name}",
-            "time": show_time(self._shared.clock.now_us()),
-            "datacontenttype": "application/json",
-            "data": {"type": PING_TYPE, "name": webhook.name},
-        }
+        message = PingMessage(
+            specversion="1.0",
+            id=message_id,
+            source=f"/gpuledger/{self._node}",
+            type=PING_TYPE,
+            subject=f"webhook/{webhook.name}",
+            time=show_time(self._shared.clock.now_us()),
+            datacontenttype="application/json",
+            data=Ping(webhook.name),
+        )
         body = msgspec.json.encode(message)
         reply, at_us, duration_us = await send(self._shared, webhook, message_id, body)
         attempt = Attempt(
