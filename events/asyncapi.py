@@ -1,12 +1,14 @@
 """The AsyncAPI 3 document of what is stored, made from the very types that are stored.
 
-Two channels: the stream of records on the NATS server, and the same events one by one over HTTP.
+The stream of records on the NATS server, the same events one by one over HTTP, and what is posted
+to webhooks.
 """
 
 from typing import Any, get_args
 
 import msgspec
 
+from events import asyncapi_webhooks as webhooks
 from events.codec import CloudEvent, encode
 from events.messages import EventMessage, encode_message, message_of
 from events.operations import OperationAccepted, OperationSucceeded
@@ -47,7 +49,7 @@ def document(version: str) -> dict[str, Any]:
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": _CLOUD_EVENTS,
-        "servers": _servers(),
+        "servers": {**_servers(), **webhooks.servers()},
         "channels": {
             "records": {
                 "address": "ledger.{node}.{kind}.{name}.{verb}",
@@ -64,6 +66,7 @@ def document(version: str) -> dict[str, Any]:
                 "servers": [{"$ref": "#/servers/http"}],
                 "messages": {tag: {"$ref": f"#/components/messages/{tag}"} for tag in tags},
             },
+            **webhooks.channels(),
         },
         "operations": {
             "storeRecord": {
@@ -79,16 +82,22 @@ def document(version: str) -> dict[str, Any]:
                 "bindings": {"http": {"method": "GET", "bindingVersion": "0.3.0"}},
                 "messages": [{"$ref": f"#/channels/events/messages/{tag}"} for tag in tags],
             },
+            **webhooks.operations(),
         },
-        "components": {"messages": _messages(), "schemas": schemas()},
+        "components": {
+            "messages": _messages(),
+            "messageTraits": webhooks.traits(),
+            "schemas": schemas(),
+            "securitySchemes": webhooks.security(),
+        },
     }
 
 
 def schemas() -> dict[str, Any]:
-    """JSON Schema (2020-12) of a stored record, of a message, of every event and of their parts,
-    by the names of their classes."""
+    """JSON Schema (2020-12) of a stored record, of a message, of every event, of what webhooks get
+    besides, and of their parts, by the names of their classes."""
     _, components = msgspec.json.schema_components(
-        (CloudEvent, EventMessage, *EVENTS), ref_template=_REFS
+        (CloudEvent, EventMessage, *EVENTS, *webhooks.TYPES), ref_template=_REFS
     )
     found: dict[str, Any] = _with_plain_discriminators(components)
     return found
@@ -174,7 +183,8 @@ def _messages() -> dict[str, Any]:
         if event in examples:
             message["examples"] = [{"name": "example", "payload": examples[event]}]
         found[tag_of(event)] = message
-    return found
+    example_event = examples[type(record.events[0])]
+    return {**found, **webhooks.messages(map(tag_of, EVENTS), example_event)}
 
 
 def _example() -> Record:

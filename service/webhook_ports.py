@@ -118,8 +118,13 @@ class Deliveries(Protocol):
         """
         ...
 
-    async def note_ping(self, webhook: str, attempt: Attempt) -> None:
-        """Write a line into the log, and nothing else."""
+    async def note_ping(
+        self, webhook: str, registered_seq: int, place: Place, attempt: Attempt
+    ) -> Standing | None:
+        """Write a line into the log, and nothing else; it begins at `place` when it is new here.
+
+        None, and nothing is written, when another registration has the name by now.
+        """
         ...
 
     async def move(self, webhook: str, place: Place) -> None:
@@ -138,12 +143,19 @@ class Deliveries(Protocol):
         """Dead letters, in the order of the ledger."""
         ...
 
-    async def revive(self, webhook: str, ids: Collection[str], now_us: int) -> int:
-        """Have dead letters (all, when none is named) due now, as if never tried; how many."""
+    async def revive(
+        self, webhook: str, ids: Collection[str], now_us: int
+    ) -> tuple[int, Standing | None]:
+        """Have dead letters (all, when none is named) due now, as if never tried.
+
+        How many, and where it is then; None when it never began.
+        """
         ...
 
-    async def discard(self, webhook: str, ids: Collection[str]) -> int:
-        """Forget dead letters (all, when none is named); how many."""
+    async def discard(
+        self, webhook: str, ids: Collection[str]
+    ) -> tuple[int, Standing | None]:
+        """Forget dead letters (all, when none is named). How many, and the rest as of `revive`."""
         ...
 
     async def keep(self, webhooks: Collection[str]) -> None:

@@ -83,9 +83,7 @@ class DeliveryFile:
         def change(db: sqlite3.Connection) -> Standing:
             known = db.execute("SELECT * FROM places WHERE webhook = ?", (webhook,)).fetchone()
             if known is None or known[1] != registered_seq:
-                _forget(db, webhook)
-                row = (webhook, registered_seq, place.seq, place.index)
-                db.execute("INSERT INTO places VALUES (?, ?, ?, ?)", row)
+                _begin(db, webhook, registered_seq, place)
             elif known[2:] >= (last_seq, 0):
                 _log.warning("webhook %s was at %d; the ledger ends before", webhook, known[2])
                 _move(db, webhook, Place(last_seq))
@@ -96,10 +94,7 @@ class DeliveryFile:
 
     async def standing(self, webhook: str) -> Standing | None:
         """As the port says."""
-        sql = "SELECT 1 FROM places WHERE webhook = ?"
-        return await self._do(
-            lambda db: _standing(db, webhook) if db.execute(sql, (webhook,)).fetchone() else None
-        )
+        return await self._do(lambda db: _standing_of(db, webhook))
 
     async def note(
         self, webhook: str, attempt: Attempt, due_us: int, place: Place | None
@@ -126,9 +121,22 @@ class DeliveryFile:
 
         return await self._do(change)
 
-    async def note_ping(self, webhook: str, attempt: Attempt) -> None:
+    async def note_ping(
+        self, webhook: str, registered_seq: int, place: Place, attempt: Attempt
+    ) -> Standing | None:
         """As the port says."""
-        await self._do(lambda db: _write_line(db, webhook, attempt))
+
+        def change(db: sqlite3.Connection) -> Standing | None:
+            sql = "SELECT registered_seq FROM places WHERE webhook = ?"
+            known = db.execute(sql, (webhook,)).fetchone()
+            if known is None:
+                _begin(db, webhook, registered_seq, place)
+            elif known != (registered_seq,):
+                return None
+            _write_line(db, webhook, attempt)
+            return _standing(db, webhook)
+
+        return await self._do(change)
 
     async def move(self, webhook: str, place: Place) -> None:
         """As the port says."""
@@ -158,15 +166,26 @@ class DeliveryFile:
         rows = await self._do(lambda db: db.execute(sql, (webhook, limit)).fetchall())
         return [_delivery(*row) for row in rows]
 
-    async def revive(self, webhook: str, ids: Collection[str], now_us: int) -> int:
+    async def revive(
+        self, webhook: str, ids: Collection[str], now_us: int
+    ) -> tuple[int, Standing | None]:
         """As the port says."""
         sql = "UPDATE deliveries SET dead = 0, attempts = 0, due_us = ? WHERE webhook = ? AND dead"
-        return await self._do(lambda db: _of_these(db, sql, (now_us, webhook), ids))
+        return await self._do(
+            lambda db: (
+                _of_these(db, sql, (now_us, webhook), ids),
+                _standing_of(db, webhook),
+            )
+        )
 
-    async def discard(self, webhook: str, ids: Collection[str]) -> int:
+    async def discard(
+        self, webhook: str, ids: Collection[str]
+    ) -> tuple[int, Standing | None]:
         """As the port says."""
         sql = "DELETE FROM deliveries WHERE webhook = ? AND dead"
-        return await self._do(lambda db: _of_these(db, sql, (webhook,), ids))
+        return await self._do(
+            lambda db: (_of_these(db, sql, (webhook,), ids), _standing_of(db, webhook))
+        )
 
     async def keep(self, webhooks: Collection[str]) -> None:
         """As the port says."""
@@ -252,6 +271,19 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+def _begin(db: sqlite3.Connection, webhook: str, registered_seq: int, place: Place) -> None:
+    """Forget what was of a name, and have it begin there."""
+    _forget(db, webhook)
+    row = (webhook, registered_seq, place.seq, place.index)
+    db.execute("INSERT INTO places VALUES (?, ?, ?, ?)", row)
+
+
+def _standing_of(db: sqlite3.Connection, webhook: str) -> Standing | None:
+    """None when it never began."""
+    known = db.execute("SELECT 1 FROM places WHERE webhook = ?", (webhook,)).fetchone()
+    return _standing(db, webhook) if known is not None else None
 
 
 def _standing(db: sqlite3.Connection, webhook: str) -> Standing:

@@ -71,7 +71,7 @@ class EventFeed:
         self._ledger = ledger
         self._projector = projector
         self._newest: list[Fed] = []
-        self._waiting: set[asyncio.Event] = set()
+        self._waiting: dict[asyncio.Event, None] = {}
         self._wake_at_s = 0.0
         self._waking = False
         self._ended: str | None = None
@@ -156,14 +156,14 @@ class EventFeed:
 
     async def _wait(self, patience_s: float) -> None:
         woken = asyncio.Event()
-        self._waiting.add(woken)
+        self._waiting[woken] = None
         try:
             async with asyncio.timeout(patience_s):
                 await woken.wait()
         except TimeoutError:
             return
         finally:
-            self._waiting.discard(woken)
+            del self._waiting[woken]
 
     def _on_folded(self, seq: int, record: Record) -> None:
         """Runs within the fold: it only keeps the record, and has the readers woken later."""

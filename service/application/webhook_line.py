@@ -15,6 +15,7 @@ from msgspec import Struct
 from events.codec import UnreadableRecord
 from events.filters import wants_event, wants_record
 from events.messages import Place, type_of
+from events.webhook_messages import CONTENT_TYPE
 from projections.webhook_book import Webhook
 from service.application.event_feed import EventFeed, Fed, FeedEnded
 from service.application.webhook_schedule import retry_after_us
@@ -41,8 +42,6 @@ AGAIN_S = 5.0
 GONE = 410
 """HTTP's word for: do not come again."""
 
-CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
-
 Render = Callable[[Fed, int], bytes]
 """The event of a record with an index, as it is sent."""
 
@@ -56,7 +55,7 @@ class Shared(Struct, frozen=True):
     clock: Clock
     signer: Signer
     render: Render
-    disable: Callable[[str, str], Awaitable[None]]
+    disable: Callable[[Webhook, str], Awaitable[None]]
     """Disable a webhook, and say why."""
     noted: Callable[[str, Standing, Attempt | None], None]
     """Hears where a webhook is now, and what attempt led there."""
@@ -115,16 +114,16 @@ class Line:
                 log.warning("webhook %s: %s; trying again", self.name, error)
             await self._shared.clock.sleep(AGAIN_S)
 
-    async def refresh(self) -> None:
-        """Something was changed for it. Raises DeliveriesUnavailable."""
+    async def _refresh(self) -> None:
+        """Look where it is. Raises DeliveriesUnavailable."""
         found = await self._shared.deliveries.standing(self.name)
         if found is not None:
-            self._stand(found)
+            self.stand(found)
 
     async def _work(self) -> None:
         """Both tasks, until one of them ends with an error, which is raised."""
         shared = self._shared
-        self._stand(
+        self.stand(
             await shared.deliveries.begin(self.name, self.seq, self._begin, shared.feed.last_seq)
         )
         self._failure, self._kept_s = "", shared.clock.monotonic_s()
@@ -152,7 +151,7 @@ class Line:
             now_s = self._shared.clock.monotonic_s()
             if place != self._standing.place and now_s - self._kept_s >= PLACE_EVERY_S:
                 await self._shared.deliveries.move(self.name, place)
-                await self.refresh()
+                await self._refresh()
                 self._kept_s = now_s
 
     async def _send_new(self, fed: Fed, begin: int) -> None:
@@ -181,7 +180,7 @@ class Line:
             async with self._turn:
                 found = await shared.deliveries.due(self.name, shared.clock.now_us())
                 if found is None:
-                    await self.refresh()
+                    await self._refresh()
                     continue
                 at = Place.of(found.id)
                 fed = await shared.feed.record(at.seq + 1)
@@ -206,11 +205,11 @@ class Line:
             outcome="delivered" if reply.taken else outcome,
         )
         due_us = shared.clock.now_us() + (wait_us or 0)
-        self._stand(await shared.deliveries.note(self.name, attempt, due_us, place), attempt)
+        self.stand(await shared.deliveries.note(self.name, attempt, due_us, place), attempt)
         if place is not None:
             self._kept_s = shared.clock.monotonic_s()
         if reply.status == GONE:
-            await shared.disable(self.name, "the receiver answered 410 Gone")
+            await shared.disable(webhook, "the receiver answered 410 Gone")
 
     def _webhook(self) -> Webhook:
         """As it is registered now. Raises _HungUp when it is so no more, or is disabled."""
@@ -219,7 +218,8 @@ class Line:
             raise _HungUp
         return found
 
-    def _stand(self, standing: Standing, attempt: Attempt | None = None) -> None:
+    def stand(self, standing: Standing, attempt: Attempt | None = None) -> None:
+        """It is there by now."""
         self._standing = standing
         self._room_made.set()
         self._due_changed.set()

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 from base64 import b64encode
 
+from events.webhook_messages import WebhookHeaders
 from projections.webhook_book import Webhook
 
 SECRET_PREFIX = "whsec_"
@@ -36,11 +37,8 @@ class Signer:
         signed = f"{message_id}.{timestamp}.".encode() + body
         secrets = (self._secret(webhook.name, one) for one in webhook.secret_ids(at_us))
         digests = (hmac.digest(secret, signed, "sha256") for secret in secrets)
-        return {
-            "Webhook-Id": message_id,
-            "Webhook-Timestamp": timestamp,
-            "Webhook-Signature": " ".join(f"v1,{b64encode(one).decode()}" for one in digests),
-        }
+        signature = " ".join(f"v1,{b64encode(one).decode()}" for one in digests)
+        return WebhookHeaders(message_id, timestamp, signature).as_dict()
 
     def _secret(self, webhook: str, secret_id: str) -> bytes:
         return hmac.digest(self._key, f"{webhook}\0{secret_id}".encode(), "sha256")

@@ -8,7 +8,9 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from events.codec import show_time
+from events.messages import Place
 from events.record import Record
+from events.webhook_messages import PING_TYPE, Ping, PingMessage
 from events.webhooks import (
     WebhookDisabled,
     WebhookEnabled,
@@ -30,9 +32,6 @@ log = logging.getLogger(__name__)
 
 ACTOR = "webhooks"
 """Who disables a webhook whose receiver wants no more."""
-
-PING_TYPE = "webhook.ping.v1"
-"""The type of what a ping sends. It is no event: it stands in no ledger."""
 
 OTHER_KEY = (
     "its secret was made with another key: put the webhooks.key of then back, or give it a new"
@@ -111,16 +110,16 @@ class Webhooks:
     async def ping(self, webhook: Webhook) -> Attempt:
         """Send a message that is no event, now, and note it. Raises DeliveriesUnavailable."""
         message_id = f"ping-{self._ids.new()}"
-        message = {
-            "specversion": "1.0",
-            "id": message_id,
-            "source": f"/gpuledger/{self._node}",
-            "type": PING_TYPE,
-            "subject": f"webhook/{webhook.name}",
-            "time": show_time(self._shared.clock.now_us()),
-            "datacontenttype": "application/json",
-            "data": {"type": PING_TYPE, "name": webhook.name},
-        }
+        message = PingMessage(
+            specversion="1.0",
+            id=message_id,
+            source=f"/gpuledger/{self._node}",
+            type=PING_TYPE,
+            subject=f"webhook/{webhook.name}",
+            time=show_time(self._shared.clock.now_us()),
+            datacontenttype="application/json",
+            data=Ping(webhook.name),
+        )
         body = msgspec.json.encode(message)
         reply, at_us, duration_us = await send(self._shared, webhook, message_id, body)
         attempt = Attempt(
@@ -133,26 +132,36 @@ class Webhooks:
             error=reply.error,
             outcome="delivered" if reply.taken else "failed",
         )
-        await self.deliveries.note_ping(webhook.name, attempt)
+        known = self._feed.state.webhooks.get(webhook.name)
+        if known is not None and known.seq == webhook.seq:  # not removed while it was under way
+            begin = Place(webhook.after_seq)
+            name = webhook.name
+            self._stand(name, await self.deliveries.note_ping(name, webhook.seq, begin, attempt))
         return attempt
 
     async def revive(self, name: str, ids: Collection[str]) -> int:
         """Send dead letters again (all, when none is named); how many. Raises
         DeliveriesUnavailable."""
-        count = await self.deliveries.revive(name, ids, self._shared.clock.now_us())
-        await self._refresh(name)
+        now_us = self._shared.clock.now_us()
+        count, standing = await self.deliveries.revive(name, ids, now_us)
+        self._stand(name, standing)
         return count
 
     async def discard(self, name: str, ids: Collection[str]) -> int:
         """Forget dead letters (all, when none is named); how many. Raises
         DeliveriesUnavailable."""
-        count = await self.deliveries.discard(name, ids)
-        await self._refresh(name)
+        count, standing = await self.deliveries.discard(name, ids)
+        self._stand(name, standing)
         return count
 
-    async def _refresh(self, name: str) -> None:
+    def _stand(self, name: str, standing: Standing | None) -> None:
+        """Something was changed for a webhook, perhaps while nothing is sent to it."""
+        if standing is None or name not in self._feed.state.webhooks:
+            return
         if (line := self._lines.get(name)) is not None:
-            await line[0].refresh()
+            line[0].stand(standing)
+        else:
+            self.standings[name] = standing
 
     async def _arrange(self) -> None:
         """Lines to those that are registered and enabled, and to no others."""
@@ -166,12 +175,17 @@ class Webhooks:
         await self.deliveries.keep(registered)
         for name in self.standings.keys() - registered.keys():
             del self.standings[name]
-        for name, webhook in registered.items():
+        for name in tuple(registered):  # it may change at every turn of the loop
+            if (webhook := registered.get(name)) is None:
+                continue
             if self._may_send(webhook):
                 if name not in self._lines:
                     self._call(webhook)
-            elif (standing := await self.deliveries.standing(name)) is not None:
-                self.standings[name] = standing
+                continue
+            # Whoever looks at it is to see nothing of another that had its name.
+            begin, last_seq = Place(webhook.after_seq), self._feed.last_seq
+            standing = await self.deliveries.begin(name, webhook.seq, begin, last_seq)
+            self.standings[name] = standing
 
     def _may_send(self, webhook: Webhook) -> bool:
         return not webhook.disabled and self.signer.knows(webhook)
@@ -187,12 +201,16 @@ class Webhooks:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    async def _disable(self, name: str, why: str) -> None:
-        """Have it recorded. When that fails, the next attempt will say the same again."""
+    async def _disable(self, webhook: Webhook, why: str) -> None:
+        """Have it recorded. When that fails, the next attempt will say the same again.
+
+        Not of another that has its name by then.
+        """
+        command = DisableWebhook(webhook.name, why, webhook.seq)
         try:
-            await self._intake.submit(DisableWebhook(name, why), {"why": why}, Caller(actor=ACTOR))
+            await self._intake.submit(command, {"why": why}, Caller(actor=ACTOR))
         except GpuledgerError as error:
-            log.warning("webhook %s could not be disabled (%s): %s", name, why, error)
+            log.warning("webhook %s could not be disabled (%s): %s", webhook.name, why, error)
 
     def _note(self, name: str, standing: Standing, attempt: Attempt | None) -> None:
         self.standings[name] = standing

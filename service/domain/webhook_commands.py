@@ -29,6 +29,8 @@ class DisableWebhook(Struct, frozen=True, tag=True):
 
     name: str
     why: str
+    registered_seq: int | None = None
+    """Only the one that this record registered; None is whoever has the name."""
 
 
 class EnableWebhook(Struct, frozen=True, tag=True):

@@ -41,6 +41,9 @@ def decide(state: State, envelope: Envelope, command: WebhookCommand) -> Decisio
     if known is None:
         text = f"there is no webhook {command.name}"
         return Rejected(Reason.WEBHOOK_NOT_FOUND, text)
+    if isinstance(command, DisableWebhook) and command.registered_seq not in (None, known.seq):
+        text = f"webhook {command.name} is another one now"
+        return Rejected(Reason.WEBHOOK_NOT_FOUND, text)
     match command:
         case RotateWebhook():
             return _rotate(known, envelope, command)

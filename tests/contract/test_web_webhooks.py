@@ -42,7 +42,7 @@ def webhook(site: Site, **changes: Any) -> Webhook:
 
 async def failed(site: Site, *ids: str, outcome: Any = "dead") -> None:
     """It is registered, and these events were not taken."""
-    site.reads.webhook_rows["one"] = webhook(site)
+    site.reads.webhook_rows["one"] = site.projector.state.webhooks["one"] = webhook(site)
     deliveries = site.webhooks.deliveries
     await deliveries.begin("one", 5, Place(5), 1000)
     for one in ids:

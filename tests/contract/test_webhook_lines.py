@@ -3,10 +3,10 @@
 from events.messages import Place
 from events.operations import OperationAccepted, OperationProgressed, OperationSucceeded
 from events.replica_sets import RevisionDeclared
+from events.webhook_messages import PING_TYPE
 from events.webhooks import Wanted
 from service.application.webhook_line import DEAD_MAX, PENDING_MAX
 from service.application.webhook_schedule import RETRY_S
-from service.application.webhooks import PING_TYPE
 from service.webhook_ports import Attempt, Reply
 from tests.kit.builders import NODE, spec
 from tests.kit.virtual_time import virtual

@@ -32,16 +32,10 @@ from service.domain.commands import (
     UnpinRevision,
 )
 from service.domain.rejections import Rejected
-from service.domain.webhook_commands import (
-    DisableWebhook,
-    EnableWebhook,
-    RegisterWebhook,
-    RemoveWebhook,
-    RotateWebhook,
-)
 from service.errors import EngineUnavailable, LedgerUnavailable, ServiceBusy
 from tests.kit.builders import GIB, IMAGE, mount, patch, remount, resize, run
 from tests.kit.simulated_programs import NO_SUCH_COMMAND
+from tests.simulation.webhook_clients import a_webhook_command
 
 NAMES = ("ann", "bob", "cid", "dee")
 VOLUMES = ("vol", "wal")
@@ -70,6 +64,11 @@ class Told(Struct):
 
 class Town(Protocol):
     """Where clients find the service, also after it was away."""
+
+    @property
+    def key_id(self) -> str:
+        """Of the key that the service has for the secrets of webhooks."""
+        ...
 
     @property
     def state(self) -> State:
@@ -105,7 +104,7 @@ class Client:
             await asyncio.sleep(self._rng.choice((0.0, 0.01, 0.3, 2.0)))
             ticket = f"{self._name}-{number}"
             name = self._rng.choice(self._names)
-            command = a_command(self._rng, self._town.state, ticket, name)
+            command = a_command(self._rng, self._town, ticket, name)
             key = ticket if self._rng.random() < 0.5 else ""
             if number and self._rng.random() < 0.03:
                 # By mistake it takes a key that it may have used before, for something else.
@@ -142,8 +141,9 @@ class Client:
             return
 
 
-def a_command(rng: Random, state: State, ticket: str, name: str) -> Request:
+def a_command(rng: Random, town: Town, ticket: str, name: str) -> Request:
     """Something to ask for; mostly of what is there, now and then of what is not."""
+    state = town.state
     volume = rng.choice(VOLUMES)
     if rng.random() < 0.2:
         return _volume_command(rng, state, volume)
@@ -151,8 +151,8 @@ def a_command(rng: Random, state: State, ticket: str, name: str) -> Request:
         return _gpu_command(rng, state)
     if rng.random() < 0.03:
         return _money_command(rng)
-    if rng.random() < (0.15 if state.webhooks else 0.03):
-        return _webhook_command(rng, state)
+    if rng.random() < (0.15 if state.webhooks else 0.06):
+        return a_webhook_command(rng, state, town.key_id)
     if state.live(name) is None and rng.random() < 0.9:
         return _run(rng, state, name, volume)
     match rng.choice("eeeeepppppprrbbbsucctddnnxgg"):
@@ -235,25 +235,6 @@ def _money_command(rng: Random) -> Request:
         return CloseMonth(rng.choice(("2025-12", "2025-11", "2026-01")))
     meter: Meter = rng.choice(("gpu", "cpu", "volume"))
     return SetPrice(meter, rng.choice(("1", "2.5")), "EUR", rng.choice((0, 1_767_225_601_000_000)))
-
-
-def _webhook_command(rng: Random, state: State) -> Request:
-    """Mostly what can be done with it; now and then with a key that is another one."""
-    known, key_id = state.webhooks.get("hook"), rng.choice(("key", "key", "other"))
-    if known is None:
-        register = RegisterWebhook("hook", "https://ci.example/hook", key_id)
-        return register if rng.random() < 0.9 else RemoveWebhook("hook")
-    if known.disabled and rng.random() < 0.7:
-        return EnableWebhook("hook")
-    match rng.choice("rottddd"):
-        case "r":
-            return RegisterWebhook("hook", "https://ci.example/hook", key_id)
-        case "o":
-            return RemoveWebhook("hook")
-        case "t":
-            return RotateWebhook("hook", key_id)
-        case _:
-            return DisableWebhook("hook", "it moves")
 
 
 def _gpu_command(rng: Random, state: State) -> Request:

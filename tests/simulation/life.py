@@ -12,12 +12,14 @@ from service.domain.commands import Envelope
 from service.domain.rejections import Rejected
 from service.ports import Ledger
 from service.telemetry import Metrics
-from tests.kit.simulated_service import SimulatedHost, SimulatedService
+from tests.kit.simulated_service import SimulatedHost
+from tests.simulation.calling_service import CallingService
 from tests.simulation.clients import ConnectionLost
 from tests.simulation.disk_lines import LineDisks, LineVolumes
 from tests.simulation.engine_line import LineEngine
 from tests.simulation.ledger_line import LineLedger
 from tests.simulation.line import Line, Seen, Weather
+from tests.simulation.receivers import Abroad
 
 T = TypeVar("T")
 
@@ -48,12 +50,22 @@ class Life:
     """The service from a start to its crash, and the requests that it serves."""
 
     def __init__(
-        self, number: int, host: SimulatedHost, rng: Random, weather: Weather, seen: Seen
+        self,
+        number: int,
+        host: SimulatedHost,
+        rng: Random,
+        weather: Weather,
+        seen: Seen,
+        abroad: Abroad,
+        made: type[CallingService] = CallingService,
     ) -> None:
         self.line = Line(number, rng, weather, seen.met)
         self.engine = LineEngine(self.line, host, seen)
-        self.service = SimulatedService(
+        self.service = made(
             host,
+            self.line,
+            abroad,
+            seen,
             ledger=LineLedger(self.line, host.ledger),
             engine=self.engine,
             volumes=LineVolumes(self.line, host),

@@ -98,19 +98,19 @@ class Line:
         It comes after what was sent `about` the same before. One that takes longer than `patience`
         is done all the same, and its reply is heard by nobody.
         """
-        await self._if_alive()
+        await self.if_alive()
         left_s = self._until_done(self.rng.choice(delays_s) + hangs_s, about)
         sent = asyncio.ensure_future(self._arrive(left_s, do))
         self._under_way.add(sent)
         sent.add_done_callback(self._arrived)
         if patience is not None and left_s > patience.seconds:
             await asyncio.sleep(patience.seconds)
-            await self._if_alive()
+            await self.if_alive()
             self.met["answered late"] += 1
             raise patience.error(f"no answer within {patience.seconds:g} s")
         reply = await asyncio.shield(sent)
         await asyncio.sleep(self.rng.choice(delays_s))
-        await self._if_alive()
+        await self.if_alive()
         return reply
 
     def _until_done(self, delay_s: float, about: str) -> float:
@@ -131,7 +131,8 @@ class Line:
         if not sent.cancelled():
             sent.exception()  # nobody may be left to hear it
 
-    async def _if_alive(self) -> None:
+    async def if_alive(self) -> None:
+        """Return when it is not cut; after the cut it never does."""
         if self.is_cut:
             await asyncio.get_running_loop().create_future()
 

@@ -24,6 +24,7 @@ from tests.simulation.checks import (
     check_world,
     records_of,
 )
+from tests.simulation.long_after import LONG_AFTER_S
 from tests.simulation.town import Simulation
 
 LIMIT_S = 3 * 3600.0
@@ -53,7 +54,7 @@ def play(seed: int) -> Counter[str]:
     simulation = Simulation(seed)
     try:
         with _errors_told() as errors:
-            run_virtually(_simulate(simulation), LIMIT_S)
+            run_virtually(_simulate(simulation), LIMIT_S + LONG_AFTER_S)
         assert errors == [], f"errors were logged: {errors}"
     except BaseException as error:
         error.add_note(f"play it again: make simulate SEED={seed}")
@@ -92,6 +93,7 @@ async def _simulate(simulation: Simulation) -> None:
     assert await records_of(host.ledger) == records, "a start with nothing to do did something"
     await check_at_rest(again)
     await simulation.end()
+    await simulation.long_after()
     seen.met.update(f"event: {type(e).__name__}" for record in records for e in record.events)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from random import Random
 from typing import Any, TypeVar
 
@@ -16,9 +17,10 @@ from service.domain.commands import Request
 from service.domain.orphan_commands import RemoveOrphan
 from service.domain.orphans import BY_HAND
 from service.domain.rejections import Rejected
-from service.errors import LedgerUnavailable
+from service.errors import DeliveriesUnavailable, LedgerUnavailable
 from tests.kit.inline_store import InlineStore
-from tests.kit.simulated_service import SimulatedHost, SimulatedService
+from tests.kit.simulated_service import SimulatedHost
+from tests.simulation.calling_service import CallingService
 from tests.simulation.checks import due, waiting
 from tests.simulation.clients import (
     FORBIDDEN,
@@ -32,7 +34,11 @@ from tests.simulation.clients import (
 from tests.simulation.gpu_meddlers import GpuMeddlers
 from tests.simulation.life import Life
 from tests.simulation.line import DELAY_S_MAX, Seen, Weather
+from tests.simulation.long_after import LongAfter
 from tests.simulation.meddlers import Meddlers
+from tests.simulation.receivers import Abroad
+from tests.simulation.webhook_checks import Auditor
+from tests.simulation.webhook_clients import TENANT, change_one, ping_one
 
 T = TypeVar("T")
 
@@ -59,6 +65,9 @@ LOOKED_S = 75.0
 
 ORPHAN_GRACE_S = 60.0
 
+LONG_AFTER = 0.5
+"""So many seeds with webhooks at their end go on for days."""
+
 QUIET_WITHIN_S = 600.0
 """From when all is well again: far more than the longest pause between two attempts."""
 
@@ -84,6 +93,8 @@ class Simulation:
         self.seen = Seen()
         self.meddlers = Meddlers(self.host, self.seen, self._rng)
         self.gpu_meddlers = GpuMeddlers(self.host, self.seen.met, self._rng)
+        self.abroad = Abroad()
+        self.auditor = Auditor(self.host.ledger, self.abroad)
         self.lives = 0
         self._life: Life | None = None
         self._living: asyncio.Task[None] | None = None
@@ -94,11 +105,16 @@ class Simulation:
         return [told for client in self._clients for told in client.told]
 
     @property
+    def key_id(self) -> str:
+        """See `Town`."""
+        return self.abroad.signer().key_id
+
+    @property
     def state(self) -> State:
         """What the service of now has folded."""
         return State() if self._life is None else self._life.service.state
 
-    async def run(self) -> SimulatedService:
+    async def run(self) -> CallingService:
         """Live through it; the service that is up in the end, at rest."""
         clients, commands = self._rng.choice(SIZES)
         names = NAMES[: self._rng.choice((1, 2, len(NAMES)))]
@@ -116,6 +132,7 @@ class Simulation:
         self.gpu_meddlers.leave()
         self.host.disks.free = ROOMY_BYTES
         self.meddlers.leave()
+        self.abroad.moods.clear()
         keeper.cancel()
         await asyncio.gather(keeper, return_exceptions=True)
         if self._life is not None and (self._life.line.is_cut or not self._life.up.is_set()):
@@ -128,7 +145,7 @@ class Simulation:
             await self._rest()
         return service
 
-    async def restart(self) -> SimulatedService:
+    async def restart(self) -> CallingService:
         """Stop it in order, if it runs, and start it again; the new one, at rest."""
         await self.end()
         self._start()
@@ -140,11 +157,18 @@ class Simulation:
             self._living.cancel()
             await self._buried()
 
+    async def long_after(self) -> None:
+        """The days of webhooks after it has ended, if anybody waits for something."""
+        if self.state.webhooks and self._rng.random() < LONG_AFTER:
+            days = LongAfter(self.host, self.abroad, self.auditor, self.seen, self._rng)
+            await days.run()
+
     # -- what clients see ---------------------------------------------------------------------
 
     async def submit(self, command: Request, ticket: str, key: str) -> Accepted | Rejected:
         """See `Town`."""
-        caller = Caller(actor=ticket, idempotency_key=key)
+        tenant = TENANT if ticket.startswith("c0-") else ""
+        caller = Caller(actor=ticket, tenant=tenant, idempotency_key=key)
         answer = await self._ask(
             lambda service: service.intake.submit(command, {"ticket": ticket}, caller)
         )
@@ -154,9 +178,12 @@ class Simulation:
 
     async def wait(self, operation_id: str) -> Operation | None:
         """See `Town`."""
-        return await self._ask(lambda service: service.intake.wait(operation_id, PATIENCE_S))
+        ended = await self._ask(lambda service: service.intake.wait(operation_id, PATIENCE_S))
+        if ended is not None:
+            self.abroad.told_seq = max(self.abroad.told_seq, ended.finished_seq or 0)
+        return ended
 
-    async def _ask(self, ask: Callable[[SimulatedService], Coroutine[Any, Any, T]]) -> T:
+    async def _ask(self, ask: Callable[[CallingService], Coroutine[Any, Any, T]]) -> T:
         life = self._life
         if life is None or not life.up.is_set() or life.line.is_cut:
             await asyncio.sleep(0.1)
@@ -175,7 +202,9 @@ class Simulation:
 
     def _start(self) -> None:
         self.lives += 1
-        self._life = Life(self.lives, self.host, self._rng, self.weather, self.seen)
+        self._life = Life(
+            self.lives, self.host, self._rng, self.weather, self.seen, self.abroad
+        )
         self._living = asyncio.create_task(self._life.run())
 
     async def _crash(self) -> None:
@@ -206,6 +235,7 @@ class Simulation:
             *(containers.start_one, containers.take_port),
             *(containers.take_gpus_away, containers.give_gpus_back, containers.leave_something),
             *(gpus.change_one, gpus.change_one, gpus.fail_one, gpus.lose_one, gpus.find_all),
+            *(self._receiver_changes, self._receiver_changes, self._ping),
         )
         while True:
             self.weather.fault_rate = self._rng.choice(FAULT_RATES)
@@ -215,8 +245,22 @@ class Simulation:
             await kind()
 
     async def _forget_rows(self) -> None:
+        """The files in the data directory that may be lost."""
         await self._crash()
         self.host.store = InlineStore()
+        if self._rng.random() < 0.3:
+            self.abroad.lose_file()
+        if self._rng.random() < 0.2:
+            self.abroad.lose_key()
+
+    async def _receiver_changes(self) -> None:
+        self.abroad.copy_file()
+        if mood := change_one(self._rng, self.abroad, self.state):
+            self.seen.met[f"webhook: {mood}"] += 1
+
+    async def _ping(self) -> None:
+        with suppress(ConnectionLost, DeliveriesUnavailable):
+            await self._ask(lambda one: ping_one(self._rng, one.webhooks, one.state))
 
     async def _engine_away(self) -> None:
         self.weather.engine_down = True
@@ -254,6 +298,8 @@ class Simulation:
     async def _boot(self) -> None:
         """Nothing survives but what is on disk."""
         await self._crash()
+        if self._rng.random() < 0.5 and self.abroad.put_back_file():
+            self.seen.met["webhook: file put back"] += 1
         self.meddlers.end_all()
         self.gpu_meddlers.boot()
         self.weather.engine_hangs_until_s = self.weather.ledger_hangs_until_s = 0.0
@@ -274,7 +320,7 @@ class Simulation:
         await asyncio.sleep(self._rng.choice((0.1, 15.0, 90.0)))
         self.host.disks.free = ROOMY_BYTES
 
-    async def _rest(self) -> SimulatedService:
+    async def _rest(self) -> CallingService:
         """The service, once nothing is due and no operation goes on."""
         assert self._life is not None
         service = self._life.service
@@ -297,4 +343,10 @@ class Simulation:
             assert self.host.clock.monotonic_s() < until, f"no end to {left}"
             await asyncio.sleep(0.1)
         await service.projector.wait_stored(await service.ledger.last_seq())
+        until = self.host.clock.monotonic_s() + QUIET_WITHIN_S
+        while self.auditor.is_behind(self.key_id):
+            assert self.host.clock.monotonic_s() < until, "receivers are not told"
+            await asyncio.sleep(1.0)
+        await asyncio.sleep(1.0)  # the last of it is written down
+        await self.auditor.check_at_rest(service)
         return service

@@ -15,6 +15,7 @@ from events.messages import encode_message, message_of
 from events.subjects import subject_of
 
 DOCUMENT: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(document("1.2.3")))
+WEBHOOK_MESSAGES = {"webhookEvent", "webhookPing", "webhookTaken", "webhookGone", "webhookNotTaken"}
 LEDGERS = sorted((Path(__file__).parents[1] / "replay" / "ledgers").glob("*.jsonl"))
 
 
@@ -70,7 +71,8 @@ def test_every_reference_leads_somewhere() -> None:
 def test_every_event_is_a_message_of_its_own() -> None:
     tags = {tag_of(event) for event in EVENTS}
     assert DOCUMENT["channels"]["events"]["messages"].keys() == tags
-    assert tags == DOCUMENT["components"]["messages"].keys() - {"record"}
+    others = {"record", *WEBHOOK_MESSAGES}
+    assert tags == DOCUMENT["components"]["messages"].keys() - others
 
 
 def test_the_address_of_records_is_their_subject() -> None:
@@ -82,7 +84,7 @@ def test_the_address_of_records_is_their_subject() -> None:
 def test_the_examples_are_as_their_schemas_say() -> None:
     messages = DOCUMENT["components"]["messages"]
     shown = [name for name in messages if messages[name].get("examples")]
-    assert "record" in shown
+    assert {"record", "webhookEvent", "webhookPing"} <= set(shown)
     for name in shown:
         for example in messages[name]["examples"]:
             validator(name).validate(example["payload"])

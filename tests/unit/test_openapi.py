@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from events.values import is_name
+from events.webhook_messages import CONTENT_TYPE
 from projections.webhook_book import Webhook
-from service.application.webhook_line import CONTENT_TYPE
 from service.application.webhook_signing import Signer
 from service.web.app import ROUTES
 from service.web.docs_page import render

@@ -111,6 +111,17 @@ class TestRules:
         assert facts_of(world.send(EnableWebhook("one"))) == [WebhookEnabled("one")]
         assert world.state.webhooks["one"].disabled == ""
 
+    def test_one_that_was_meant_is_disabled_and_no_other_of_its_name(self) -> None:
+        world = World()
+        world.send(REGISTER)
+        seq = world.state.webhooks["one"].seq
+        world.send(RemoveWebhook("one"))
+        world.send(REGISTER)
+        meant = DisableWebhook("one", "410", seq)
+        assert reason(world.send(meant)) == Reason.WEBHOOK_NOT_FOUND
+        meant = DisableWebhook("one", "410", world.state.webhooks["one"].seq)
+        assert facts_of(world.send(meant)) == [WebhookDisabled("one", "410")]
+
     def test_one_that_is_removed_is_gone_and_its_next_secret_is_another(self) -> None:
         world = World()
         world.send(REGISTER)
