@@ -71,10 +71,8 @@ def rows(site: SimulatedSite, *args: str) -> list[dict[str, Any]]:
 
 class TestListing:
     def test_who_did_what_with_what_result_newest_first(self, site: SimulatedSite) -> None:
-        found = [
-            (row["verb"], row["name"], row["result"]) for row in rows(site) if row["times"] == 1
-        ]
-        assert found == [
+        once = [row for row in rows(site) if row["times"] == 1]
+        assert [(row["verb"], row["name"], row["result"]) for row in once] == [
             ("delete", "vol", "succeeded"),
             ("delete", "=cmd", "refused"),
             ("stop", "nix", "refused"),
@@ -322,8 +320,7 @@ async def backed_up(folder: Path, entries: Sequence[StoredEntry]) -> Path:
         yield entries
 
     async with BackupFolder(folder) as backup:
-        parts = await backup.write(batch())
-        end = entries[-1].seq
+        parts, end = await backup.write(batch()), entries[-1].seq
         await backup.commit(Manifest(1, NODE, OWNER, 1, end, "", "0.5.0", "", 0, parts))
     return folder
 

@@ -186,7 +186,7 @@ async def test_of_a_webhook_only_the_host_is_told(url: str) -> None:
         past = past_of(history, store)
         explainer = explainer_of(history, store, past)
         async with Site(past=past, present=store, explainer=explainer) as site:
-            await site.audit.kept.append([refusal])
+            await site.audit.chain.keep([refusal])
             viewer = site.grant("viewer")
             for what in ("record/1", "operation/op-1", f"refusal/{refusal.id}"):
                 told = await site.send("GET", f"/api/v1/explain/{what}", headers=viewer)

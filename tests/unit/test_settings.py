@@ -183,8 +183,9 @@ def test_a_bad_value_is_refused_by_name(name: str, text: str, why: str) -> None:
 @pytest.mark.parametrize("begin", ["nats://a:hunter2", "nats//a:hunter2", "nats://a:hun/ter2"])
 def test_no_password_is_said(name: str, begin: str, end: str) -> None:
     """What is said at a start that is refused is in the log of whatever starts the service."""
+    given: dict[str, Any] = {name: f"{begin}@{end}"}
     with pytest.raises(SettingsError, match=re.escape("is '***@")) as error:
-        settings(**{name: f"{begin}@{end}"})
+        settings(**given)
     assert "hun" not in str(error.value)
 
 
