@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def found(reference: str) -> Any:
     return value
 
 
+@cache
 def validator(message: str) -> jsonschema_rs.Draft202012Validator:
     """What judges the payload of a message."""
     payload = DOCUMENT["components"]["messages"][message]["payload"]
