@@ -1,9 +1,12 @@
 """The application: one table of routes, for the routing and for the OpenAPI document alike."""
 
+import asyncio
+from functools import cache
 from importlib.metadata import version
 
 import msgspec
 from aiohttp import web
+from msgspec import Struct
 
 from events import asyncapi
 from service.web import (
@@ -71,21 +74,38 @@ def make_app(context: WebContext) -> web.Application:
 
 
 def _add_documents(app: web.Application) -> None:
-    """The documents are the same for every request: made once, as bytes."""
-    described = document(ROUTES)
-    as_json = msgspec.json.encode(described)
-    as_page = render(described).encode()
-    of_events = msgspec.json.encode(asyncapi.document(version("gpuledger")))
-
     async def openapi(request: web.Request) -> web.Response:
-        return web.Response(body=as_json, headers={"Content-Type": CONTENT_TYPE})
+        body = (await asyncio.to_thread(_documents)).openapi
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
     async def docs(request: web.Request) -> web.Response:
-        return web.Response(body=as_page, headers={"Content-Type": "text/html; charset=utf-8"})
+        body = (await asyncio.to_thread(_documents)).page
+        return web.Response(body=body, headers={"Content-Type": "text/html; charset=utf-8"})
 
     async def asyncapi_document(request: web.Request) -> web.Response:
-        return web.Response(body=of_events, headers={"Content-Type": CONTENT_TYPE})
+        body = (await asyncio.to_thread(_documents)).asyncapi
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
     app.router.add_get(f"{API}/openapi.json", openapi)
     app.router.add_get(f"{API}/asyncapi.json", asyncapi_document)
     app.router.add_get("/docs", docs)
+
+
+class _Documents(Struct, frozen=True):
+    """The same for every request."""
+
+    openapi: bytes
+    page: bytes
+    asyncapi: bytes
+
+
+@cache
+def _documents() -> _Documents:
+    """Made when the first is asked for: that takes 50 ms, which nobody should wait for at a
+    start, and in a thread, so that nothing else waits for it either."""
+    described = document(ROUTES)
+    return _Documents(
+        msgspec.json.encode(described),
+        render(described).encode(),
+        msgspec.json.encode(asyncapi.document(version("gpuledger"))),
+    )

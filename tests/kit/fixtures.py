@@ -1,6 +1,7 @@
 """The fixtures that all tests share: a Docker engine, a stub driver, a watch over the loop."""
 
 import asyncio
+import asyncio.constants
 import gc
 import inspect
 import logging
@@ -16,6 +17,10 @@ from tests.kit.nvml_stub import NvmlStub
 
 SLOW_CALLBACK_S = 1.0
 """Long enough for what a test itself does on the loop, also while others use the disk."""
+
+# Debug mode notes where each callback came from. One frame is enough to find it by, and ten, as by
+# default, took a fifth of the time of all that such tests do.
+asyncio.constants.DEBUG_STACK_DEPTH = 1  # type: ignore[misc]
 
 
 @pytest.fixture(scope="session")
