@@ -17,7 +17,7 @@ from zlib import crc32
 
 from msgspec import Struct
 
-from events.labels import LABEL_NODE, LABEL_OWNER
+from events.labels import LABEL_NAME, LABEL_NODE, LABEL_OWNER
 from events.record import Record
 from events.values import split_versioned, versioned
 from projections.projector import Projector
@@ -175,8 +175,10 @@ class Observer:
         for replica_set in tuple(self._projector.state.replica_sets.values()):
             revision = self._projector.state.revisions.get((replica_set.name, replica_set.current))
             if revision is not None:
-                # Also under another name: somebody may have renamed it.
+                # Also under another name: somebody may have renamed it, or another one to its name.
                 named = by_name.get(versioned(revision.name, revision.number))
+                if named is not None and named.labels.get(LABEL_NAME) != revision.name:
+                    named = None
                 found = by_id.get(revision.container_id) or named
                 await self._observe(revision.name, found, at_seq)
         if misses == self._misses and away.until_us is None:
@@ -196,7 +198,8 @@ class Observer:
         if version != (replica_set.name, replica_set.current):
             return
         shown = await self._engine.inspect_container(container)
-        if shown is None or not self._labels.items() <= shown.labels.items():
+        ours = {**self._labels, LABEL_NAME: replica_set.name}.items()
+        if shown is None or not ours <= shown.labels.items():
             await self.look()
             return
         self._seen_us = self._clock.now_us()

@@ -26,6 +26,9 @@ LOOK_EVERY_S = 60.0
 LOOK_AGAIN_S = 5.0
 """After a disk was given up for its space, which takes a moment to come back."""
 
+REMOVAL_S_MAX = 600.0
+"""So long a disk that was given up for its space may take to go before the next one has to."""
+
 
 class Retention:
     """`run` looks until it is cancelled. `free_bytes_min` is what must stay free on the disk."""
@@ -49,6 +52,8 @@ class Retention:
         self._free_bytes_min = free_bytes_min
         self._ended: dict[str, None] = {}
         self._wake = asyncio.Event()
+        self._going: tuple[str, int, float] | None = None
+        """The set and version given up last for the space, and when (monotonic)."""
         projector.subscribe(self._on_record)
 
     def _on_record(self, seq: int, record: Record) -> None:
@@ -94,11 +99,23 @@ class Retention:
             return False
         oldest = oldest_removable(self._projector.state)
         short = f"{show_size(free)} were free, {show_size(self._free_bytes_min)} must be"
+        if self._is_going():
+            return True
         if oldest is None:
             log.warning("the disk of the containers is nearly full: %s; nothing to give up", short)
             return False
+        self._going = oldest.name, oldest.number, self._clock.monotonic_s()
         await self._expire(ExpireSnapshots(oldest.name, short))
         return True
+
+    def _is_going(self) -> bool:
+        """Is what was given up for the space still there? What it gives back may be enough."""
+        if self._going is None:
+            return False
+        name, number, since_s = self._going
+        replica_set = self._projector.state.replica_sets.get(name)
+        is_there = replica_set is not None and number in replica_set.expiring
+        return is_there and self._clock.monotonic_s() - since_s < REMOVAL_S_MAX
 
     async def _expire(self, command: ExpireSnapshots) -> None:
         """Record what is due, if anything is. What is not recorded is due at the next look."""

@@ -247,10 +247,11 @@ def _to_fill(state: State, revision: Revision) -> str | None:
 def _undo(state: State, replica_set: ReplicaSet, current: Revision) -> Effect | None:
     """Back to where the failed operation began: the old revision as it was, the new one gone."""
     operation = state.operations.get(replica_set.operation or "")
-    if _is_recovered(state, replica_set):
-        # One that only did not start is whole, and stays.
-        whole = current.container == "created" and _to_fill(state, current) is None
-        done = whole or current.container == "removed"
+    if operation is not None and operation.verb in ("recover", "continue"):
+        # One that only did not start is whole, and stays. To continue one that was recovered, and
+        # never started, can have made it anew for its host ports.
+        unfilled = current.container == "created" and _to_fill(state, current) is not None
+        done = current.container != "absent" and not unfilled
         return steps.settle(replica_set) if done else steps.remove(replica_set, current)
     if operation is None or operation.verb not in DECLARING:
         return steps.settle(replica_set)

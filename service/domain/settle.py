@@ -47,7 +47,7 @@ def settle(state: State, effect: Settle) -> tuple[Event, ...]:
     lost = lost_volume(state, current) if current.container == "absent" else None
     if replica_set.failure is None and lost is not None:
         return (_in_vain(effect, lost),)
-    if replica_set.failure is not None and operation.verb == "recover":
+    if replica_set.failure is not None and operation.verb in ("recover", "continue"):
         return (*_not_recovered(state, current), _failed(operation, replica_set.failure))
     if replica_set.failure is not None:
         undone = _undone(state, replica_set, operation) if operation.verb in DECLARING else ()

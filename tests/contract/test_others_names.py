@@ -1,10 +1,12 @@
 """Containers that somebody renamed: neither lost with their GPUs, nor taken for others."""
 
+from service.application.observer import LOOK_EVERY_S
 from service.domain.commands import DeleteReplicaSet, PauseReplicaSet, StopReplicaSet
 from tests.kit.builders import OWNER, patch, run
 from tests.kit.simulated_engine import SimulatedEngine
 from tests.kit.simulated_service import SimulatedHost, SimulatedService
 from tests.kit.virtual_time import virtual
+from tests.simulation.ends import phase
 
 RUN = run("foo", 1, 1, cmd=("sleep", "600"))
 
@@ -72,3 +74,15 @@ async def test_a_creation_whose_reply_was_lost_is_undone() -> None:
         await service.succeed(run("foo"))
         assert (await service.do(patch("foo"))).state == "failed"
         assert set(host.world.containers) == {"foo-1"}
+
+
+@virtual
+async def test_one_that_is_gone_is_seen_to_be_although_another_has_its_name() -> None:
+    host = SimulatedHost()
+    async with SimulatedService(host) as service:
+        await service.succeed(RUN, run("bar"))
+        host.world.remove("foo-1")
+        host.world.rename(host.world.containers["bar-1"], "foo-1")
+        await host.clock.sleep(LOOK_EVERY_S + 1)
+        assert phase(service) == ("stopped", "removed")
+        assert phase(service, "bar") == ("running", "running")

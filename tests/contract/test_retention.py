@@ -1,11 +1,12 @@
 """Retention: kept system disks are counted, aged and given up for space, and removed for good."""
 
+import asyncio
 import logging
 
 import pytest
 from msgspec.structs import replace
 
-from service.application.retention import LOOK_AGAIN_S, LOOK_EVERY_S
+from service.application.retention import LOOK_AGAIN_S, LOOK_EVERY_S, REMOVAL_S_MAX
 from service.domain.commands import (
     CreateVolume,
     DeleteReplicaSet,
@@ -20,7 +21,7 @@ from service.domain.commands import (
 )
 from service.domain.rejections import Reason, Rejected
 from service.errors import EngineUnavailable
-from tests.kit.builders import GIB, patch, resize, run
+from tests.kit.builders import GIB, OWNER, patch, resize, run
 from tests.kit.fault_plans import FirstCalls
 from tests.kit.memory_disks import MemoryDisks
 from tests.kit.simulated_engine import no_faults
@@ -58,6 +59,10 @@ def host_with(keep_revisions: int = 10, keep_us: int = 0) -> SimulatedHost:
 
 def kept(service: SimulatedService, name: str = "ann") -> tuple[int, ...]:
     return service.state.replica_sets[name].snapshots
+
+
+def expiring(service: SimulatedService) -> tuple[int, ...]:
+    return service.state.replica_sets["ann"].expiring
 
 
 async def seconds(host: SimulatedHost, count: float) -> None:
@@ -118,6 +123,35 @@ async def test_what_is_too_old_goes_within_a_minute() -> None:
         assert kept(service) == (2,)
         await seconds(host, 3600)
         assert (kept(service), host.disks.kept) == ((), {})
+
+
+class SlowDisks(MemoryDisks):
+    """To remove a kept directory takes some time: it may have millions of files."""
+
+    removal_s = 20.0
+
+    async def remove(self, kept: str) -> None:
+        await asyncio.sleep(self.removal_s)
+        await super().remove(kept)
+
+
+@virtual
+async def test_the_next_one_goes_for_the_space_once_the_one_before_is_gone() -> None:
+    host = host_with()
+    disks = SlowDisks(host.world, owner=OWNER)
+    async with SimulatedService(host, disks=disks) as service:
+        await service.succeed(run("ann"), *PATCHED)
+        disks.free = FREE_BYTES_MIN - 1
+        await seconds(host, LOOK_EVERY_S + SlowDisks.removal_s - 2)
+        assert expiring(service) == (1,)
+        disks.removal_s = 2 * REMOVAL_S_MAX
+        await seconds(host, 2 * LOOK_AGAIN_S)
+        assert (kept(service), expiring(service)) == ((2, 3, 4), (2,))
+        # One that does not go does not keep the others here for ever.
+        await seconds(host, REMOVAL_S_MAX - 2 * LOOK_AGAIN_S)
+        assert expiring(service) == (2,)
+        await seconds(host, 2 * LOOK_AGAIN_S)
+        assert expiring(service) == (2, 3)
 
 
 @virtual

@@ -118,7 +118,7 @@ class SecondBook:
                 operation = state.operations.get(event.operation_id)
                 # An execution and a pin tell of no version; the latter ends as it is accepted.
                 if operation is not None and operation.verb != "execute":
-                    self._tell(operation.name, state)
+                    self._tell(operation.kind, operation.name, state)
             case RevisionDeclared():
                 self._stays = (event.name, event.number) if event.in_place else None
                 self._expect_new("replica_set", event.name, event.number, explain)
@@ -182,9 +182,11 @@ class SecondBook:
             assert holder in before, explain(f"{holder} gives {thing} back, which it has not")
             self._leases[thing] = tuple(one for one in before if one != holder)
 
-    def _tell(self, name: str, state: State) -> None:
-        """The caller learns that an operation succeeded, and with it which versions there are."""
-        if (replica_set := state.replica_sets.get(name)) is not None:
+    def _tell(self, kind: str, name: str, state: State) -> None:
+        """The caller learns that an operation succeeded, and with it which versions there are: of
+        a volume not that of a replica set whose data disk it is."""
+        replica_set = state.replica_sets.get(name) if kind == "replica_set" else None
+        if replica_set is not None:
             self.told.add(("replica_set", name, replica_set.current))
         if (volume := state.volumes.get(name)) is not None:
             self.told.add(("volume", name, volume.current))

@@ -71,3 +71,10 @@ def test_a_host_that_is_lost_while_a_data_disk_is_made_or_was() -> None:
         *(DeleteReplicaSet("foo"), DeleteVolume("foo"), CreateVolume("foo", GIB)),
     )
     assert explore(World(1, facts(2)), commands, depth=4).worlds > 100
+
+
+def test_a_port_that_another_process_has_when_what_was_recovered_is_continued() -> None:
+    """It never ran, and is made anew for it: also that can fail."""
+    world = given(run("foo", ports=1), PauseReplicaSet("foo"), gpus=0, on=facts(3)).world
+    commands = (RecoverReplicaSet("foo"), ContinueReplicaSet("foo"), DeleteReplicaSet("foo"))
+    assert explore(world, commands, depth=3, meddled=True).worlds > 100
