@@ -23,8 +23,11 @@ SIZE_UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,62}")
 # ASCII: to `\d` the digits of all scripts are digits, and `int` reads them as well.
 _SIZE = re.compile(r"(\d{1,18})(?:\.(\d{1,6}))?\s?([A-Za-z]{1,8})", re.ASCII)
+# As Docker's own grammar has it. It becomes a part of a path of the engine's API: no component may
+# be "..", which leads to other things than images.
 _IMAGE = re.compile(
-    r"(?:[a-zA-Z0-9.-]+(?::\d{1,5})?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*"
+    r"(?:[a-zA-Z0-9]+(?:(?:\.|-+)[a-zA-Z0-9]+)*(?::\d{1,5})?/)?"
+    r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*)*"
     r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?|sha256:[0-9a-f]{64}",
     re.ASCII,
 )

@@ -92,7 +92,9 @@ class BindRoots:
             return f"{path} may not be mounted: it cannot be looked at ({error.strerror})"
         if not any(real.is_relative_to(self._real(root)) for root in self._roots):
             allowed = ", ".join(str(root) for root in self._roots) or "none are (--bind-root)"
-            where = "" if str(real) == path else f" (which is {real})"
+            # Where a link elsewhere on the host leads is nobody's business.
+            told = str(real) != path and any(Path(path).is_relative_to(r) for r in self._roots)
+            where = f" (which is {real})" if told else ""
             return f"{path}{where} may not be mounted; directories below these may: {allowed}"
         for withheld in self._withheld:
             if self._touches(real, self._real(withheld)):

@@ -226,8 +226,8 @@ class DockerEngine:
 
     async def tag_image(self, image: str, name: str) -> ImageInfo:
         def call(client: docker.APIClient) -> ImageInfo:
-            repository, tag = parse_repository_tag(name)
-            client.tag(image, repository, tag)
+            repository, tag = parse_repository_tag(objects.require_image_name(name))
+            client.tag(objects.require_image_name(image), repository, tag)
             return objects.image_info(client.inspect_image(name))
 
         return await self._run(self._slow, call)
@@ -241,7 +241,7 @@ class DockerEngine:
     async def remove_image(self, image: str) -> None:
         def call(client: docker.APIClient) -> None:
             try:
-                client.remove_image(image)
+                client.remove_image(objects.require_image_name(image))
             except NotFound:
                 return
 

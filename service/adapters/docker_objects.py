@@ -11,6 +11,7 @@ import requests
 from docker.errors import APIError, NotFound, create_api_error_from_http_exception
 
 from events.labels import LABEL_EFFECT, LABEL_OWNER
+from events.values import is_image
 from service.adapters.docker_errors import reason_of
 from service.errors import EngineRefused, EngineUnavailable
 from service.ports import ImageInfo, ObservedContainer
@@ -147,10 +148,20 @@ def is_folder(client: docker.APIClient, container_id: str, path: str) -> bool:
     return bool(seen["mode"] & _GO_MODE_DIR)
 
 
+def require_image_name(image: str) -> str:
+    """What may be put into a path of the engine's API as an image. Raises EngineRefused.
+
+    With ".." in it a path leads to something else: a record of before 0.6.0 may hold such a name.
+    """
+    if not is_image(image):
+        raise EngineRefused(f"{image!r} is no image reference", "image_not_found")
+    return image
+
+
 def image_or_none(client: docker.APIClient, image: str) -> ImageInfo | None:
     """An image by reference or id, as it is in the engine; nothing is fetched."""
     try:
-        return image_info(client.inspect_image(image))
+        return image_info(client.inspect_image(require_image_name(image)))
     except NotFound:
         return None
 
@@ -212,7 +223,7 @@ def same_origin(there: Mapping[str, str] | None, wanted: Mapping[str, str]) -> b
 def refusal_of_pull(client: docker.APIClient, image: str) -> str | None:
     """Why a registry would not give an image, in its own words; None when it would."""
     try:
-        client.inspect_distribution(image)
+        client.inspect_distribution(require_image_name(image))
     except APIError as error:
         return str(error.explanation or error).strip()
     return None

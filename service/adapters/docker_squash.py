@@ -60,8 +60,8 @@ def squash(client: docker.APIClient, image: str, base: str, listening: Listening
     Raises EngineRefused (`layer_limit` where the engine's image store cannot do it, `no_space`),
     EngineUnavailable and docker-py's own errors; the tag then says what it said.
     """
-    seen = client.inspect_image(image)
-    below = client.inspect_image(base)
+    seen = client.inspect_image(objects.require_image_name(image))
+    below = client.inspect_image(objects.require_image_name(base))
     layers, shared = objects.diff_ids(seen), objects.diff_ids(below)
     if layers[: len(shared)] != shared:
         raise EngineRefused(f"image {image} does not lie on image {base}", "bad_request")

@@ -93,7 +93,7 @@ class ErrorListener:
         """Listen until the GPUs change. False when it has to be tried again."""
         try:
             child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", __name__), stdin=PIPE, stdout=PIPE, stderr=PIPE
+                *(sys.executable, "-P", "-m", __name__), stdin=PIPE, stdout=PIPE, stderr=PIPE
             )
         except OSError as error:
             log.warning("the GPUs' errors are not heard now: %s", error)

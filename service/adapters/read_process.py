@@ -37,7 +37,7 @@ async def read_beside(
     Raises LedgerDamaged with what the child said when it did not come to the end.
     """
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", __name__, str(after_seq), str(until_seq)),
+        *(sys.executable, "-P", "-m", __name__, str(after_seq), str(until_seq)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -4,6 +4,7 @@ Whether the command may be done is for `decide`. Beside the command each gives t
 caller sent it, for the record.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from service.domain.commands import (
     RunReplicaSet,
     UnpinRevision,
 )
+from service.domain.reconcile import SNAPSHOT_REPOSITORY
 from service.web import schemas_checks as check
 from service.web.schemas_fields import (
     BINDS_MAX,
@@ -56,6 +58,9 @@ class DiskPaths(Struct, frozen=True):
     data_disk: str = "/root/foo-tmp"
     file_storage: str = "/root/foo-fs"
 
+
+_KEPT = re.compile(rf"(?:(?:index\.)?docker\.io/)?{SNAPSHOT_REPOSITORY}(?::.*)?")
+"""Every spelling of a name in the repository that only the service itself may write to."""
 
 # Built once: building a decoder costs more than using it. `_raw` reads only what another one has
 # accepted, so its input is neither malformed nor deep.
@@ -181,6 +186,12 @@ def parse_commit(name: str, body: bytes) -> tuple[CommitReplicaSet, Raw]:
     image = check.image(asked.new_image_name, "newImageName")
     if "@" in image or image.startswith("sha256:"):
         raise check.bad("newImageName", "carries a digest, which cannot be chosen; give a name")
+    if _KEPT.fullmatch(image):
+        raise check.bad(
+            "newImageName",
+            f"is in {SNAPSHOT_REPOSITORY}, where system disks are kept: it could take the place of"
+            " one; give another name",
+        )
     return CommitReplicaSet(name, image), _raw.decode(body)
 
 

@@ -1,5 +1,7 @@
 """Reading beside gives what reading gives, and says why when it cannot."""
 
+from pathlib import Path
+
 import pytest
 
 from service.adapters.jetstream import JetStreamLedger
@@ -43,3 +45,15 @@ async def test_leaving_it_early_leaves_no_process(nats_child: NatsChild) -> None
     reading = read_beside(nats_child.service, 0, 50)
     assert await anext(reading)
     await reading.aclose()
+
+
+async def test_no_module_is_taken_from_where_it_was_started(
+    nats_child: NatsChild, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may have started it in a folder that others may write to."""
+    await append(nats_child, 3, 10)
+    for name in ("msgspec", "struct", "service"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('this is not the module meant')")
+    monkeypatch.chdir(tmp_path)
+    batches = [batch async for batch in read_beside(nats_child.service, 0, 3)]
+    assert [body.seq for batch in batches for body in batch] == [1, 2, 3]

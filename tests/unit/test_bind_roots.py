@@ -33,6 +33,15 @@ async def test_what_is_elsewhere_may_not(root: Path, path: str) -> None:
     assert str(root) in why
 
 
+async def test_where_links_lead_is_told_of_those_below_a_root_only(root: Path) -> None:
+    (root.parent / "link").symlink_to("/etc/passwd")
+    inside = await BindRoots((root,)).refusal(f"{root}/out", shared=False)
+    outside = await BindRoots((root,)).refusal(f"{root.parent}/link", shared=False)
+    assert "which is /etc" in (inside or "")
+    assert outside is not None
+    assert "/etc" not in outside
+
+
 async def test_what_is_not_there_is_absent_and_what_is_refused_as_well(root: Path) -> None:
     roots = BindRoots((root,))
     assert await roots.absence(f"{root}/in") is None
