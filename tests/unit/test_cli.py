@@ -14,6 +14,7 @@ from service.cli.answers import Operation, StepProgress
 from service.cli.app import build_app
 from service.cli.failures import CliFailure, NotFound, Unreachable
 from service.cli.progress import STEP_WORDS, ProgressLine, result_of, step_of
+from service.cli.resources import step_text
 from service.cli.surroundings import Surroundings
 from service.domain.effects import Effect, Settle
 from service.settings_table import SETTINGS
@@ -129,6 +130,12 @@ def test_the_progress_line_is_for_terminals_only() -> None:
 @pytest.mark.parametrize("effect", [kind for kind in get_args(Effect) if kind is not Settle])
 def test_every_step_has_words(effect: type) -> None:
     assert step_of(StepProgress(effect.__name__)) == STEP_WORDS[effect.__name__]
+
+
+def test_a_step_that_failed_has_words_too() -> None:
+    told = step_text("StartContainer failed: no such file")
+    assert told == "starting the container failed: no such file"
+    assert step_text("foo-1 created") == "foo-1 created"
 
 
 def test_a_step_says_what_the_service_adds_to_it() -> None:
