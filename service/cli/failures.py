@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import typer
 
+from service.cli.show import harmless
 from service.errors import EngineUnavailable, GpuledgerError, LedgerUnavailable, SettingsError
 
 USAGE_EXIT_CODE = 2
@@ -56,5 +57,5 @@ def reported() -> Iterator[None]:
 
 
 def _ended(message: str, exit_code: int) -> typer.Exit:
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(f"error: {harmless(message)}", err=True)
     return typer.Exit(exit_code)

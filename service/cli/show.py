@@ -5,6 +5,7 @@ is one line, without colour, so that grep, awk and cut have an easy time.
 """
 
 import io
+import re
 import sys
 import textwrap
 from collections.abc import Collection, Iterable, Sequence
@@ -20,6 +21,9 @@ PIPE_WIDTH = 100_000
 INDENT = " " * 4
 NARROW_WIDTH = 80
 """The width that tables are made for."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""All but tab and line feed."""
 
 _AGE_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
@@ -45,7 +49,7 @@ def table(
         justify: Literal["left", "right"] = "right" if heading in right else "left"
         grid.add_column(heading, overflow="fold", no_wrap=no_wrap, justify=justify)
     for row in rows:
-        grid.add_row(*(cell or "-" for cell in row))
+        grid.add_row(*(harmless(cell) or "-" for cell in row))
     return _rendered(console, grid)
 
 
@@ -55,6 +59,7 @@ def explained_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> s
     console = _console()
     if not console.is_terminal:
         return table(headings, rows)
+    rows = [[harmless(cell) for cell in row] for row in rows]
     short = [headings[:-1], *([cell or "-" for cell in row[:-1]] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*short, strict=True)]
     lines = [
@@ -78,8 +83,14 @@ def details(pairs: Iterable[tuple[str, str]]) -> str:
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in pairs:
-        grid.add_row(name, value or "-")
+        grid.add_row(name, harmless(value) or "-")
     return _rendered(_console(), grid)
+
+
+def harmless(text: str) -> str:
+    """A text without what would act on a terminal: environments, file names and Docker's words
+    come from callers and containers. Control characters are shown as Python writes them."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def age(created: str, now_s: float) -> str:

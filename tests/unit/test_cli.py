@@ -108,6 +108,23 @@ def test_prose_stands_below_its_row_on_a_terminal(monkeypatch: pytest.MonkeyPatc
     assert " ".join(prose).split() == ["why"] * 30
 
 
+def test_what_would_act_on_a_terminal_is_shown_and_not_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("TERM", "xterm-256color")
+    bell, text = "X=\x1b]0;mine\x07\r\x9b", r"X=\x1b]0;mine\x07\r\x9b"
+    shown = (
+        show.table(("ENV", "WHY"), [(bell, bell)]),
+        show.details([("env", bell)]),
+        show.explained_table(("ENV", "WHY"), [(bell, bell)]),
+    )
+    for one in shown:
+        assert text in one
+        assert not {"\x07", "\r", "\x9b", "\x1b]"} & set(re.findall(r"\x1b\]|[\x07\r\x9b]", one))
+    assert show.harmless("two\nlines\tand é→") == "two\nlines\tand é→"
+
+
 def test_how_long_it_was() -> None:
     assert show.lasted(CREATED, "2026-01-02T03:05:05.5Z") == "1m"
     assert show.lasted(CREATED, "2026-01-02T03:04:05.9Z") == ""
