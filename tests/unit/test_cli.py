@@ -183,6 +183,12 @@ def test_exit_codes() -> None:
     assert "1 refused or failed; 2 wrong usage; 3 the service" in help_text
 
 
+@pytest.mark.parametrize("args", [(), ("run",), ("volume", "ls"), ("gpus",), ("audit", "verify")])
+def test_help_is_a_letter_too(args: tuple[str, ...]) -> None:
+    short, long = invoke(*args, "-h"), invoke(*args, "--help")
+    assert (short.exit_code, short.stdout) == (0, long.stdout)
+
+
 FLAGS = [
     (name, flag)
     for name, setting in SETTINGS.items()
