@@ -13,6 +13,7 @@ it is already done: after a crash anywhere, the same call again finishes the wor
 """
 
 import asyncio
+import errno
 import os
 import weakref
 from collections.abc import AsyncIterator, Mapping
@@ -260,6 +261,9 @@ class LoopVolumes:
             try:
                 yield
             except OSError as error:
+                if error.errno == errno.EFBIG:
+                    text = f"the file system of {self._folder} takes no file so large; ask for less"
+                    raise VolumeStoreError(f"volume {name}: {text}") from error
                 raise VolumeStoreError(f"volume {name}: {error}") from error
 
     def _image(self, name: str) -> Path:

@@ -1,5 +1,6 @@
 """The port `WebhookSender` over aiohttp."""
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -45,13 +46,25 @@ class HttpSender:
         except TimeoutError:
             return Reply(0, f"no answer within {self._timeout_s:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Reply(0, _shown(str(error)) or type(error).__name__)
+            return Reply(0, _shown(_why(error)) or type(error).__name__)
 
     async def close(self) -> None:
         """As the port says."""
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def _why(error: aiohttp.ClientError | OSError | ValueError) -> str:
+    """In words for people, where aiohttp's are about sockets and ssl."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        fault = error.certificate_error
+        return f"its certificate is not valid: {getattr(fault, 'verify_message', '') or fault}"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"the host {error.host} is not known ({error.strerror})"
+    if isinstance(error, aiohttp.ClientConnectorError) and error.errno is not None:
+        return f"cannot connect to {error.host}:{error.port}: {os.strerror(error.errno)}"
+    return str(error)
 
 
 async def _reply(response: aiohttp.ClientResponse) -> Reply:

@@ -8,7 +8,11 @@ SERVER_DEFAULT = "http://127.0.0.1:2378"
 
 
 def path_of(*parts: str) -> str:
-    """A path under /api/v1; names are quoted, so that none can lead elsewhere."""
+    """A path under /api/v1; names are quoted, so that none can lead elsewhere. Raises
+    typer.BadParameter of one that would all the same: `stop .` would patch what is named stop."""
+    for part in parts:
+        if part in ("", ".", ".."):
+            raise typer.BadParameter(f"{part!r} is no name")
     return "/api/v1/" + "/".join(quote(part, safe="") for part in parts)
 
 

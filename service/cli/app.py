@@ -33,6 +33,7 @@ def build_app() -> typer.Typer:
         name="gpuledger",
         no_args_is_help=True,
         epilog=EXIT_CODES_HELP,
+        context_settings={"help_option_names": ["-h", "--help"]},
         # A traceback of ours is for a bug report: whole, and without the values in it.
         pretty_exceptions_enable=False,
     )

@@ -149,6 +149,8 @@ def restore(
                 as_json=as_json,
             )
             return
+        if accept_losses:
+            raise SettingsError("--accept-losses is for --execute: the log alone loses nothing")
         if folder is None:
             raise SettingsError("name the folder of the backup, or give --execute or --dry-run")
         import uvloop
@@ -157,14 +159,15 @@ def restore(
 
         done = uvloop.run(bootstrap.restore(settings, folder))
     first = f"{plural(done.records, 'record')} restored"
+    where = f"--data-dir {settings.data_dir} --node {done.node}"
     lines = (
         first if done.fold_compared else first + NOT_COMPARED,
         *refusals_lines(done.refusals),
         "1. data disks are not in a backup: put them back with"
         f" 'rsync -aS COPY/ {settings.data_dir / 'volumes'}/'",
         "2. if Docker does not have the containers any more, make them again with 'gpuledger"
-        " restore --execute': a service that finds none takes them for removed by somebody",
-        f"3. start the service with --node {done.node}",
+        f" restore --execute {where}': a service that finds none takes them for removed",
+        f"3. start the service: 'gpuledger serve {where}'",
     )
     data = {
         "records": done.records,

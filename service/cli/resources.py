@@ -9,7 +9,7 @@ from service.cli import show
 from service.cli.addresses import path_of
 from service.cli.answers import Node, Operation, Ports, StepProgress, read
 from service.cli.failures import Unreachable
-from service.cli.progress import step_of
+from service.cli.progress import STEP_WORDS, step_of
 from service.cli.session import Session, command
 from service.cli.volumes import PANEL
 
@@ -98,6 +98,12 @@ def _said(key: str, value: object) -> str:
     return f"{key} {'; '.join(map(str, value)) if isinstance(value, list) else value}"
 
 
+def step_text(text: str) -> str:
+    """A step that failed begins with the API's word for it."""
+    word, failed, why = text.partition(" failed: ")
+    return f"{STEP_WORDS.get(word, word)}{failed}{why}"
+
+
 def _described(found: Operation) -> str:
     """State, what came of it, and the steps with their times."""
     pairs = [
@@ -113,5 +119,5 @@ def _described(found: Operation) -> str:
         pairs.append(("going on", f"{step_of(found.progress)}{_share(found.progress)}"))
     if found.result:
         pairs.append(("result", ", ".join(_said(*item) for item in found.result.items())))
-    steps = [(show.moment(step.at), step.text) for step in found.steps]
+    steps = [(show.moment(step.at), step_text(step.text)) for step in found.steps]
     return show.details(pairs) + (f"\n{show.table(('TIME', 'STEP'), steps)}" if steps else "")

@@ -170,6 +170,12 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def to_the_second(instant: str) -> str:
+    """An instant in UTC (RFC 3339, however fine) as people say it; the record has all of it."""
+    whole, dot, _fraction = instant.partition(".")
+    return f"{whole}Z" if dot else instant
+
+
 def whose(event: Any) -> str:
     """The container that an event is about, which has a `revision`."""
     return versioned(event.name, event.revision)

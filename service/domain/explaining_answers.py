@@ -31,6 +31,7 @@ from service.domain.explaining import (
     holder_name,
     quarantine_source,
     revision_source,
+    to_the_second,
     volume_source,
     words,
 )
@@ -163,7 +164,7 @@ def of_port(
         source = aspects.port_lent(host_port) if before else None
         yield Fact(f"nobody has host port {host_port}{had}", source=source)
     if (resting := _resting(state, host_port, now_us)) is not None:
-        until = show_time(resting.until_us)
+        until = to_the_second(show_time(resting.until_us))
         text = f"it is not lent until {until}: another process was found to have it"
         yield Fact(text, source=_rest_source(resting))
     if not lent[0] <= host_port <= lent[1]:
@@ -210,7 +211,7 @@ def _rest_source(resting: RestingPort) -> Source:
 def container_fact(revision: Revision) -> Fact:
     """What was last seen of a revision's container."""
     if revision.container == "running":
-        text = f"its container runs since {revision.started_at}"
+        text = f"its container runs since {to_the_second(revision.started_at)}"
     elif revision.container == "exited":
         alone = "ended by itself" if revision.ended_alone else "was stopped"
         text = f"its container {alone}, with exit code {revision.exit_code}"
@@ -249,7 +250,7 @@ def _trouble(state: State, revision: Revision) -> Iterator[Fact]:
 
 def _going_on(state: State, replica_set: ReplicaSet, revision: Revision) -> Iterator[Fact]:
     if replica_set.retry_due_us:
-        due = show_time(replica_set.retry_due_us)
+        due = to_the_second(show_time(replica_set.retry_due_us))
         source = aspects.retry_of(revision.name, revision.number)
         yield Fact(f"it is to be started again at {due}", source=source)
     yield from operation_facts(state, replica_set.operation)

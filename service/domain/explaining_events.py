@@ -30,6 +30,7 @@ from service.domain.explaining import (
     gpu_names,
     listed,
     numbered,
+    to_the_second,
     whose,
     words,
 )
@@ -128,7 +129,7 @@ def _occupied(event: resources.GpuOccupied, state: State) -> str:
 def _price(event: billing.PriceSet, state: State) -> str:
     whose = f" for {event.tenant}" if event.tenant else ""
     model = "" if event.model == billing.ANY_MODEL else f" of model {event.model}"
-    since = show_time(event.valid_from_us)
+    since = to_the_second(show_time(event.valid_from_us))
     return f"{event.meter}{model} is {event.price} {event.currency} an hour{whose} from {since} on"
 
 

@@ -7,7 +7,7 @@ from events import observations, outcomes
 from events.codec import show_time
 from events.values import show_size, versioned
 from projections.state import State
-from service.domain.explaining import bindings, numbered, whose, words
+from service.domain.explaining import bindings, numbered, to_the_second, whose, words
 
 
 def _stopped(event: outcomes.ContainerStopped, state: State) -> str:
@@ -57,11 +57,12 @@ def _access_lost(event: observations.GpuAccessLost, state: State) -> str:
 
 def _retry(event: observations.RetryScheduled, state: State) -> str:
     count = f", attempt {event.attempt}" if event.attempt else ""
-    return f"{whose(event)} is to be started again at {show_time(event.due_us)}{count}"
+    due = to_the_second(show_time(event.due_us))
+    return f"{whose(event)} is to be started again at {due}{count}"
 
 
 def _port_refused(event: observations.PortRefused, state: State) -> str:
-    until = show_time(event.until_us)
+    until = to_the_second(show_time(event.until_us))
     said = f": {words(event.message)}" if event.message else ""
     return (
         f"host port {event.host_port} of {whose(event)} has another process, and rests until"
@@ -76,7 +77,7 @@ SENTENCES: dict[type[Any], Callable[[Any, State], str]] = {
         f"the running container goes on as {whose(event)}, with other limits"
     ),
     outcomes.ContainerStarted: lambda event, state: (
-        f"the container {whose(event)} runs since {event.started_at}"
+        f"the container {whose(event)} runs since {to_the_second(event.started_at)}"
     ),
     outcomes.ContainerStopped: _stopped,
     outcomes.ContainerRemoved: lambda event, state: f"the container {whose(event)} was removed",

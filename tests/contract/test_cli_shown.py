@@ -82,6 +82,15 @@ def test_an_environment_without_a_value_is_refused_by_its_flag(rig: Rig, flag: s
         assert (refused.exit_code, flag in refused.output) == (2, True)
 
 
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_a_name_that_would_lead_elsewhere_is_wrong_usage(foo: Rig, name: str) -> None:
+    foo("run", "stop", "--image", "busybox")
+    before = len(foo.world.requests)
+    for args in (("info", name), ("rm", name), ("stop", name), ("volume", "rm", name)):
+        assert foo(*args).exit_code == 2
+    assert len(foo.world.requests) == before
+
+
 def test_help_of_serve_says_what_is_allowed(rig: Rig) -> None:
     words = " ".join(rig("serve", "--help").output.replace("│", " ").split())
     for setting in SETTINGS.values():

@@ -30,7 +30,8 @@ def test_a_service_goes_on_from_its_backup(
     shutil.move(service.data_dir, tmp_path / "lost")
     restored = service.cli("restore", str(folder), *backup_flags(service.data_dir))
     assert restored.returncode == 0, restored.stderr
-    assert "start the service with --node test" in restored.stdout
+    where = f"--data-dir {service.data_dir} --node test"
+    assert f"start the service: 'gpuledger serve {where}'" in restored.stdout
     assert "data disks are not in a backup" in restored.stdout
     service.start()
     assert service.answers() == before

@@ -14,6 +14,7 @@ from service.cli.answers import Operation, StepProgress
 from service.cli.app import build_app
 from service.cli.failures import CliFailure, NotFound, Unreachable
 from service.cli.progress import STEP_WORDS, ProgressLine, result_of, step_of
+from service.cli.resources import step_text
 from service.cli.surroundings import Surroundings
 from service.domain.effects import Effect, Settle
 from service.settings_table import SETTINGS
@@ -107,6 +108,22 @@ def test_prose_stands_below_its_row_on_a_terminal(monkeypatch: pytest.MonkeyPatc
     assert " ".join(prose).split() == ["why"] * 30
 
 
+def test_what_would_act_on_a_terminal_is_shown_and_not_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("TERM", "xterm-256color")
+    bell, text = "X=\x1b]0;mine\x07\r\x9b", r"X=\x1b]0;mine\x07\r\x9b"
+    shown = (
+        show.table(("ENV", "WHY"), [(bell, bell)]),
+        show.details([("env", bell)]),
+        show.explained_table(("ENV", "WHY"), [(bell, bell)]),
+    )
+    for one in shown:
+        assert text in one
+        assert not {"\x07", "\r", "\x9b", "\x1b]"} & set(re.findall(r"\x1b\]|[\x07\r\x9b]", one))
+
+
 def test_how_long_it_was() -> None:
     assert show.lasted(CREATED, "2026-01-02T03:05:05.5Z") == "1m"
     assert show.lasted(CREATED, "2026-01-02T03:04:05.9Z") == ""
@@ -129,6 +146,12 @@ def test_the_progress_line_is_for_terminals_only() -> None:
 @pytest.mark.parametrize("effect", [kind for kind in get_args(Effect) if kind is not Settle])
 def test_every_step_has_words(effect: type) -> None:
     assert step_of(StepProgress(effect.__name__)) == STEP_WORDS[effect.__name__]
+
+
+def test_a_step_that_failed_has_words_too() -> None:
+    told = step_text("StartContainer failed: no such file")
+    assert told == "starting the container failed: no such file"
+    assert step_text("foo-1 created") == "foo-1 created"
 
 
 def test_a_step_says_what_the_service_adds_to_it() -> None:
@@ -157,6 +180,12 @@ def test_exit_codes() -> None:
     assert (CliFailure.exit_code, Unreachable.exit_code, NotFound.exit_code) == (1, 3, 4)
     help_text = " ".join(invoke("--help").stdout.split())
     assert "1 refused or failed; 2 wrong usage; 3 the service" in help_text
+
+
+@pytest.mark.parametrize("args", [(), ("run",), ("volume", "ls"), ("gpus",), ("audit", "verify")])
+def test_help_is_a_letter_too(args: tuple[str, ...]) -> None:
+    short, long = invoke(*args, "-h"), invoke(*args, "--help")
+    assert (short.exit_code, short.stdout) == (0, long.stdout)
 
 
 FLAGS = [

@@ -75,3 +75,10 @@ def test_where_there_is_no_log_nothing_is_made(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert "has no log; name its folder with --data-dir, or a backup" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_losses_are_accepted_of_a_recovery_only(tmp_path: Path) -> None:
+    args = ["restore", str(tmp_path), "--accept-losses", "--data-dir", str(tmp_path / "data")]
+    surroundings = Surroundings({"HOME": "/nonexistent"}, "n1", False, lambda: 0.0, lambda: "k")
+    done = CliRunner().invoke(build_app(), args, obj=surroundings)
+    assert (done.exit_code, "--accept-losses is for --execute" in done.stderr) == (2, True)

@@ -16,7 +16,7 @@ from events.resources import GpuAppeared, GpuFellIll, GpuQuarantined, GpusLeased
 from events.values import PortBinding
 from events.volumes import VolumeVersionDeclared
 from projections.state import Node, PortLease, RestingPort
-from service.domain.explaining import NAMED_MAX, WORDS_MAX, Source, Told
+from service.domain.explaining import NAMED_MAX, WORDS_MAX, Source, Told, to_the_second
 from service.domain.explaining_aspects import Search, came_from, container_of, ill, phase_of
 from service.domain.explaining_events import SENTENCES, sentence
 from service.domain.explaining_places import PORTS_TOLD_MAX, grounds
@@ -222,3 +222,15 @@ def test_a_source_is_what_it_says() -> None:
     assert not source.is_in(record(ContainerStarted("foo", 2, "x")))
 
 
+
+
+@pytest.mark.parametrize(
+    ("instant", "said"),
+    [
+        ("2026-11-22T23:45:00.72125892Z", "2026-11-22T23:45:00Z"),
+        ("2026-11-22T23:45:00Z", "2026-11-22T23:45:00Z"),
+        ("", ""),
+    ],
+)
+def test_an_instant_is_said_to_the_second(instant: str, said: str) -> None:
+    assert to_the_second(instant) == said
