@@ -23,9 +23,9 @@ from service.ports import Clock, Ledger, StoredEntry
 
 LOOK_EVERY_S = 5.0
 RECORDS = 1_000
-"""After so many new records, or refusals, a checkpoint is signed."""
+"""After so many new records a checkpoint is signed."""
 INTERVAL_S = 600.0
-"""Or after so long, when there are fewer but some."""
+"""Or after so long, when there are fewer but some, or new refusals."""
 AGAIN_S = 60.0
 """After trouble: what is wrong with a ledger does not mend itself."""
 READ_TIMEOUT_S = 50.0
@@ -150,8 +150,11 @@ class Checkpointing:
             return True
         self._signed.set(last.seq)
         since_us = self._clock.now_us() - (read_time(last.at) or 0)
-        new = max(end - last.seq, _new_refusals(last, await self._heads(last)))
-        return new >= RECORDS or (new > 0 and since_us >= INTERVAL_S * 1e6)
+        if end - last.seq >= RECORDS:
+            return True
+        # However many are refused, checkpoints grow no faster for it.
+        is_new = end > last.seq or _new_refusals(last, await self._heads(last)) > 0
+        return is_new and since_us >= INTERVAL_S * 1e6
 
     def _see_ours(self, last: Checkpoint | None, end: int) -> None:
         if last is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from typer.testing import CliRunner
 
 from service.adapters.audit_key import KeyFile
 from service.adapters.checkpoint_files import CHECKPOINTS_FILE, CheckpointFiles
@@ -21,6 +22,8 @@ from service.application.refusal_check import RefusalCheck, RefusalsBroken
 from service.audit_ports import KEPT, Checkpoint, Refusal, RefusalsVerified, entry_of
 from service.bootstrap import back_up, restore, verify_audit, verify_backup
 from service.bootstrap.ledger import open_ledger
+from service.cli.app import build_app
+from service.cli.surroundings import Surroundings
 from service.errors import LedgerDamaged, LedgerUnavailable, SettingsError
 from service.ports import Entry, StoredEntry
 from tests.kit import histories
@@ -228,8 +231,9 @@ class TestBackups:
         self, data_dir: Path, tmp_path: Path
     ) -> None:
         folder, target = older(data_dir, tmp_path), tmp_path / "restored"
-        assert run(verify_backup(folder)).refusals is None
-        assert run(restore(settings(target), folder)).refusals is None
+        none = "it holds no refusals"
+        assert none in told("backup", str(folder), "--verify")
+        assert none in told("restore", str(folder), "--data-dir", str(target))
         assert run(stored_in(target)) == []
         run(lived(target, some(0, 3)))
         assert verified(target) == RefusalsVerified(3, 0, 0, 3), "they begin anew"
@@ -262,6 +266,8 @@ class TestBackups:
         done = run(back_up(settings(data_dir), folder))
         assert done.refusals is not None
         assert "of ci missing" in done.refusals.fault
+        wrong = "refusals are NOT as they were written: refusal 2 of ci missing"
+        assert wrong in told("backup", str(folder), "--verify", exit_code=1)
         assert run(restore(settings(target), folder)).refusals == done.refusals
         assert run(stored_in(target)) == run(stored_in(data_dir))
 
@@ -293,6 +299,14 @@ class TestBackups:
                 assert names == [STREAM], "no half of a restore is left"
 
         run(into_another())
+
+
+def told(*args: str, exit_code: int = 0) -> str:
+    """What a command says on stdout."""
+    surroundings = Surroundings({"HOME": "/nonexistent"}, "rig", False, lambda: 0.0, lambda: "k")
+    done = CliRunner().invoke(build_app(), list(args), obj=surroundings)
+    assert done.exit_code == exit_code, done.output
+    return done.stdout
 
 
 def older(data_dir: Path, tmp_path: Path) -> Path:

@@ -7,7 +7,13 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from service.adapters.audit_key import see_signed
-from service.application.checkpointing import AGAIN_S, INTERVAL_S, LOOK_EVERY_S, Checkpointing
+from service.application.checkpointing import (
+    AGAIN_S,
+    INTERVAL_S,
+    LOOK_EVERY_S,
+    RECORDS,
+    Checkpointing,
+)
 from service.application.refusal_chain import RefusalChain
 from service.application.refusal_check import RefusalCheck
 from service.audit_ports import Refusal, entry_of
@@ -105,11 +111,11 @@ async def test_by_itself_after_so_long() -> None:
     async with SimulatedService(site.host) as service:
         service.supervisor.start("checkpoints", site.signing.run())
         await site.host.clock.sleep(1)
-        await site.keep([1])
+        await site.keep(range(2 * RECORDS))
         await site.host.clock.sleep(INTERVAL_S - 10)
-        assert len(site.book.kept) == 1
+        assert len(site.book.kept) == 1, "a flood fills no file of checkpoints"
         await site.host.clock.sleep(10 + LOOK_EVERY_S)
-        assert (len(site.book.kept), site.heads()) == (2, {"ci": 1})
+        assert (len(site.book.kept), site.heads()) == (2, {"ci": 2 * RECORDS})
         await site.host.clock.sleep(3 * INTERVAL_S)
         assert len(site.book.kept) == 2
 

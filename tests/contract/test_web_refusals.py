@@ -200,6 +200,31 @@ class TestWhatIsNoted:
             assert (await only(site)).code == 1013
 
 
+class TestAsStored:
+    async def test_page_by_page(self) -> None:
+        async with Site() as site:
+            await site.audit.chain.keep([refusal(str(number)) for number in range(12)])
+            first = await site.get("/api/v1/audit/refusals?after=3&until=9")
+            rest = await site.get("/api/v1/audit/refusals?after=9")
+            end = await site.get("/api/v1/audit/refusals?after=12")
+        assert [one["seq"] for one in first.data["refusals"]] == [4, 5, 6, 7, 8, 9]
+        assert (first.data["next"], end.data) == (None, {"refusals": [], "next": None})
+        assert [one["seq"] for one in rest.data["refusals"]] == [10, 11, 12]
+        stored = site.audit.kept.entries[9]
+        assert rest.data["refusals"][0] == {
+            "seq": 10,
+            "subject": "refusals.unknown",
+            "id": stored.message_id,
+            "body": stored.body.decode(),
+        }
+
+    @pytest.mark.parametrize("query", ["firstRefusal=1", "lastRefusal=1", "firstRefusal=x"])
+    async def test_one_end_of_a_part_is_none(self, query: str) -> None:
+        async with Site() as site:
+            answered = await site.get(f"/api/v1/audit/checkpoint?{query}")
+        assert (answered.status, answered.code) == (400, 1000)
+
+
 class TestTrouble:
     async def test_an_audit_without_its_refusals_is_not_given(self) -> None:
         async with Site() as site:

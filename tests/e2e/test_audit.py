@@ -55,13 +55,18 @@ def test_refusals_and_proofs(tmp_path: Path) -> None:
         beside = told(service, *verify, "--audit-dir", str(elsewhere))
         assert "all is as it was written" in beside
         assert "checkpoints compared" in beside
+        assert "1 refusal: all is as it was written" in beside
         well = service.page("/readyz").json()["data"]["components"]["audit"]
         assert well == {"ok": True, "detail": "refusals are kept"}
         text = service.page("/metrics").text
         assert "gpuledger_audit_checkpoint_seq" in text
-    assert "1 checkpoint compared" in told(
-        service, "audit", "verify", "--export", str(out), "--key", str(key)
-    )
+    alone = told(service, "audit", "verify", "--export", str(out), "--key", str(key))
+    assert "1 checkpoint compared" in alone
+    assert "checkpoints prove 1 of them" in alone
+    backup = str(tmp_path / "backup")
+    told(service, "backup", backup, "--data-dir", str(service.data_dir), "--node", "test")
+    copied = told(service, "audit", "verify", "--file", backup, "--key", str(key))
+    assert "1 refusal: all is as it was written" in copied
     away = json.loads(told(service, *verify, "--checkpoint", str(mirror), "--json"))
     assert (away["fault"], away["vouchedSeq"]) == (None, away["lastSeq"])
     newest = read_checkpoints(mirror)[-1]

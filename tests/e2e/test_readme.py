@@ -84,10 +84,11 @@ def _run(served: ServiceProcess, folder: Path, command: str) -> str:
 
 
 def _plain(text: str, served: ServiceProcess) -> str:
-    """Without what differs from run to run: instants, ages, sizes, record counts, ports."""
+    """Without what differs from run to run: instants, ages, sizes, record counts, ports, ids."""
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", "INSTANT", text)
     text = re.sub(r"\b\d+s$", "AGE", text, flags=re.MULTILINE)
     text = re.sub(r"\b\d+KB +", "SIZE ", text)
+    text = re.sub(r"refusal [0-9a-f-]{36}$", "refusal ID", text, flags=re.MULTILINE)
     text = re.sub(r"\b\d+ records", "N records", text)
     text = re.sub(r'"(EndPort|AvailableCount|StartPort)":\d+', r'"\1":N', text)
     return text.replace(str(served.port_first), "40000").strip()

@@ -86,12 +86,19 @@ def plan_of(said: "subprocess.CompletedProcess[str]") -> dict[str, dict[str, Any
     return {step["name"]: step for step in json.loads(said.stdout)["plan"]}
 
 
+def refused_names(service: ServiceProcess) -> list[str]:
+    rows = service.page("/api/v1/audit?result=refused").json()["data"]["rows"]
+    return [row["name"] for row in rows]
+
+
 def test_another_host_gives_the_same_answers(
     service: ServiceProcess, dockerd: PrivateDockerd, other_host: PrivateDockerd, tmp_path: Path
 ) -> None:
     backup, new_dir = tmp_path / "backup", tmp_path / "new"
     furnish(service)
     flags = ["--data-dir", str(service.data_dir), "--node", "test"]
+    service.call("PATCH", "/replicaSet/nix/stop").refused(1010, 404)
+    eventually(lambda: refused_names(service))
     assert service.cli("backup", str(backup), *flags).returncode == 0
     before = answers(service)
     assert service.stop() == 0
@@ -128,6 +135,7 @@ def test_another_host_gives_the_same_answers(
     try:
         with new:
             assert answers(new) == before
+            assert refused_names(new) == ["nix"]
             assert new.shell("foo", "cat /data/f /root/f") == "data\nfirst\n"
             new.call("PATCH", "/replicaSet/quux/continue").ok()
             new.call("PATCH", "/replicaSet/foo/rollback", {"version": 1}).ok()

@@ -80,9 +80,10 @@ def verified(
     *checkpoints: Checkpoint,
     now_us: int = NOW_US,
     bounds: RefusalBounds = BOUNDS,
+    part: bool = False,
 ) -> RefusalsVerified:
     """What is found of them."""
-    check = RefusalCheck(checkpoints, now_us, bounds)
+    check = RefusalCheck(checkpoints, 2 * now_us if part else now_us, bounds, part=part)
     try:
         for entry in entries:
             check.take(entry)

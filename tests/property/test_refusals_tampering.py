@@ -180,3 +180,26 @@ class TestForgetting:
     def test_it_says_how_much_is_left_and_proven(self) -> None:
         found = verified(LOG[4:], checkpoint(9), bounds=replace(BOUNDS, bytes=1_000))
         assert found == RefusalsVerified(END - 4, 0, 4, 5)
+
+
+class TestParts:
+    """Cut out of the log, with a checkpoint that says where each caller's begin and end."""
+
+    BEGIN, UNTIL = 3, 10
+
+    def found(self, entries: Entries) -> RefusalsVerified:
+        cut = LOG[self.BEGIN : self.UNTIL]
+        return verified(entries, checkpoint(len(cut), cut), part=True)
+
+    def test_what_nobody_touched_is_right_though_it_is_old(self) -> None:
+        assert self.found(LOG[self.BEGIN : self.UNTIL]) == RefusalsVerified(7, 0, 0, 7)
+
+    @pytest.mark.parametrize("at", range(BEGIN, UNTIL))
+    def test_one_that_was_taken_out_is_found(self, at: int) -> None:
+        left = [*LOG[self.BEGIN : at], *LOG[at + 1 : self.UNTIL]]
+        assert " missing" in self.found(left).fault
+
+    def test_one_that_was_added_is_found(self) -> None:
+        assert "is none that the checkpoint" in self.found(LOG[self.BEGIN : self.UNTIL + 1]).fault
+        more = self.found(LOG[self.BEGIN - 1 : self.UNTIL])
+        assert not more.fault, "one of before, that the others follow"
