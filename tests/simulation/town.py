@@ -209,8 +209,10 @@ class Simulation:
 
     async def _crash(self) -> None:
         if self._life is not None and self._living is not None:
-            self._life.line.is_cut = True
-            self._living.cancel()
+            # Once: one that is cancelled again while it ends would leave parts of itself behind.
+            if not self._life.line.is_cut:
+                self._life.line.is_cut = True
+                self._living.cancel()
             await self._buried()
 
     async def _buried(self) -> None:
