@@ -59,6 +59,7 @@ class LineDeliveries(OpenFile):
     ) -> Standing:
         """As the port says."""
         written = _WRITES.set(Noted(self._line.life, webhook, attempt.id))
+        self._line.met[f"webhook: {attempt.outcome}"] += 1
         try:
             return await super().note(webhook, attempt, due_us, place)
         finally:

@@ -137,8 +137,9 @@ class Auditor:
     def _check_headers(self, one: Posted, known: Registration) -> None:
         headers = one.headers
         timestamp = headers["Webhook-Timestamp"]
-        assert timestamp == str(one.begun_us // 1_000_000)
-        assert headers["Content-Type"] == "application/cloudevents+json; charset=utf-8"
+        assert timestamp == str(one.begun_us // 1_000_000), f"{one} bears another time"
+        content_type = headers["Content-Type"]
+        assert content_type == "application/cloudevents+json; charset=utf-8", f"{one} is no event"
         signer = self._abroad.signers[one.key_id]
         expected = signatures(signer, known, one.id, one.begun_us, timestamp, one.body)
         assert headers["Webhook-Signature"].split() == expected, f"{one}: {expected} is right"
