@@ -87,7 +87,7 @@ def operations() -> dict[str, Any]:
             "webhookPings",
             "webhookPing",
             "Somebody asks whether the receiver is there.",
-            "Once, when somebody asks for it. It is no event, and changes nothing.",
+            "Once, when somebody asks for it. It is no event, and a 410 to it disables nothing.",
         ),
     }
 

@@ -119,11 +119,11 @@ class Deliveries(Protocol):
         ...
 
     async def note_ping(
-        self, webhook: str, registered_seq: int, place: Place, attempt: Attempt
+        self, webhook: str, registered_seq: int, attempt: Attempt
     ) -> Standing | None:
-        """Write a line into the log, and nothing else; it begins at `place` when it is new here.
+        """Write a line into the log of a registration, and nothing else.
 
-        None, and nothing is written, when another registration has the name by now.
+        None, and nothing is written, when it did not begin here yet, or another has its name.
         """
         ...
 

@@ -16,6 +16,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Modules that assert for several tests; before anything imports them.
 pytest.register_assert_rewrite("tests.kit", "tests.simulation.checks", "tests.simulation.town")
+pytest.register_assert_rewrite("tests.simulation.webhook_checks", "tests.simulation.long_after")
 pytest.register_assert_rewrite("tests.crashes.life", "tests.crashes.play", "tests.crashes.walk")
 
 pytest_plugins = ["tests.kit.fixtures", "tests.kit.nats_server"]

@@ -83,7 +83,9 @@ class DeliveryFile:
         def change(db: sqlite3.Connection) -> Standing:
             known = db.execute("SELECT * FROM places WHERE webhook = ?", (webhook,)).fetchone()
             if known is None or known[1] != registered_seq:
-                _begin(db, webhook, registered_seq, place)
+                _forget(db, webhook)
+                row = (webhook, registered_seq, place.seq, place.index)
+                db.execute("INSERT INTO places VALUES (?, ?, ?, ?)", row)
             elif known[2:] >= (last_seq, 0):
                 _log.warning("webhook %s was at %d; the ledger ends before", webhook, known[2])
                 _move(db, webhook, Place(last_seq))
@@ -122,16 +124,13 @@ class DeliveryFile:
         return await self._do(change)
 
     async def note_ping(
-        self, webhook: str, registered_seq: int, place: Place, attempt: Attempt
+        self, webhook: str, registered_seq: int, attempt: Attempt
     ) -> Standing | None:
         """As the port says."""
 
         def change(db: sqlite3.Connection) -> Standing | None:
             sql = "SELECT registered_seq FROM places WHERE webhook = ?"
-            known = db.execute(sql, (webhook,)).fetchone()
-            if known is None:
-                _begin(db, webhook, registered_seq, place)
-            elif known != (registered_seq,):
+            if db.execute(sql, (webhook,)).fetchone() != (registered_seq,):
                 return None
             _write_line(db, webhook, attempt)
             return _standing(db, webhook)
@@ -271,13 +270,6 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
-
-
-def _begin(db: sqlite3.Connection, webhook: str, registered_seq: int, place: Place) -> None:
-    """Forget what was of a name, and have it begin there."""
-    _forget(db, webhook)
-    row = (webhook, registered_seq, place.seq, place.index)
-    db.execute("INSERT INTO places VALUES (?, ?, ?, ?)", row)
 
 
 def _standing_of(db: sqlite3.Connection, webhook: str) -> Standing | None:

@@ -123,6 +123,7 @@ class Line:
     async def _work(self) -> None:
         """Both tasks, until one of them ends with an error, which is raised."""
         shared = self._shared
+        self._webhook()  # another that has its name by now would have to begin anew
         self.stand(
             await shared.deliveries.begin(self.name, self.seq, self._begin, shared.feed.last_seq)
         )

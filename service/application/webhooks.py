@@ -132,11 +132,8 @@ class Webhooks:
             error=reply.error,
             outcome="delivered" if reply.taken else "failed",
         )
-        known = self._feed.state.webhooks.get(webhook.name)
-        if known is not None and known.seq == webhook.seq:  # not removed while it was under way
-            begin = Place(webhook.after_seq)
-            name = webhook.name
-            self._stand(name, await self.deliveries.note_ping(name, webhook.seq, begin, attempt))
+        standing = await self.deliveries.note_ping(webhook.name, webhook.seq, attempt)
+        self._stand(webhook.name, standing)
         return attempt
 
     async def revive(self, name: str, ids: Collection[str]) -> int:
@@ -176,16 +173,16 @@ class Webhooks:
         for name in self.standings.keys() - registered.keys():
             del self.standings[name]
         for name in tuple(registered):  # it may change at every turn of the loop
-            if (webhook := registered.get(name)) is None:
-                continue
+            webhook = registered.get(name)
+            if webhook is None or name in self._lines:
+                continue  # whoever has the line of another gets his own the next time
             if self._may_send(webhook):
-                if name not in self._lines:
-                    self._call(webhook)
-                continue
-            # Whoever looks at it is to see nothing of another that had its name.
-            begin, last_seq = Place(webhook.after_seq), self._feed.last_seq
-            standing = await self.deliveries.begin(name, webhook.seq, begin, last_seq)
-            self.standings[name] = standing
+                self._call(webhook)
+            else:
+                # Whoever looks at it is to see nothing of another that had its name.
+                begin, last_seq = Place(webhook.after_seq), self._feed.last_seq
+                standing = await self.deliveries.begin(name, webhook.seq, begin, last_seq)
+                self.standings[name] = standing
 
     def _may_send(self, webhook: Webhook) -> bool:
         return not webhook.disabled and self.signer.knows(webhook)

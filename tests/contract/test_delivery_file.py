@@ -99,7 +99,7 @@ async def test_what_is_after_the_end_of_the_ledger_is_forgotten(deliveries: Deli
 async def test_only_those_that_are_kept_are_kept(deliveries: Deliveries) -> None:
     for name in ("one", "two"):
         await deliveries.begin(name, 1, Place(1), END)
-        await deliveries.note_ping(name, 1, Place(1), attempt("ping-1"))
+        await deliveries.note_ping(name, 1, attempt("ping-1"))
     await deliveries.keep({"two"})
     assert await deliveries.standing("one") is None
     assert await deliveries.attempts("one", 9) == []
@@ -108,23 +108,23 @@ async def test_only_those_that_are_kept_are_kept(deliveries: Deliveries) -> None
 
 async def test_the_log_is_bounded_for_each(deliveries: Deliveries) -> None:
     await deliveries.begin("one", 1, Place(1), END)
-    await deliveries.note_ping("two", 2, Place(2), attempt("ping-1"))
+    await deliveries.begin("two", 2, Place(2), END)
+    await deliveries.note_ping("two", 2, attempt("ping-1"))
     for number in range(LOG_MAX + 5):
-        await deliveries.note_ping("one", 1, Place(1), attempt("ping-1", number=number))
+        await deliveries.note_ping("one", 1, attempt("ping-1", number=number))
     found = await deliveries.attempts("one", 2 * LOG_MAX)
     assert [one.number for one in found] == list(range(LOG_MAX + 4, 4, -1))
     assert len(await deliveries.attempts("two", 9)) == 1
 
 
 async def test_a_ping_is_of_one_registration(deliveries: Deliveries) -> None:
-    """Also of one that sent nothing yet; and not of the one before that had its name."""
-    noted = await deliveries.note_ping("one", 1, Place(1), attempt("ping-1"))
-    assert noted == Standing(Place(1), last=attempt("ping-1"))
-    assert await deliveries.begin("one", 1, Place(1), END) == noted
+    assert await deliveries.note_ping("one", 1, attempt("ping-1")) is None
+    await deliveries.begin("one", 1, Place(1), END)
+    noted = await deliveries.note_ping("one", 1, attempt("ping-2"))
+    assert noted == Standing(Place(1), last=attempt("ping-2"))
     await deliveries.begin("one", 9, Place(9), END)
-    assert await deliveries.note_ping("one", 1, Place(1), attempt("ping-2")) is None
+    assert await deliveries.note_ping("one", 1, attempt("ping-3")) is None
     assert await deliveries.attempts("one", 9) == []
-    assert await deliveries.standing("one") == Standing(Place(9))
 
 
 async def test_the_file_is_found_again(tmp_path: Path) -> None:

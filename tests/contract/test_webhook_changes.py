@@ -137,6 +137,7 @@ class TestPings:
         await rig.register(wanted=OF_SETS)
         await rig.do(DisableWebhook("one", "moves"))
         async with rig.living() as webhooks:
+            await rig.pass_(1)
             attempt = await webhooks.ping(rig.state.webhooks["one"])
             await rig.do(EnableWebhook("one"))
             await rig.pass_(1)

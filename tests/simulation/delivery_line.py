@@ -59,18 +59,19 @@ class LineDeliveries(OpenFile):
     ) -> Standing:
         """As the port says."""
         written = _WRITES.set(Noted(self._line.life, webhook, attempt.id))
+        self._line.met[f"webhook: {attempt.outcome}"] += 1
         try:
             return await super().note(webhook, attempt, due_us, place)
         finally:
             _WRITES.reset(written)
 
     async def note_ping(
-        self, webhook: str, registered_seq: int, place: Place, attempt: Attempt
+        self, webhook: str, registered_seq: int, attempt: Attempt
     ) -> Standing | None:
         """As the port says."""
         written = _WRITES.set(Noted(self._line.life, webhook, attempt.id))
         try:
-            return await super().note_ping(webhook, registered_seq, place, attempt)
+            return await super().note_ping(webhook, registered_seq, attempt)
         finally:
             _WRITES.reset(written)
 
@@ -103,7 +104,7 @@ class LineDeliveries(OpenFile):
                 self._line.met["webhook: disk full"] += 1
                 raise DeliveriesUnavailable("the disk is full")
             done = work()
-            if (written := _WRITES.get()) is not None:
+            if (written := _WRITES.get()) is not None and done is not None:
                 self._abroad.happened.append(written)
             await asyncio.sleep(self._line.rng.choice(FILE_DELAYS_S))
             await self._line.if_alive()

@@ -92,7 +92,7 @@ class LongAfter:
     async def _have_all_tries(self, moods: tuple[str, ...]) -> None:
         self._change_moods(moods)
         await asyncio.sleep(ALL_TRIES_S)
-        await self._auditor.check_at_rest(self._service)
+        await self._auditor.check_at_rest(self._service, HOUR_S)
         left = self._auditor.left(self._abroad.signer().key_id)
         assert not left, "events wait to be sent again, after a day of tries"
 

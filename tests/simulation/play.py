@@ -35,7 +35,16 @@ TOO_SLOW = {OrphanSpared}
 ELSEWHERE = {ContainerLost, RecoveryBegun, VolumeLost}
 """A host is recovered while nobody asks for anything: tests/contract/test_recovery.py."""
 
-EVENTS = {f"event: {kind.__name__}" for kind in set(get_args(Event)) - TOO_SLOW - ELSEWHERE}
+CALLS = {
+    *(f"webhook: answer {status}" for status in (0, 204, 410, 500, 503)),
+    *(f"webhook: {what}" for what in ("after", "dead", "disk full", "revive", "twice")),
+    *(f"webhook: {what} long after" for what in ("crash", "file", "key", "power")),
+}
+"""What becomes of requests to webhooks."""
+
+EVENTS = CALLS | {
+    f"event: {kind.__name__}" for kind in set(get_args(Event)) - TOO_SLOW - ELSEWHERE
+}
 """What enough seeds have to meet."""
 
 

@@ -1,5 +1,7 @@
 """What receivers are promised, looked for in all that was sent to them (docs/webhooks.md)."""
 
+import asyncio
+
 from msgspec import Struct, field, json
 
 from service.application.webhooks import OTHER_KEY, Webhooks
@@ -135,8 +137,9 @@ class Auditor:
     def _check_headers(self, one: Posted, known: Registration) -> None:
         headers = one.headers
         timestamp = headers["Webhook-Timestamp"]
-        assert timestamp == str(one.begun_us // 1_000_000)
-        assert headers["Content-Type"] == "application/cloudevents+json; charset=utf-8"
+        assert timestamp == str(one.begun_us // 1_000_000), f"{one} bears another time"
+        content_type = headers["Content-Type"]
+        assert content_type == "application/cloudevents+json; charset=utf-8", f"{one} is no event"
         signer = self._abroad.signers[one.key_id]
         expected = signatures(signer, known, one.id, one.begun_us, timestamp, one.body)
         assert headers["Webhook-Signature"].split() == expected, f"{one}: {expected} is right"
@@ -195,9 +198,14 @@ class Auditor:
 
     # -- at rest ------------------------------------------------------------------------------
 
-    async def check_at_rest(self, service: CallingService) -> None:
-        """The service has been left in peace for a while: it has sent what it could, knows where
-        everything is, and says so."""
+    async def check_at_rest(self, service: CallingService, within_s: float) -> None:
+        """The service is left in peace: it has soon sent what it could, knows where everything is,
+        and says so."""
+        until_s = VirtualClock().monotonic_s() + within_s
+        while self._is_behind(service.webhooks.signer.key_id):
+            assert VirtualClock().monotonic_s() < until_s, "somebody is not told of all"
+            await asyncio.sleep(1.0)
+        await asyncio.sleep(1.0)  # the last of it is written down
         self.follow()
         webhooks, file = service.webhooks, OpenFile(self._abroad)
         for known in self.registrations.now():
@@ -265,7 +273,7 @@ class Auditor:
         trouble = service.webhooks.trouble(shown)
         assert trouble == expected, f"{known}: {trouble!r} is said, and {expected!r} is so"
 
-    def is_behind(self, key_id: str) -> bool:
+    def _is_behind(self, key_id: str) -> bool:
         """Is there an event that was not sent yet to somebody who gets any?"""
         self.follow()
         return any(
