@@ -40,6 +40,7 @@ from service.errors import SystemDiskError, SystemDiskFull
 from service.ports import Progress
 
 T = TypeVar("T")
+Written = Callable[[int], None]
 
 
 class _Ahead(Struct, frozen=True):
@@ -149,7 +150,7 @@ class UpperDisks:
             def written(done_bytes: int) -> None:
                 on_progress(Progress(min(done_bytes, total_bytes), total_bytes))
 
-            if ahead is None or not await self._bring_up(store.diff(kept), ahead, written):
+            if ahead is None or not await self._bring_up(store, kept, ahead, written):
                 part = await self._host.in_thread(lambda: store.begin_fill(layer, kept))
                 await clone(store.diff(kept), part, written)
             await self._host.in_thread(lambda: run_all(store.finish_fill(layer)))
@@ -274,9 +275,10 @@ class UpperDisks:
             return None
         return ahead
 
-    async def _bring_up(self, source: Path, ahead: _Ahead, written: Callable[[int], None]) -> bool:
-        """Make what was copied ahead the same as `source`; False where that cannot be done."""
-        delta = Delta(source, ahead.part, ahead.stamps)
+    async def _bring_up(self, store: Store, kept: str, ahead: _Ahead, written: Written) -> bool:
+        """Make what was copied ahead the same as `kept`; False where that cannot be done."""
+        changed_ns = (await self._host.in_thread(lambda: store.require(kept))).changed_ns
+        delta = Delta(store.diff(kept), ahead.part, ahead.stamps, changed_ns)
         try:
             await self._host.go_through(
                 delta.steps(), lambda: written(ahead.stamps.size_bytes + delta.copied_bytes)

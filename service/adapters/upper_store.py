@@ -46,6 +46,9 @@ class Origin(Struct, frozen=True):
     container: str
     container_id: str
     image_id: str
+    changed_ns: int = 0
+    """When the layer's own directory was last changed (ctime): to keep it changes that. 0 when it
+    was kept by a version that did not note it."""
 
 
 class Store:
@@ -188,7 +191,8 @@ class Store:
 
     def _note_origin(self, kept: str, layer: Layer) -> None:
         make_folder(self.entry(kept))
-        origin = Origin(layer.container, layer.container_id, layer.image_id)
+        changed_ns = os.lstat(layer.upper).st_ctime_ns
+        origin = Origin(layer.container, layer.container_id, layer.image_id, changed_ns)
         with self._origin_file(kept).open("wb") as file:
             file.write(msgspec.json.encode(origin))
             file.flush()

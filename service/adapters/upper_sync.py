@@ -75,7 +75,7 @@ def take_stamps(top: Path, settled_before_ns: int) -> Generator[None, None, Stam
     own = os.lstat(top)
     blocks = own.st_blocks
     if own.st_ctime_ns < settled_before_ns:
-        digests.add(_digest(b"", own))
+        digests.add(_digest(b"", own, own.st_ctime_ns))
     root = open_folder(os.fsencode(top))
     try:
         folders = [b""]
@@ -85,7 +85,7 @@ def take_stamps(top: Path, settled_before_ns: int) -> Generator[None, None, Stam
                 yield
                 deeper = _joined(path, name)
                 if seen.st_ctime_ns < settled_before_ns:
-                    digests.add(_digest(deeper, seen))
+                    digests.add(_digest(deeper, seen, seen.st_ctime_ns))
                 if stat.S_ISDIR(seen.st_mode):
                     folders.append(deeper)
                 if seen.st_nlink > 1 and not stat.S_ISDIR(seen.st_mode):
@@ -99,20 +99,26 @@ def take_stamps(top: Path, settled_before_ns: int) -> Generator[None, None, Stam
 
 
 class Delta:
-    """The second pass: makes `copy` the same as `source`, in which nobody works."""
+    """The second pass: makes `copy` the same as `source`, in which nobody works.
 
-    def __init__(self, source: Path, copy: Path, stamps: Stamps) -> None:
+    `changed_ns` is the ctime that `source` itself had before it was moved, if it was: a rename
+    changes that, and without it every directory in `source` could have been elsewhere.
+    """
+
+    def __init__(self, source: Path, copy: Path, stamps: Stamps, changed_ns: int = 0) -> None:
         self.copied_bytes = 0
         self._source = os.fsencode(source)
         self._copy = os.fsencode(copy)
         self._digests = stamps.digests
+        self._changed_ns = changed_ns
         self._placed: dict[int, tuple[bytes, int]] = {}
         """By the inode of a file with several names: the copy's first, and its inode."""
 
     def steps(self) -> Generator[None, None, None]:
         """All of it. Raises OSError, SystemDiskError; the copy is then of no use."""
         top = os.lstat(self._source)
-        folders = [_Folder(b"", self._is_stamped(b"", top), moved=False)]
+        stamped = _digest(b"", top, self._changed_ns or top.st_ctime_ns) in self._digests
+        folders = [_Folder(b"", stamped, moved=False)]
         found = [(b"", top)]
         while folders:
             folder = folders.pop()
@@ -139,7 +145,7 @@ class Delta:
             copy_attributes(*self._paths(path), seen)
 
     def _is_stamped(self, path: bytes, seen: os.stat_result) -> bool:
-        return _digest(path, seen) in self._digests
+        return _digest(path, seen, seen.st_ctime_ns) in self._digests
 
     def _make_folder(self, path: bytes, there: os.stat_result | None) -> None:
         target = os.path.join(self._copy, path)
@@ -232,10 +238,10 @@ def _await_writes(name: bytes, folder: int, inode: int) -> None:
         os.close(file)
 
 
-def _digest(path: bytes, seen: os.stat_result) -> bytes:
+def _digest(path: bytes, seen: os.stat_result, changed_ns: int) -> bytes:
     kind = stat.S_IFMT(seen.st_mode)
     size = 0 if kind == stat.S_IFDIR else seen.st_size
-    stamp = _STAMP.pack(kind, seen.st_ino, size, seen.st_ctime_ns & (1 << 64) - 1)
+    stamp = _STAMP.pack(kind, seen.st_ino, size, changed_ns & (1 << 64) - 1)
     return blake2b(stamp + path, digest_size=_DIGEST_BYTES).digest()
 
 

@@ -119,7 +119,9 @@ async def test_every_kind_of_entry_is_carried_in_two_passes(
     await asyncio.to_thread(plant, merged(ext4, "c-1"))
     await asyncio.to_thread(await_settled, *old.upper.rglob("*"))
     assert await real.disks.precopy("c-1", "c-2", 0, no_progress) > 0
-    inode = (new.folder / "diff.part" / "odd" / "disk").lstat().st_ino
+    untouched = new.folder / "diff.part" / "odd" / "disk"
+    held = os.open(untouched, os.O_PATH)  # or the number of its inode is given to the next one
+    inode = os.fstat(held).st_ino
     await asyncio.to_thread(alter, merged(ext4, "c-1"))
     before = await asyncio.to_thread(scan, merged(ext4, "c-1"))
     await real.engine.stop_container("c-1", 5)
@@ -128,6 +130,7 @@ async def test_every_kind_of_entry_is_carried_in_two_passes(
     await real.disks.fill("c-2", "kept", no_progress)
     assert differences(raw, await asyncio.to_thread(scan, new.upper)) == []
     assert (new.upper / "odd" / "disk").lstat().st_ino == inode
+    os.close(held)
     await real.engine.remove_container("c-1")
     await real.engine.start_container("c-2")
     assert differences(before, await asyncio.to_thread(scan, merged(ext4, "c-2"))) == []

@@ -44,9 +44,9 @@ async def copied(source: Path, copy: Path) -> None:
     await clone_in_use(source, copy, lambda _: None)
 
 
-def brought_up(source: Path, copy: Path, stamps: Stamps) -> int:
+def brought_up(source: Path, copy: Path, stamps: Stamps, changed_ns: int = 0) -> int:
     """The bytes that the second pass copied."""
-    delta = Delta(source, copy, stamps)
+    delta = Delta(source, copy, stamps, changed_ns)
     run_all(delta.steps())
     return delta.copied_bytes
 
@@ -240,6 +240,20 @@ async def test_what_did_not_change_is_not_copied_again(tmp_path: Path) -> None:
     assert after.keys() - before.keys() == {copy / "odd" / "new"}
     assert {path: after[path] for path in before} == before
     assert differences(scan(source), scan(copy)) == []
+
+
+async def test_that_the_tree_was_moved_is_no_change_of_what_is_in_it(tmp_path: Path) -> None:
+    """As it is when it is kept: a rename changes the time of what has another name."""
+    source, copy, kept = tmp_path / "source", tmp_path / "copy", tmp_path / "kept"
+    (source / "folder").mkdir(parents=True)
+    (source / "folder" / "file").write_bytes(b"x" * 1000)
+    stamps = stamped(source)
+    await copied(source, copy)
+    (source / "folder" / "new").write_bytes(b"y" * 10)
+    changed_ns = source.stat().st_ctime_ns
+    source.rename(kept)
+    assert brought_up(kept, copy, stamps, changed_ns) == 10
+    assert differences(scan(kept), scan(copy)) == []
 
 
 async def test_what_was_changed_a_moment_before_the_scan_is_copied_again(tmp_path: Path) -> None:

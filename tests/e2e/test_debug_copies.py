@@ -69,7 +69,6 @@ def test_a_copy_of_what_was_and_of_what_is(
     assert attrs["Config"]["Labels"][LABEL_DEBUG_OF] == "foo@2"
     assert not attrs["HostConfig"]["PortBindings"]
     assert carrying.leases() == leases
-
     rows = carrying.get("/replicaSet?debugOf=foo@2").ok()["replicaSets"]
     assert [(row["name"], row["debugOf"]) for row in rows] == [("bug", "foo@2")]
     assert carrying.get("/replicaSet?debugOf=foo@3").ok()["replicaSets"] == []

@@ -13,7 +13,7 @@ POINTS = {
     "run": ("before:run mkfs.ext4:1", "after:ContainerEngine.create_container:1"),
     "patch": ("after:SystemDisks.keep:1", "before:POST containers start:1"),
     "commit": ("after:ContainerEngine.commit_container:1",),
-    "rollback": ("before:ReadStore.commit:3",),
+    "rollback": ("before:ReadStore.commit:2",),
     "debug": ("after:SystemDisks.fill:1",),
     "shrink": ("after:Ledger.append:1",),
     "grow": ("after:VolumeStore.resize:1",),
