@@ -1,7 +1,7 @@
 """`gpuledger backup` and `gpuledger restore`: the log as files, and the files as a log again."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -30,10 +30,6 @@ from service.cli.serve import (
 )
 from service.cli.show import plural
 from service.errors import SettingsError
-from service.settings import Settings
-
-if TYPE_CHECKING:
-    from service.bootstrap.backing_up import BackupSummary
 
 Folder = Annotated[
     Path, typer.Argument(metavar="DIR", show_default=False, help="The folder of the backup")
@@ -162,11 +158,6 @@ def restore(
         from service import bootstrap
 
         done = uvloop.run(bootstrap.restore(settings, folder))
-        _say_restored(settings, done, as_json)
-
-
-def _say_restored(settings: Settings, done: "BackupSummary", as_json: bool) -> None:
-    """What is there again, and what is to be done next, in its order."""
     first = f"{plural(done.records, 'record')} restored"
     where = f"--data-dir {settings.data_dir} --node {done.node}"
     lines = (
@@ -178,10 +169,5 @@ def _say_restored(settings: Settings, done: "BackupSummary", as_json: bool) -> N
         f" restore --execute {where}': a service that finds none takes them for removed",
         f"3. start the service: 'gpuledger serve {where}'",
     )
-    data = {
-        "records": done.records,
-        "node": done.node,
-        "foldCompared": done.fold_compared,
-        "refusals": refusals_data(done.refusals),
-    }
-    say(as_json, data, "\n".join(lines))
+    found = {"foldCompared": done.fold_compared, "refusals": refusals_data(done.refusals)}
+    say(as_json, {"records": done.records, "node": done.node, **found}, "\n".join(lines))
