@@ -243,7 +243,8 @@ def labelled(label: str, text: str) -> Iterable[str]:
 
 def _effect_words(effect: Effect) -> str:
     shown = told(effect)
-    for known in ("effect_id", "operation_id", "name", "number", "config"):
+    whose = ("effect_id", "operation_id", "name", "number", "container_id", "made_by")
+    for known in (*whose, "config"):
         shown.pop(known, None)
     thing = f"{effect.name}-{effect.number}" if effect.number else effect.name
     more = {key: value for key, value in shown.items() if value not in ("", thing)}
