@@ -7,7 +7,7 @@ can be deleted at any time: the ledger brings it back.
 
 from functools import cache
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Raised with every change to a table or to an aggregate's shape: another version is rebuilt."""
 
 COLUMNS: dict[str, tuple[str, ...]] = {

@@ -125,9 +125,12 @@ def test_what_is_left_of_a_story_is_all_that_is_still_used(version: str, carry: 
     expect_used(state, [one for slots in usage.open.values() for one in slots.values()])
 
 
+@pytest.mark.parametrize("version", ["v0.5.0", "v0.6.0"])
 @pytest.mark.parametrize("story", ["upper", "commit", "observed"])
-def test_what_v0_5_0_stored_is_one_chain_and_decided_again_as_it_was(story: str) -> None:
-    ledger = Path(__file__).parent / "ledgers" / f"v0.5.0-{story}.jsonl"
+def test_what_was_stored_is_one_chain_and_decided_again_as_it_was(
+    story: str, version: str
+) -> None:
+    ledger = Path(__file__).parent / "ledgers" / f"{version}-{story}.jsonl"
     entries = [
         StoredEntry(seq, subject_of(record), message_id_of(record.command_id, hash_of(body)), body)
         for seq, body in enumerate(ledger.read_bytes().splitlines(), 1)
