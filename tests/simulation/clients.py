@@ -151,7 +151,7 @@ def a_command(rng: Random, town: Town, ticket: str, name: str) -> Request:
         return _gpu_command(rng, state)
     if rng.random() < 0.03:
         return _money_command(rng)
-    if rng.random() < (0.15 if state.webhooks else 0.06):
+    if rng.random() < (0.15 if state.webhooks else 0.04):
         return a_webhook_command(rng, state, town.key_id)
     if state.live(name) is None and rng.random() < 0.9:
         return _run(rng, state, name, volume)

@@ -54,7 +54,7 @@ class LongAfter:
     async def run(self) -> None:
         """Troubled days, a day with receivers as they are, and the dead letters again."""
         await self._begin()
-        for _ in range(self._rng.randint(2, 12)):
+        for _ in range(self._rng.randint(2, 8)):
             await self._trouble()
         await self._all_go_on()
         await self._have_all_tries(LAST_MOODS)

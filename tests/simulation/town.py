@@ -65,7 +65,7 @@ LOOKED_S = 75.0
 
 ORPHAN_GRACE_S = 60.0
 
-LONG_AFTER = 0.5
+LONG_AFTER = 0.3
 """So many seeds with webhooks at their end go on for days."""
 
 QUIET_WITHIN_S = 600.0

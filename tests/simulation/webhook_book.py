@@ -81,6 +81,10 @@ class Registrations:
         index = bisect_right(changes, seq, key=lambda change: change[0])
         return changes[index - 1][1] if index else None
 
+    def is_changed(self, name: str, after_seq: int, until_seq: int) -> bool:
+        """Was there a record about this name between two?"""
+        return any(after_seq < seq <= until_seq for seq, _ in self._known.get(name, []))
+
     def now(self) -> list[Registration]:
         """Those who are registered at the end of the log."""
         found = (changes[-1][1] for changes in self._known.values())

@@ -30,6 +30,9 @@ LONGER = 1.25
 ASKED_S_MAX = 3600
 SHOWN_LINES = 500
 
+GONE_WITHIN_US = 3_000_000_000
+"""So long the ledger is never away, or refuses."""
+
 OVERDUE_S = 60.0
 """So late a try may come on a quiet line: others may have their turn before it."""
 
@@ -75,7 +78,7 @@ class Auditor:
         self._bodies: dict[str, bytes] = {}
         self._taken: dict[int, dict[EventKey, list[Posted]]] = {}
         self._discarded: set[tuple[int, EventKey]] = set()
-        self._gone_us: dict[int, list[Posted]] = {}
+        self._asked: dict[int, list[Posted]] = {}
 
     def follow(self) -> None:
         """All that happened since the last time."""
@@ -84,7 +87,7 @@ class Auditor:
             self._look(one)
         self._followed = len(self._abroad.happened)
         for seq, known in self.registrations.disabled_by_us:
-            asked = self._gone_us.get(known.seq, [])
+            asked = self._asked.get(known.seq, [])
             assert any(p.heard and p.heard.status == 410 for p in asked), (
                 f"record {seq} disables {known}, which never answered 410"
             )
@@ -126,13 +129,24 @@ class Auditor:
         assert key[0] <= one.folded_seq, f"{one} before it was folded"
         self._check_body(one, key)
         self._taken.setdefault(known.seq, {}).setdefault(key, []).append(one)
-        self._gone_us.setdefault(known.seq, []).append(one)
+        asked = self._asked.setdefault(known.seq, [])
+        if asked:
+            self._check_wanted(asked[-1], one, known)
+        asked.append(one)
         account = self._account(known)
         if (untaken := account.pending.get(key)) is not None:
             assert one.begun_us >= untaken.from_us, f"{one} too soon after {untaken}"
             return
         following = self.registrations.next_wanted(known, account.place)
         assert key == following, f"{one}, where {following} is next, after {account.place}"
+
+    def _check_wanted(self, before: Posted, one: Posted, known: Registration) -> None:
+        """Whoever wants no more is left alone until he is enabled; when that could not be
+        recorded at once, it is at the next try."""
+        gone = before.heard is not None and before.heard.status == 410
+        if gone and one.begun_us - before.heard_us > GONE_WITHIN_US:
+            changed = self.registrations.is_changed(known.name, before.folded_seq, one.folded_seq)
+            assert changed, f"{one}, where {before} was answered 410"
 
     def _check_headers(self, one: Posted, known: Registration) -> None:
         headers = one.headers
