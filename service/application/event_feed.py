@@ -7,6 +7,7 @@ twice: a place is a number.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Protocol
@@ -76,7 +77,7 @@ class EventFeed:
         self._waking = False
         self._ended: str | None = None
         self._turns = asyncio.Semaphore(CATCHING_UP_MAX)
-        self._readers = 0
+        self._readers: Counter[str] = Counter()
         projector.subscribe(self._on_folded)
 
     @property
@@ -92,18 +93,24 @@ class EventFeed:
     @property
     def readers(self) -> int:
         """How many there are."""
-        return self._readers
+        return self._readers.total()
 
     @contextmanager
-    def reader(self) -> Iterator[None]:
-        """Around all reading of one reader. Raises ServiceBusy when there are too many."""
-        if self._readers >= READERS_MAX:
-            raise ServiceBusy(f"{self._readers} readers follow the events already; come again")
-        self._readers += 1
+    def reader(self, caller: str) -> Iterator[None]:
+        """Around all reading of one reader. Raises ServiceBusy when there are too many, or when
+        its caller has as many as are left for all others."""
+        own, there_are = self._readers[caller], self.readers
+        if own >= READERS_MAX - there_are:
+            raise ServiceBusy(
+                f"{there_are} readers follow the events already, {own} of them this caller's, and"
+                f" there is room for {READERS_MAX}; come again when some have gone"
+            )
+        self._readers[caller] += 1
         try:
             yield
         finally:
-            self._readers -= 1
+            self._readers[caller] -= 1
+            self._readers += Counter()  # without those that have none
 
     def end(self, reason: str) -> None:
         """Have all reading end, for good."""

@@ -17,6 +17,9 @@ from service.cli.session import AsJson
 from service.cli.surroundings import Surroundings
 from service.settings_text import token_name
 
+DAYS_MIN = 0.01
+"""A quarter of an hour: one that is expired when it is made locks everybody out."""
+
 DAYS_MAX = 36_500
 
 Name = Annotated[
@@ -38,7 +41,7 @@ ExpiresDays = Annotated[
     typer.Option(
         "--expires-days",
         metavar="N",
-        min=0,
+        min=DAYS_MIN,
         max=DAYS_MAX,
         help="For so many days it is valid",
         show_default=False,

@@ -27,6 +27,9 @@ from service.web.remote import REMOTE, Remotes
 GRANT = web.RequestKey("grant", Grant)
 """Who sent the request, on every request that is served but those to open routes."""
 
+CALLER = web.RequestKey("caller", str)
+"""For whom such a request counts: a token, or an address."""
+
 ANYBODY = Grant("anonymous", "", "admin")
 """What a caller is granted while no token is asked for: who is on this host may do all of it."""
 

@@ -20,6 +20,7 @@ from events.webhooks import Wanted
 from service.application.event_feed import EventFeed, Fed, FeedEnded
 from service.errors import LedgerError
 from service.telemetry import REQUEST_ID
+from service.web.access import CALLER
 from service.web.context import CONTEXT, WebContext
 from service.web.event_filters import KINDS, checked
 from service.web.event_secrets import carries_env, hidden_events
@@ -48,7 +49,7 @@ async def _events(request: web.Request) -> web.StreamResponse:
     feed, wanted = context.feed, _wanted(request)
     place = _begin(request, feed)
     until_seq = None if number_in(request, "follow", 1, 0, 1) else feed.last_seq
-    with feed.reader():
+    with feed.reader(request[CALLER]):
         response = web.StreamResponse(
             headers={
                 "Content-Type": "text/event-stream; charset=utf-8",

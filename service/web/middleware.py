@@ -18,7 +18,7 @@ from projections.store import ReadStoreError
 from service.access_ports import Role
 from service.errors import GpuledgerError
 from service.telemetry import REQUEST_ID, checked_traceparent, span_from
-from service.web.access import NotAdmitted
+from service.web.access import CALLER, NotAdmitted
 from service.web.context import CONTEXT, WebContext
 from service.web.envelope import PROBLEM, refuse
 from service.web.past import as_of
@@ -108,7 +108,7 @@ async def _admitted(request: web.Request, route: str, handler: Handler) -> web.S
     needed = request.app[NEEDS].get((method, route), "viewer")
     if needed is None:
         return await handler(request)
-    caller = await access.admit(request, needed)
+    request[CALLER] = caller = await access.admit(request, needed)
     if route in request.app[STREAMS]:
         # Whoever listens does not wait for us: how many may is for the feed to say.
         await request.app[CONTEXT].intake.caught_up()

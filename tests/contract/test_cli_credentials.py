@@ -149,7 +149,7 @@ class TestTokens:
             (("--name", "a b", "--role", "viewer"), "no name"),
             (("--name", "x" * 65, "--role", "viewer"), "no name"),
             (("--name", "a", "--role", "viewer", "--tenant", "/"), "no name"),
-            (("--name", "a", "--role", "viewer", "--expires-days", "-1"), "--expires-days"),
+            (("--name", "a", "--role", "viewer", "--expires-days", "0"), "--expires-days"),
             (("--role", "viewer"), "--name"),
         ],
     )

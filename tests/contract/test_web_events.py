@@ -243,12 +243,25 @@ class TestWhoReads:
     async def test_too_many_readers_are_told_to_come_again(self) -> None:
         async with event_site() as site:
             with ExitStack() as stack:
-                for _ in range(READERS_MAX):
-                    stack.enter_context(site.context.feed.reader())
+                for number in range(READERS_MAX):
+                    stack.enter_context(site.context.feed.reader(f"caller {number}"))
                 answer = await site.get(EVENTS)
                 assert (answer.status, answer.code) == (503, 500)
             async with site.stream("?follow=0") as stream:
                 await stream.all()
+
+    async def test_one_caller_leaves_as_many_places_to_the_others(self) -> None:
+        async with event_site() as site:
+            feed = site.context.feed
+            with ExitStack() as stack:
+                for _ in range(READERS_MAX // 2):
+                    stack.enter_context(feed.reader("127.0.0.1"))
+                answer = await site.get(EVENTS)
+                assert (answer.status, answer.code) == (503, 500)
+                assert b"1000 of them this caller's" in answer.body
+                stack.enter_context(feed.reader("another"))
+                assert feed.readers == READERS_MAX // 2 + 1
+            assert feed.readers == 0
 
     async def test_who_takes_nothing_is_cut_off(self, caplog: pytest.LogCaptureFixture) -> None:
         """The others go on, and nothing piles up for him."""
