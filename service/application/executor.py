@@ -54,14 +54,19 @@ EXECUTIONS_MAX = 128
 long as they like: the stop that ends one must never wait for it."""
 
 PAUSE_S_MIN = 0.25
-
 RETRY_S_MAX = 30.0
+"""So long, at most, until what was refused, or not recorded, is tried again."""
+
+AWAY_PAUSE_S_MAX = 5.0
+"""And what the engine did not answer: when it is back, everybody waits for us."""
+
 PROGRESS_EVERY_S = 2.0
 """Progress is recorded at most this often, so that a long pull does not fill the log."""
 
 AWAY_S_MAX = 600.0
 """So long an operation waits for an engine that does not answer. Then it fails; what it had begun
 is undone, and what it leased is given back, as soon as the engine answers again."""
+
 
 class Executor:
     """`run` does effects until it is cancelled."""
@@ -219,16 +224,18 @@ class Executor:
         attempt, asked_s = 0, self._clock.monotonic_s()
         while self._is_due(effect):
             outcome = await self._attempt(effect)
+            pause_s_max = RETRY_S_MAX
             if isinstance(outcome, EngineUnavailable):
                 away_s = self._clock.monotonic_s() - asked_s
                 if away_s >= AWAY_S_MAX and may_give_up(self._projector.state, effect):
                     text = f"given up, as Docker has not answered for {away_s / 60:.0f} minutes"
                     return Failed("engine_unavailable", f"{text}: {outcome}")
+                pause_s_max = AWAY_PAUSE_S_MAX
             elif isinstance(outcome, Failed) and isinstance(effect, MUST_SUCCEED):
                 log.warning("%s refused, trying again: %s", effect.effect_id, outcome.message)
             elif outcome is not None:
                 return outcome
-            await self._pause(attempt)
+            await self._pause(attempt, pause_s_max)
             attempt += 1
         return None
 
@@ -302,8 +309,8 @@ class Executor:
         except (LedgerError, ServiceBusy) as error:
             log.info("progress of %s not recorded: %s", effect.effect_id, error)
 
-    async def _pause(self, attempt: int) -> None:
-        await self._clock.sleep(min(PAUSE_S_MIN * 2**attempt, RETRY_S_MAX))
+    async def _pause(self, attempt: int, most_s: float = RETRY_S_MAX) -> None:
+        await self._clock.sleep(min(PAUSE_S_MIN * 2**attempt, most_s))
 
     def _envelope(self, effect: Effect, command: Command, what: str) -> Envelope:
         operation = self._projector.state.operations.get(effect.operation_id)

@@ -3,7 +3,7 @@
 import pytest
 
 from events.outcomes import EffectFailed
-from service.application.executor import AWAY_S_MAX
+from service.application.executor import AWAY_PAUSE_S_MAX, AWAY_S_MAX
 from service.application.intake import Accepted
 from service.domain.commands import ExecuteInReplicaSet, PauseReplicaSet
 from tests.kit.builders import GIB, patch, run
@@ -36,9 +36,10 @@ async def test_an_engine_that_is_away_for_a_minute_costs_a_minute(fault: str) ->
     async with SimulatedService(host) as service:
         host.engine.faults = outage = Outage(fault)
         accepted = await service.submit(run("ann", 1, 1, data_disk_bytes=GIB))
-        await host.clock.sleep(60)
-        outage.over = True
+        await host.clock.sleep(64)
+        outage.over, back_s = True, host.clock.monotonic_s()
         assert (await service.ended(accepted)).state == "succeeded"
+        assert host.clock.monotonic_s() - back_s < 2 * AWAY_PAUSE_S_MAX
         assert await failures(host) == []
         await check_at_rest(service)
 
