@@ -92,6 +92,9 @@ def events(
             typer.echo(text if session.as_json else _line(text))
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED_EXIT_CODE) from None
+    except CliFailure as failure:
+        failure.data = None  # every line of the output is an event
+        raise
 
 
 def _messages(session: Session, query: dict[str, str], follow: bool) -> Iterator[str]:
