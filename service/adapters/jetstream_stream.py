@@ -1,5 +1,6 @@
 """The stream that holds the ledger: what it must be, made once, looked at on every start."""
 
+import asyncio
 from typing import Any
 
 from service.adapters.jetstream_connection import JetStreamRefused, NatsConnection
@@ -12,6 +13,12 @@ MESSAGE_BYTES_MAX = 1024 * 1024
 
 NO_STREAM = 10059
 """JetStream's err_code for a stream that is not there."""
+NO_STORE = 10049
+"""And for one whose files could not be made."""
+
+CREATE_S = 10.0
+"""So long a server may take to make a stream."""
+AGAIN_S = 0.05
 
 _IMMUTABLE: dict[str, Any] = {
     "retention": "limits",
@@ -67,9 +74,29 @@ async def create_stream(connection: NatsConnection, replicas: int) -> dict[str, 
     silence, and its reason is in the log.
     """
     wanted = wanted_config(replicas)
-    info = await connection.call(f"STREAM.CREATE.{STREAM}", wanted, timeout_s=10.0)
+    info = await connection.call(f"STREAM.CREATE.{STREAM}", wanted, CREATE_S)
     config: dict[str, Any] = info["config"]
     return config
+
+
+async def create_anew(connection: NatsConnection, config: dict[str, Any]) -> dict[str, Any]:
+    """Make a stream that was deleted a moment ago; its configuration. Raises LedgerUnavailable.
+
+    The server goes on deleting the files after it has answered (2.15), and until that is done the
+    new stream's may not be made: then it is asked again.
+    """
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + CREATE_S
+    while True:
+        try:
+            info = await connection.call(f"STREAM.CREATE.{config['name']}", config, CREATE_S)
+        except JetStreamRefused as refused:
+            if refused.err_code != NO_STORE or loop.time() > until_s:
+                raise
+            await asyncio.sleep(AGAIN_S)
+        else:
+            made: dict[str, Any] = info["config"]
+            return made
 
 
 def check_stream(config: dict[str, Any], server: str) -> None:

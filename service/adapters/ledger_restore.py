@@ -21,7 +21,8 @@ from service.adapters.jetstream_stream import (
     NO_STREAM,
     STREAM,
     check_stream,
-    create_stream,
+    create_anew,
+    wanted_config,
 )
 from service.errors import LedgerDamaged, LedgerUnavailable, SettingsError
 from service.ports import StoredEntry
@@ -67,11 +68,11 @@ async def restored_stream(address: NatsAddress) -> AsyncIterator["StreamFiller"]
     """
     async with NatsConnection.open(address) as connection:
         found = await _found_empty(connection, repr(address))
-        # Made and deleted again, to learn what the server adds to our settings.
-        config = found or await create_stream(connection, 1)
-        await connection.call(f"STREAM.DELETE.{STREAM}", timeout_s=_SET_UP_S)
-        filling = {**config, **_FILLING}
-        await connection.call(f"STREAM.CREATE.{STREAM}", filling, timeout_s=_SET_UP_S)
+        wanted = found or wanted_config(1)
+        if found is not None:
+            await connection.call(f"STREAM.DELETE.{STREAM}", timeout_s=_SET_UP_S)
+        made = await create_anew(connection, {**wanted, **_FILLING})
+        config = {**made, **{key: wanted[key] for key in _FILLING}}
         try:
             filler = StreamFiller(connection)
             yield filler
@@ -175,7 +176,7 @@ async def _take_back(connection: NatsConnection, found: dict[str, Any] | None) -
     try:
         await connection.call(f"STREAM.DELETE.{STREAM}", timeout_s=_SET_UP_S)
         if found is not None:
-            await connection.call(f"STREAM.CREATE.{STREAM}", found, timeout_s=_SET_UP_S)
+            await create_anew(connection, found)
     except LedgerUnavailable as error:
         log.error("half a restore is left in stream %s, delete it: %s", STREAM, error)
 

@@ -20,7 +20,7 @@ from service.adapters.jetstream_refusals import (
     config_of,
     see_stored,
 )
-from service.adapters.jetstream_stream import NO_STREAM
+from service.adapters.jetstream_stream import NO_STREAM, create_anew
 from service.adapters.ledger_restore import DUPLICATES_S
 from service.errors import LedgerDamaged, LedgerUnavailable, SettingsError
 from service.ports import StoredEntry
@@ -43,7 +43,7 @@ async def restored_refusals(address: NatsAddress) -> AsyncIterator["RefusalsFill
         await _take_away_empty(connection, repr(address))
         config = config_of()
         filling = {**config, "duplicate_window": round(DUPLICATES_S * 1e9)}
-        await connection.call(f"STREAM.CREATE.{STREAM}", filling, timeout_s=_SET_UP_S)
+        await create_anew(connection, filling)
         try:
             filler = RefusalsFiller(connection)
             yield filler

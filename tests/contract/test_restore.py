@@ -1,5 +1,6 @@
 """Where a log is restored to: an empty place, all of it or nothing, whatever comes between."""
 
+import asyncio
 import json
 import shutil
 import signal
@@ -12,8 +13,14 @@ from pathlib import Path
 import pytest
 
 from service.adapters.jetstream import JetStreamLedger
-from service.adapters.jetstream_connection import NatsAddress, NatsConnection
-from service.adapters.jetstream_stream import STREAM, create_stream
+from service.adapters.jetstream_connection import JetStreamRefused, NatsAddress, NatsConnection
+from service.adapters.jetstream_stream import (
+    NO_STORE,
+    STREAM,
+    create_anew,
+    create_stream,
+    wanted_config,
+)
 from service.adapters.ledger_restore import restored_stream
 from service.adapters.nats_child import NatsChild
 from service.bootstrap import back_up, restore
@@ -171,6 +178,27 @@ async def test_a_stream_with_records_is_left_alone(nats_child: NatsChild) -> Non
         async with restored_stream(nats_child.admin):
             pass
     assert len(await all_of(nats_child.service)) == 2
+
+
+def get_in_the_way(files: Path) -> None:
+    files.parent.mkdir(parents=True, exist_ok=True)
+    files.touch()
+
+
+async def test_files_of_a_stream_that_was_there_may_be_in_the_way(
+    nats_child: NatsChild, tmp_path: Path
+) -> None:
+    """The server removes them after it has said that they are."""
+    async with NatsConnection.open(nats_child.admin) as connection:
+        await create_stream(connection, 1)
+        (files,) = await asyncio.to_thread(lambda: list(tmp_path.rglob(STREAM)))
+        await connection.call(f"STREAM.DELETE.{STREAM}")
+        await asyncio.to_thread(eventually, lambda: not files.exists())
+        get_in_the_way(files)
+        with pytest.raises(JetStreamRefused, match=f"{NO_STORE}"):
+            await create_stream(connection, 1)
+        get_in_the_way(files)  # again: the server took it away when it could not use it
+        assert (await create_anew(connection, wanted_config(1)))["name"] == STREAM
 
 
 @asynccontextmanager

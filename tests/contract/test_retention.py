@@ -236,7 +236,7 @@ async def test_nothing_is_given_up_of_what_is_busy() -> None:
     async with SimulatedService(host) as service:
         await service.succeed(run("ann"), patch("ann"))
         await seconds(host, 3600 - 2)
-        host.engine.faults = FirstCalls("create_container", "before", 12)
+        host.engine.faults = FirstCalls("create_container", "before", 60)
         patching = await service.submit(patch("ann"))
         await seconds(host, 3 * LOOK_EVERY_S)
         assert service.state.replica_sets["ann"].operation is not None
