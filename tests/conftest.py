@@ -22,6 +22,20 @@ pytest.register_assert_rewrite("tests.crashes.life", "tests.crashes.play", "test
 pytest_plugins = ["tests.kit.fixtures", "tests.kit.nats_server"]
 
 
+LONGEST_FIRST = ("simulation", "property", "e2e")
+"""Folders with files that take a minute and more: whoever begins one of them at the end is waited
+for by all others."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        parts = item.path.parts
+        found = (n for n, folder in enumerate(LONGEST_FIRST) if folder in parts)
+        return next(found, len(LONGEST_FIRST))
+
+    items.sort(key=rank)  # all else stays in its order
+
+
 def pytest_collection_finish() -> None:
     """What was collected stays to the end: spare the garbage collector to go through it each time,
     which stops a test for up to half a second."""
