@@ -1,5 +1,7 @@
 """The app: every command of every group, and the options that stand before them."""
 
+from typing import Annotated
+
 import typer
 
 from service.cli import (
@@ -60,7 +62,30 @@ def build_app() -> typer.Typer:
     return app
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"gpuledger {version('gpuledger')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version",
+        is_eager=True,
+        callback=_print_version,
+        help="Print the version of this command, and no more; 'version' asks the service too",
+    ),
+]
+
+
 def _options(
-    server: Server = None, token: Token = None, ca_cert: CaCert = None, as_json: AsJson = False
+    server: Server = None,
+    token: Token = None,
+    ca_cert: CaCert = None,
+    as_json: AsJson = False,
+    version: Version = False,
 ) -> None:
     """GPU containers from an append-only ledger: run, patch, roll back, replay."""

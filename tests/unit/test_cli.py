@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+from importlib.metadata import version
 from typing import get_args
 
 import pytest
@@ -186,6 +187,11 @@ def test_exit_codes() -> None:
 def test_help_is_a_letter_too(args: tuple[str, ...]) -> None:
     short, long = invoke(*args, "-h"), invoke(*args, "--help")
     assert (short.exit_code, short.stdout) == (0, long.stdout)
+
+
+def test_its_version_is_told_without_a_command() -> None:
+    told = invoke("--version")
+    assert (told.exit_code, told.stdout) == (0, f"gpuledger {version('gpuledger')}\n")
 
 
 FLAGS = [
