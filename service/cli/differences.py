@@ -125,7 +125,7 @@ def _described(found: Diff, lines_max: int | None) -> str:
 def _files(files: Files, lines_max: int | None) -> Iterator[str]:
     for file in files.listed[:lines_max]:
         size = "" if file.kind == "deleted" else f"  {show_size(file.size_bytes)}"
-        yield f"{_LETTERS[file.kind]} {show.plain(file.path)}{size}"
+        yield f"{_LETTERS[file.kind]} {show.escaped(file.path)}{size}"
     count = files.added + files.changed + files.deleted
     if not count:
         yield "the files are the same"

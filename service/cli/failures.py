@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from service.cli.show import plain
+from service.cli.show import escaped
 from service.errors import EngineUnavailable, GpuledgerError, LedgerUnavailable, SettingsError
 
 USAGE_EXIT_CODE = 2
@@ -63,5 +63,5 @@ def reported() -> Iterator[None]:
 
 
 def _ended(message: str, exit_code: int) -> typer.Exit:
-    typer.echo(f"error: {plain(message)}", err=True)
+    typer.echo(f"error: {escaped(message)}", err=True)
     return typer.Exit(exit_code)

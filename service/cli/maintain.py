@@ -19,7 +19,7 @@ from service.cli.serve import (
     Node,
     settings_of,
 )
-from service.cli.show import plain, plural
+from service.cli.show import escaped, plural
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON")]
 
@@ -87,4 +87,4 @@ def check(
 
 def say(as_json: bool, data: dict[str, Any], text: str) -> None:
     """The outcome as JSON, or as lines for people."""
-    typer.echo(json.dumps(data, ensure_ascii=False, indent=2) if as_json else plain(text))
+    typer.echo(json.dumps(data, ensure_ascii=False, indent=2) if as_json else escaped(text))

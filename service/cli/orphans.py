@@ -85,7 +85,7 @@ def listing(session: Session) -> None:
     headings = ("KIND", "NAME", "SIZE", "SINCE", "REMOVED AFTER")
     text = show.table(headings, rows, whole=("NAME",)) if rows else f"{NO_ORPHANS}\n"
     unseen = (f"{one.kind}: could not be looked at: {one.why}" for one in found.unseen)
-    text += "".join(f"{show.plain(line)}\n" for line in unseen)
+    text += "".join(f"{show.escaped(line)}\n" for line in unseen)
     session.print(data, text)
 
 
@@ -105,7 +105,7 @@ def remove(
     for orphan in found:
         if not dry_run:
             session.outcome(session.api.command("DELETE", path_of("orphans", orphan.id), None))
-        done.append(show.plain(f"{orphan.title} {'would be' if dry_run else 'is'} removed"))
+        done.append(show.escaped(f"{orphan.title} {'would be' if dry_run else 'is'} removed"))
         if not session.as_json:
             typer.echo(done[-1])
     ids = [orphan.id for orphan in found]

@@ -7,7 +7,7 @@ import typer
 
 from service.cli.maintain import say
 from service.cli.refusals_found import refusals_data, refusals_lines
-from service.cli.show import plain, plural
+from service.cli.show import escaped, plural
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def recover(
 
     def tell(planned: "RecoveryReport") -> None:
         if not as_json:
-            typer.echo(plain("\n".join(plan_lines(planned))))
+            typer.echo(escaped("\n".join(plan_lines(planned))))
 
     restored: list[RefusalsVerified | None] = []
     report = uvloop.run(

@@ -245,7 +245,7 @@ def _until_breach(log: "Log", as_json: bool) -> None:
             *replay_text.command_lines(step.command),
             *replay_text.event_lines(step.record.events),
             *replay_text.verdict_lines(step),
-            *(show.plain(f"BROKEN    {one.subject}: {one.message}") for one in breaches),
+            *(show.escaped(f"BROKEN    {one.subject}: {one.message}") for one in breaches),
         ]
         typer.echo("\n".join(lines))
     raise typer.Exit(1)

@@ -54,7 +54,7 @@ def headline(step: Step) -> str:
     by = f" by {record.actor}" if record.actor else ""
     of = f" of {record.tenant}" if record.tenant else ""
     what = f"{record.verb} {record.kind} {record.name}"
-    return show.plain(f"#{step.seq}  {event.time}  {what}{by}{of}")
+    return show.escaped(f"#{step.seq}  {event.time}  {what}{by}{of}")
 
 
 def record_lines(
@@ -117,7 +117,7 @@ def diff_lines(old: Decision, new: Decision) -> Iterator[str]:
     if not lines:
         yield " " * (_LABEL + 2) + "what differs is a value that is not shown"
     for line in lines:
-        cut = _cut(show.plain(f"{line[0]} {line[1:]}"), WIDTH - _LABEL - 2)
+        cut = _cut(show.escaped(f"{line[0]} {line[1:]}"), WIDTH - _LABEL - 2)
         yield f"{' ' * _LABEL}  {cut}"
 
 
@@ -233,7 +233,7 @@ def labelled(label: str, text: str) -> Iterable[str]:
     """A label, and the text beside it in as many lines as it takes."""
     lead = f"  {label:<{_LABEL}}"
     return textwrap.wrap(
-        show.plain(" ".join(text.split())),
+        show.escaped(" ".join(text.split())),
         WIDTH,
         initial_indent=lead,
         subsequent_indent=" " * len(lead) + "  ",

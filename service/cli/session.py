@@ -20,7 +20,7 @@ from service.cli.answers import Receipt, ReplicaSets, Volumes, read
 from service.cli.credentials import token_of, trust
 from service.cli.failures import CliFailure, reported
 from service.cli.progress import ProgressLine, follow, result_of
-from service.cli.show import plain
+from service.cli.show import escaped
 from service.cli.surroundings import Surroundings
 
 if TYPE_CHECKING:
@@ -102,9 +102,9 @@ class Session:
             self.print(data, f"{read(data, Receipt).operation_id}\n")
             return
         result = self.outcome(answer)
-        self.print(result, f"{plain(done(result or {}))}\n")
+        self.print(result, f"{escaped(done(result or {}))}\n")
         if left := (result or {}).get("notCarried"):
-            typer.echo(plain(f"not carried: {'; '.join(left)}"), err=True)
+            typer.echo(escaped(f"not carried: {'; '.join(left)}"), err=True)
 
     def outcome(self, answer: "Answer") -> dict[str, Any] | None:
         """The result of a command, once it is there. Raises CliFailure when it failed."""

@@ -45,11 +45,11 @@ def table(
         justify: Literal["left", "right"] = "right" if heading in right else "left"
         grid.add_column(heading, overflow="fold", no_wrap=no_wrap, justify=justify)
     for row in rows:
-        grid.add_row(*(plain(cell) or "-" for cell in row))
+        grid.add_row(*(escaped(cell) or "-" for cell in row))
     return _rendered(console, grid)
 
 
-def plain(text: str) -> str:
+def escaped(text: str) -> str:
     """A text with nothing in it that acts on a terminal: names of files, an environment and what
     a registry answers are somebody else's. Lines stay lines; all else is shown as its escape."""
     if text.isprintable():
@@ -66,7 +66,7 @@ def explained_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> s
     console = _console()
     if not console.is_terminal:
         return table(headings, rows)
-    rows = [[plain(cell) for cell in row] for row in rows]
+    rows = [[escaped(cell) for cell in row] for row in rows]
     short = [headings[:-1], *([cell or "-" for cell in row[:-1]] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*short, strict=True)]
     lines = [
@@ -90,7 +90,7 @@ def details(pairs: Iterable[tuple[str, str]]) -> str:
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in pairs:
-        grid.add_row(name, plain(value) or "-")
+        grid.add_row(name, escaped(value) or "-")
     return _rendered(_console(), grid)
 
 

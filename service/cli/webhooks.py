@@ -196,7 +196,7 @@ def ping(session: Session, name: Name) -> None:
     """Send a test message now, and say what was answered; exit code 1 when it was not taken."""
     answer = session.api.command("POST", path_of("webhooks", name, "ping"), None, wait=True)
     found = read(answer.data or {}, Attempt)
-    session.print(answer.data, f"{show.plain(_said(found))} in {found.duration_ms:.0f} ms\n")
+    session.print(answer.data, f"{show.escaped(_said(found))} in {found.duration_ms:.0f} ms\n")
     if found.outcome != "delivered":
         raise typer.Exit(PING_FAILED_EXIT_CODE)
 

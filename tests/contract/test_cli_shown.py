@@ -23,10 +23,7 @@ def rig() -> Iterator[Rig]:
 
 @pytest.fixture
 def foo(rig: Rig) -> Rig:
-    """A rig with a replica set that has two GPUs and a port."""
-    result = rig("run", "foo", "--image", "busybox", "--gpus", "2", "--port", "22")
-    assert result.exit_code == 0, result.output
-    return rig
+    return rig.with_foo()
 
 
 def stopped_and(container: str) -> dict[str, Any]:

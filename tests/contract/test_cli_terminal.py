@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.cli.replay_text import labelled
-from service.cli.show import plain
+from service.cli.show import escaped
 from tests.kit.command_line import Rig
 from tests.kit.contract_server import ContractServer
 
@@ -27,7 +27,7 @@ def acts_on_a_terminal(text: str) -> bool:
 
 
 def test_lines_stay_and_all_else_is_escaped() -> None:
-    assert plain(f"a {EVIL}\nb é") == f"a {SHOWN}\nb é"
+    assert escaped(f"a {EVIL}\nb é") == f"a {SHOWN}\nb é"
     assert not acts_on_a_terminal("".join(labelled("command", EVIL)))
 
 

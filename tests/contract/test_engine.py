@@ -25,12 +25,6 @@ from tests.kit.simulated_programs import ENVIRONMENT_FILE, NO_SUCH_COMMAND
 OUTPUT_MAX = 1 << 20
 
 
-@pytest.fixture(params=["docker", "simulated"])
-def any_dockerd(request: pytest.FixtureRequest) -> PrivateDockerd | None:
-    """None is the simulated one. Starting the real one takes too long for a loop."""
-    return request.getfixturevalue("dockerd") if request.param == "docker" else None
-
-
 @pytest.fixture
 async def rig(any_dockerd: PrivateDockerd | None) -> AsyncIterator[EngineRig]:
     async with engine_rig(any_dockerd) as made:

@@ -13,12 +13,6 @@ KEPT = "gpuledger/snapshot:foo-1-op"
 COPY = "gpuledger/snapshot:bug-1-op"
 
 
-@pytest.fixture(params=["docker", "simulated"])
-def any_dockerd(request: pytest.FixtureRequest) -> PrivateDockerd | None:
-    """None is the simulated one. Starting the real one takes too long for a loop."""
-    return request.getfixturevalue("dockerd") if request.param == "docker" else None
-
-
 @pytest.fixture
 async def rig(any_dockerd: PrivateDockerd | None) -> AsyncIterator[EngineRig]:
     """With the container c-1, and KEPT, which was committed of it."""

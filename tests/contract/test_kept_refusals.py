@@ -26,7 +26,7 @@ from service.cli.app import build_app
 from service.cli.surroundings import Surroundings
 from service.errors import LedgerDamaged, LedgerUnavailable, SettingsError
 from service.ports import Entry, StoredEntry
-from tests.kit import histories
+from tests.kit import histories, refused
 from tests.kit.backups import append, run, settings
 from tests.kit.memory_audit import MemoryBook
 
@@ -35,18 +35,8 @@ CALLERS = ("ci", "", "bob", "ci", "")
 
 
 def refusal(number: int, actor: str = "ci") -> Refusal:
-    return Refusal(
-        id=f"r{number}",
-        at_us=SystemClock().now_us(),
-        seq=number,
-        code=1013,
-        status=409,
-        reason="gpus_exhausted",
-        message=f"no. {number}",
-        method="POST",
-        route="/api/v1/replicaSet",
-        actor=actor,
-    )
+    now_us = SystemClock().now_us()
+    return replace(refused.refusal(number, actor), at_us=now_us, message=f"no. {number}")
 
 
 def some(first: int, count: int) -> list[Refusal]:

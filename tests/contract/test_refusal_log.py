@@ -26,6 +26,7 @@ from service.audit_ports import (
     entry_of,
 )
 from service.errors import LedgerUnavailable
+from tests.kit import refused
 from tests.kit.memory_audit import MemoryBook
 from tests.kit.memory_refusals import MemoryRefusals
 from tests.kit.virtual_time import VirtualClock, virtual
@@ -50,18 +51,8 @@ def kept(request: pytest.FixtureRequest) -> RefusalLog:
 
 
 def refusal(number: int, actor: str = "ci") -> Refusal:
-    return Refusal(
-        id=f"{actor}-{number}",
-        at_us=number,
-        seq=number,
-        code=1013,
-        status=409,
-        reason="gpus_exhausted",
-        message=f"no. {number}",
-        method="POST",
-        route="/api/v1/replicaSet",
-        actor=actor,
-    )
+    like_it = refused.refusal(number, actor)
+    return replace(like_it, id=f"{actor}-{number}", at_us=number, message=f"no. {number}")
 
 
 async def keep(kept: RefusalLog, *noted: Noted) -> int:

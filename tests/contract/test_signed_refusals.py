@@ -20,6 +20,7 @@ from service.audit_ports import Refusal, entry_of
 from service.domain.commands import CreateVolume
 from service.errors import AuditError, LedgerDamaged
 from service.telemetry import Metrics
+from tests.kit import refused
 from tests.kit.builders import GIB, NODE, OWNER
 from tests.kit.memory_audit import MemoryBook, MemoryKey
 from tests.kit.memory_refusals import MemoryRefusals
@@ -64,18 +65,7 @@ class Signing:
 
 
 def refusal(number: int, actor: str, at_us: int) -> Refusal:
-    return Refusal(
-        id=f"{actor}-{number}",
-        at_us=at_us,
-        seq=number,
-        code=1013,
-        status=409,
-        reason="gpus_exhausted",
-        message="none",
-        method="POST",
-        route="/api/v1/replicaSet",
-        actor=actor,
-    )
+    return replace(refused.refusal(number, actor), id=f"{actor}-{number}", at_us=at_us)
 
 
 @virtual

@@ -36,6 +36,12 @@ class Rig:
         surroundings = Surroundings(env, "rig", False, lambda: NOW_S, self._new_key)
         return CliRunner().invoke(build_app(), list(args), obj=surroundings)
 
+    def with_foo(self) -> "Rig":
+        """This one, once there is a replica set that has two GPUs and a port."""
+        made = self("run", "foo", "--image", "busybox", "--gpus", "2", "--port", "22")
+        assert made.exit_code == 0, made.output
+        return self
+
     def data(self, *args: str) -> Any:
         """What a command prints with --json."""
         result = self(*args, "--json")

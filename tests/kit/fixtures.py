@@ -44,6 +44,13 @@ def dockerd(root: None) -> Iterator[PrivateDockerd]:
         yield engine
 
 
+@pytest.fixture(params=["docker", "simulated"])
+def any_dockerd(request: pytest.FixtureRequest) -> PrivateDockerd | None:
+    """A real one, and None for the simulated one. To start the real one takes too long for a
+    loop, so it is done here."""
+    return request.getfixturevalue("dockerd") if request.param == "docker" else None
+
+
 @pytest.fixture
 def nvml_stub(tmp_path: Path) -> NvmlStub:
     """A pretended NVIDIA driver with four GPUs, for processes that the test starts."""
